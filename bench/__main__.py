@@ -1,0 +1,74 @@
+"""`python -m bench [ROW ...]`: measure every row of the goals, or the named ones, and write docs/PERFORMANCE.md."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+from bench import machine, report
+from bench.result import Result
+
+ROWS = {
+    "spawn": "starts.spawn",
+    "first-call": "starts.first_call",
+    "wake": "starts.wake",
+    "burst": "starts.burst",
+    "memory-instance": "memory.instances",
+    "memory-cluster": "memory.idle_cluster",
+    "call": "calls.alone",
+    "calls-per-second": "calls.in_flight",
+    "balance": "balance.balance",
+    "up": "commands.up",
+    "prompt": "commands.prompt",
+    "host-killed": "trouble.killed",
+    "host-frozen": "trouble.frozen",
+    "host-cut-off": "trouble.cut_off",
+    "keeper-killed": "keeper.killed",
+    "release": "keeper.release",
+    "http": "http.http",
+}
+"""By name, where it is measured: a function in a module of bench.rows."""
+
+
+def measure(row: str) -> list[Result]:
+    """Run one row."""
+    module, _, name = ROWS[row].partition(".")
+    function: Callable[[], Coroutine[Any, Any, list[Result]]] = getattr(
+        importlib.import_module(f"bench.rows.{module}"), name
+    )
+    began = time.monotonic()
+    results: list[Result] = uvloop.run(function())
+    print(f"{row} ({time.monotonic() - began:.0f} s)", flush=True)
+    for result in results:
+        print(f"  {report.line(result)}", flush=True)
+    return results
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"one of {', '.join(ROWS)}; all when none is named")
+    parser.add_argument("--dry", action="store_true", help="print the figures and leave docs/ as it is")
+    options = parser.parse_args()
+    unknown = [row for row in options.rows if row not in ROWS]
+    if unknown:
+        parser.error(f"no row {unknown[0]!r}; there are {', '.join(ROWS)}")
+    results: list[Result] = []
+    failed: dict[str, str] = {}
+    for row in options.rows or ROWS:
+        try:
+            results += measure(row)
+        except Exception as error:
+            failed[row] = f"{type(error).__name__}: {error}"
+            print(f"{row} failed: {failed[row]}", flush=True)
+    if not options.dry:
+        report.write(machine.describe(), report.merge(report.read(), results))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,9 @@
+"""The agent as it is, but its apps fall asleep at once, so that waking them can be measured."""
+
+from __future__ import annotations
+
+from motes.agent import releases
+from motes.agent.__main__ import main
+
+releases.ZYGOTE_IDLE_S = 0.05
+main()

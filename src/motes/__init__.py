@@ -1,0 +1,30 @@
+"""Motes, the cloud for processes. `from motes import function, connect`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from motes.client.cluster import connect as connect
+    from motes.declare import Function as Function
+    from motes.declare import function as function
+    from motes.errors import MotesError as MotesError
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "function": "motes.declare",
+    "Function": "motes.declare",
+    "connect": "motes.client.cluster",
+    "MotesError": "motes.errors",
+}
+__all__ = ["Function", "MotesError", "__version__", "connect", "function"]
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported when first used: importing motes for the decorator is cheap."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'motes' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

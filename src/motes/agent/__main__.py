@@ -1,0 +1,111 @@
+"""The agent's program: `python -m motes.agent --home HOME --name HOST`.
+
+Started as root it reads what only root may read, then becomes an ordinary user for good, before it serves anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+
+from motes.agent.service import Agent
+from motes.agent.trust import Trust
+from motes.bus.connection import Connection
+from motes.errors import MotesError, NotFound
+from motes.grants.keys import load_public
+from motes.home import Home
+from motes.model.credentials import Credentials
+from motes.model.host import Offer
+from motes.model.names import HOST_PREFIX
+from motes.router.ingress import serve_ingress
+from motes.space.descend import descend
+from motes.supervised import announce_ready, end_with_parent
+
+INGRESS = "ingress.sock"
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What an agent needs to know from the home, read before it gives up its rights."""
+
+    name: str
+    server: str
+    credentials: Credentials
+    offer: Offer
+    trust: Trust
+    folder: Path
+    run: Path
+
+
+def settings_from(home: Home, name: str) -> Settings:
+    """Raises NotFound when the home has no such host."""
+    offers = home.offers()
+    if name not in offers:
+        raise NotFound(f"{home.hosts_file} names no host {name!r} (add it with: motes host start --name {name})")
+    controller, owner = (load_public(home.public_key(key)) for key in ("controller", "owner"))
+    return Settings(
+        name=name,
+        server=home.nats_url(),
+        credentials=home.credentials(HOST_PREFIX + name),
+        offer=msgspec.convert(offers[name], Offer),
+        trust=Trust(controller, frozenset({owner})),
+        folder=home.host(name),
+        run=home.host_run(name),
+    )
+
+
+def program_paths() -> tuple[Path, ...]:
+    """What this program itself is made of: the interpreter, its packages and its own source."""
+    return (Path(sys.base_prefix), Path(sys.prefix), Path(__file__).parents[1])
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        connection = await Connection.open(settings.server, settings.credentials)
+        stack.push_async_callback(connection.close)
+        agent = Agent(settings.name, settings.offer, connection, settings.trust, settings.folder)
+        await agent.start()
+        stack.push_async_callback(agent.stop)
+        ingress = await serve_ingress(settings.run / INGRESS, agent.connect)
+        stack.callback(ingress.close)
+        agent.spawn(announce_joined(agent))
+        await stop.wait()
+
+
+async def announce_joined(agent: Agent) -> None:
+    """Say that this host is ready once work can be placed on it."""
+    await agent.join()
+    announce_ready()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="motes.agent")
+    parser.add_argument("--home", required=True)
+    parser.add_argument("--name", required=True)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    end_with_parent()
+    try:
+        settings = settings_from(Home(arguments.home), arguments.name)
+        for folder in (settings.folder, settings.run):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descend(readable=program_paths(), writable=(settings.folder, settings.run), name=settings.name)
+        import uvloop
+
+        uvloop.run(serve(settings))
+    except MotesError as error:
+        raise SystemExit(f"agent {arguments.name}: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

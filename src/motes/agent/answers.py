@@ -1,0 +1,93 @@
+"""How calls end: the outcome in words, and that each goes out once. Part of the agent's core."""
+
+from __future__ import annotations
+
+from motes.agent.effects import Answer, Effect, Report
+from motes.agent.pool import Call, Pool
+from motes.agent.state import HostState
+from motes.errors import (
+    Exited,
+    LimitExceeded,
+    LoadFailed,
+    MotesError,
+    NotFound,
+    Overloaded,
+    SpaceFailed,
+    TimedOut,
+    TooLarge,
+)
+from motes.model.call import Outcome, failed
+from motes.model.instance import EndReason
+from motes.model.release import PAYLOAD_LIMIT_BYTES
+from motes.model.units import format_bytes, format_seconds
+
+LIMITS = {
+    EndReason.MEMORY_LIMIT,
+    EndReason.PROCESS_LIMIT,
+    EndReason.FILE_LIMIT,
+    EndReason.OUTPUT_LIMIT,
+}
+
+
+def refusal(state: HostState, pool: Pool | None, call: Call, now: float) -> Outcome | None:
+    """Why a call is not accepted, or None."""
+    if pool is None or pool.lease.ceiling == 0 or state.draining:
+        return no_lease(state, call.address)
+    if len(call.body) > PAYLOAD_LIMIT_BYTES:
+        limit = format_bytes(PAYLOAD_LIMIT_BYTES)
+        return failed(TooLarge(f"{call.address}: the input is over {limit}", limit_bytes=PAYLOAD_LIMIT_BYTES))
+    if pool.is_full(len(call.body)):
+        message = f"{call.address}: {len(pool.queue)} calls wait on host {state.host!r} already; try again in a second"
+        return failed(Overloaded(message, retry_after_s=1), try_elsewhere=True)
+    space = state.spaces.get(pool.lease.release)
+    if not pool.serving and space is not None and space.error is not None and now < space.retry_at:
+        return space_refusal(state, space.error)
+    why = pool.cannot_start(now)
+    return None if why is None else space_refusal(state, SpaceFailed(why))
+
+
+def no_lease(state: HostState, address: str) -> Outcome:
+    return failed(NotFound(f"host {state.host!r} holds no lease for {address}"), try_elsewhere=True)
+
+
+def space_refusal(state: HostState, error: MotesError) -> Outcome:
+    if isinstance(error, LoadFailed):
+        return failed(error)
+    message = error.message if isinstance(error, SpaceFailed) else f"the release is not to be had here: {error}"
+    return failed(SpaceFailed(f"host {state.host!r}: {message}", retry_after_s=1), try_elsewhere=True)
+
+
+def answer(state: HostState, call: Call, outcome: Outcome) -> Answer:
+    state.calls.pop(call.id, None)
+    return Answer(tuple(call.replies), outcome)
+
+
+def waited_too_long(state: HostState, call: Call) -> Outcome:
+    budget_s = call.deadline - call.arrived
+    message = f"{call.address}: the call waited for {format_seconds(round(budget_s, 3))} and no instance was free"
+    return failed(TimedOut(message, timeout_s=budget_s))
+
+
+def refuse_waiting(state: HostState, pool: Pool, outcome: Outcome) -> list[Effect]:
+    effects: list[Effect] = []
+    while pool.queue:
+        effects.append(answer(state, pool.pop(), outcome))
+    return effects
+
+
+def refuse_where_starts_fail(state: HostState, pool: Pool, now: float) -> list[Effect]:
+    """Calls that nothing here can serve soon are better off on another host."""
+    if pool.cannot_start(now) is None:
+        return []
+    return [*refuse_waiting(state, pool, space_refusal(state, SpaceFailed(pool.failing))), Report()]
+
+
+def why_lost(state: HostState, pool: Pool, call: Call, reason: EndReason, detail: str) -> MotesError:
+    if reason == EndReason.TIME_LIMIT and pool.function is not None:
+        limit = format_seconds(pool.function.timeout_s)
+        message = f"{call.address} ran for over its timeout of {limit} (raise `timeout`, or do less in one call)"
+        return TimedOut(message, timeout_s=pool.function.timeout_s, reason=reason.value)
+    if reason in LIMITS:
+        return LimitExceeded(f"{call.address} {detail or 'went over a limit'}", reason=reason.value)
+    why = detail or reason.value.replace("_", " ")
+    return Exited(f"{call.address}: the process ended in the middle of the call: {why}", reason=reason.value)

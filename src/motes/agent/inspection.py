@@ -1,0 +1,122 @@
+"""What a deploy asks of a host: load this bundle in a space of its own, and say what it holds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+from collections import deque
+from pathlib import Path
+
+import msgspec
+
+from motes.agent.code import Code
+from motes.agent.spaces import OPEN_TIMEOUT_S, daemon_view, function_view
+from motes.errors import BadBundle, LoadFailed, MotesError, SpaceFailed
+from motes.model.call import Outcome
+from motes.model.instance import EndReason
+from motes.model.keeper import Inspect, encode_answer, encode_error
+from motes.model.release import Daemon, Manifest
+from motes.space.daemon_space import DaemonSpace
+from motes.space.function_space import FunctionSpace
+
+DAEMON = "main"
+"""The name of the workload that a command makes."""
+LISTEN_TIMEOUT_S = 15.0
+ALIVE_S = 1.0
+"""A daemon without a port passes when it has lived for this long."""
+LOG_BYTES = 16 * 2**10
+AT_ONCE = 2
+_log = logging.getLogger("motes.agent")
+
+
+class Inspection:
+    """Answers `inspect` requests, a few at a time."""
+
+    def __init__(self, code: Code) -> None:
+        self._code = code
+        self._gate = asyncio.Semaphore(AT_ONCE)
+
+    async def answer(self, data: bytes) -> bytes:
+        """The answer to an Inspect: a Manifest or the reason why there is none."""
+        try:
+            async with self._gate:
+                return encode_answer(await self._inspect(msgspec.msgpack.decode(data, type=Inspect)))
+        except MotesError as error:
+            return encode_error(error)
+        except msgspec.DecodeError as error:
+            return encode_error(BadBundle(f"a question that cannot be read: {error}"))
+        except Exception as error:
+            _log.exception("an inspection failed")
+            return encode_error(SpaceFailed(f"the host could not look into the app: {error!r}; its log says more"))
+
+    async def _inspect(self, question: Inspect) -> Manifest:
+        code = await self._code.bundle(question.bundle)
+        if question.command:
+            daemon = Daemon(DAEMON, question.command, question.port, question.memory_bytes)
+            await _try_daemon(code, daemon)
+            return Manifest(question.app, (daemon,))
+        events = _Events()
+        view = function_view(code)
+        space = await FunctionSpace.open(view, events, entries=question.entries, timeout_s=OPEN_TIMEOUT_S)
+        await space.close()
+        if not space.functions:
+            raise BadBundle(
+                f"app {question.app!r} has no function: decorate one with @function, or name one as FILE.py:CALLABLE, "
+                "or give a daemon's command with --cmd"
+            )
+        return Manifest(question.app, space.functions, question.entries)
+
+
+async def _try_daemon(code: Path, daemon: Daemon) -> None:
+    """Start it, see that it listens or lives, and end it. Raises LoadFailed with what it wrote."""
+    events = _Events()
+    space = await DaemonSpace.open(daemon_view(code, daemon), daemon.command, daemon.port, events)
+    try:
+        if daemon.port is None:
+            await asyncio.wait((events.is_closed,), timeout=ALIVE_S)
+        else:
+            await space.wait_until_listening(LISTEN_TIMEOUT_S)
+        # Asked before the trial itself ends it.
+        why = events.why or ""
+    except MotesError as error:
+        why = error.message
+    finally:
+        await space.close(0.5)
+    if why:
+        written = events.text()
+        raise LoadFailed(
+            f"the daemon `{shlex.join(daemon.command)}` does not serve: {why} (it must stay in the foreground, and"
+            " listen on 127.0.0.1 at its --port when it has one)",
+            log=written,
+        )
+
+
+class _Events:
+    """Remembers what a trial writes and why it ended before it was told to."""
+
+    def __init__(self) -> None:
+        self.is_closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.why: str | None = None
+        self._written: deque[bytes] = deque()
+        self._size = 0
+
+    def text(self) -> str:
+        return b"".join(self._written).decode(errors="replace")[-LOG_BYTES:]
+
+    def output(self, number: int, data: bytes) -> None:
+        self._written.append(data)
+        self._size += len(data)
+        while self._size > 2 * LOG_BYTES and len(self._written) > 1:
+            self._size -= len(self._written.popleft())
+
+    def closed(self, *what: object) -> None:
+        if not self.is_closed.done():
+            self.why = " ".join(str(each) for each in what if each)
+            self.is_closed.set_result(None)
+
+    def started(self, number: int, pid: int) -> None: ...
+
+    def replied(self, number: int, outcome: Outcome) -> None: ...
+
+    def ended(self, number: int, reason: EndReason, detail: str) -> None: ...

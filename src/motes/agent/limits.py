@@ -1,0 +1,86 @@
+"""What instances and calls may use: memory, threads, time, and how long they may be idle. Part of the agent's core."""
+
+from __future__ import annotations
+
+import msgspec
+
+from motes.agent.answers import answer, waited_too_long
+from motes.agent.effects import Effect
+from motes.agent.instances import end
+from motes.agent.pool import Call, Instance, Pool
+from motes.agent.releases import close_unused
+from motes.agent.state import HostState
+from motes.errors import TimedOut
+from motes.model.call import failed
+from motes.model.instance import EndReason
+from motes.model.units import format_bytes, format_seconds
+
+THREAD_LIMIT = 64
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What one instance has used: CPU seconds since its start, private memory, threads."""
+
+    cpu_s: float
+    memory_bytes: int
+    threads: int = 1
+
+
+def check_usage(state: HostState, instance: Instance, usage: Usage) -> list[Effect]:
+    if not instance.is_daemon and usage.threads > THREAD_LIMIT:
+        return [end(state, instance, EndReason.PROCESS_LIMIT, f"has over {THREAD_LIMIT} threads")]
+    limit = _memory_limit(state, instance)
+    if limit is None or usage.memory_bytes <= limit:
+        return []
+    detail = f"uses more than its memory limit of {format_bytes(limit)}"
+    return [end(state, instance, EndReason.MEMORY_LIMIT, detail)]
+
+
+def _memory_limit(state: HostState, instance: Instance) -> int | None:
+    space = state.spaces.get(instance.release)
+    name = instance.address.partition(".")[2]
+    workload = None if space is None or space.manifest is None else space.manifest.workload(name)
+    return None if workload is None else workload.memory_bytes
+
+
+def relieve(state: HostState, now: float) -> list[Effect]:
+    """Over what the owner lends: the newest idle instance ends, then the space longest unused."""
+    if state.memory_bytes <= state.offer.memory_bytes:
+        return []
+    idle = [each for pool in state.pools.values() if len(pool.live()) > pool.lease.floor for each in pool.idle]
+    if idle:
+        return [end(state, max(idle, key=lambda each: each.started), EndReason.PRESSURE)]
+    return close_unused(state, now, pressure=True)
+
+
+def expire(state: HostState, pool: Pool, now: float) -> list[Effect]:
+    """Calls whose time is over, waiting or running."""
+    effects: list[Effect] = []
+    overdue = [call for call in pool.queue if now >= call.deadline] if pool.queue else []
+    for call in overdue:
+        pool.remove(call)
+        effects.append(answer(state, call, waited_too_long(state, call)))
+    for instance in pool.instances.values():
+        if instance.call is not None and not instance.ending:
+            effects += _expire_running(state, pool, instance, instance.call, now)
+    return effects
+
+
+def _expire_running(state: HostState, pool: Pool, instance: Instance, call: Call, now: float) -> list[Effect]:
+    if pool.function is not None and now - call.began >= pool.function.timeout_s:
+        return [end(state, instance, EndReason.TIME_LIMIT)]
+    if now < call.deadline:
+        return []
+    instance.call = None
+    budget_s = round(call.deadline - call.arrived, 3)
+    error = TimedOut(f"{call.address}: not done within the caller's {format_seconds(budget_s)}", timeout_s=budget_s)
+    return [answer(state, call, failed(error)), end(state, instance, EndReason.CANCELLED)]
+
+
+def end_idle(state: HostState, pool: Pool, now: float) -> list[Effect]:
+    if pool.function is None:
+        return []
+    spare = len(pool.live()) - pool.lease.floor
+    idle_s = pool.function.idle_s
+    old = [each for each in pool.idle if now - each.idle_since >= idle_s][: max(spare, 0)]
+    return [end(state, each, EndReason.IDLE) for each in old]

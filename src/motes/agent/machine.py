@@ -1,0 +1,247 @@
+"""The agent's core: leases and calls in, instances up and down. No I/O, no clock, no randomness.
+
+What always holds:
+- no call runs without a lease for its workload, and an epoch once seen is never taken back by a lower one;
+- instances never outnumber a lease's ceiling, nor all together what the host lends;
+- every accepted call is answered exactly once, to everybody who sent it;
+- every instance that was started is reported to have ended, once, with a reason.
+
+This is where events come in. What follows from them is decided in `leases`, `starting`, `instances`, `answers`,
+`limits`, `releases` and `running_daemons`: functions of the HostState that return effects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from motes.agent.answers import LIMITS, answer, no_lease, refusal, refuse_where_starts_fail
+from motes.agent.effects import Answer, Effect, Report, Tell
+from motes.agent.instances import deliver, end, lose_call, told_start, work_on
+from motes.agent.leases import adopt, end_workload, forget_ended_leases, place
+from motes.agent.limits import Usage as Usage
+from motes.agent.limits import check_usage, end_idle, expire, relieve
+from motes.agent.pool import Call
+from motes.agent.releases import close_unused, note_failure
+from motes.agent.running_daemons import daemon_ended, switch_daemon, tick_daemon
+from motes.agent.starting import serve, start_in_freed_space, start_some
+from motes.agent.state import HostState, SpaceView
+from motes.errors import MotesError, Refused, SpaceFailed
+from motes.model.call import Outcome, failed
+from motes.model.host import Lease
+from motes.model.instance import EndReason
+from motes.model.release import Manifest
+from motes.model.units import format_bytes
+
+MOST_REPLIES = 8
+"""Where one call's outcome goes: its sender names another inbox only after it was disconnected."""
+OUTPUT_LIMIT_BYTES = 2**20
+"""What one call may write to stdout and stderr."""
+CRASHES = {EndReason.CRASHED, EndReason.EXITED, EndReason.RETURNED, EndReason.PROTOCOL, EndReason.TIME_LIMIT, *LIMITS}
+
+
+class Machine(HostState):
+    """One host's agent as a state machine: each `on_...` takes an event and the time and returns effects."""
+
+    # ------------------------------------------------------------------ leases and releases
+
+    def on_lease(self, lease: Lease, now: float) -> list[Effect]:
+        """A verified lease for this host. One with an epoch that is not higher than the last is powerless."""
+        known = self.leases.get(lease.address)
+        last_epoch = self.forgotten_epoch if known is None else known.epoch
+        if lease.host != self.host or lease.epoch <= last_epoch or self.draining:
+            return []
+        self.leases[lease.address] = lease
+        if lease.ceiling == 0:
+            forget_ended_leases(self)
+            return [*end_workload(self, lease.address, EndReason.REMOVED, now), Report()]
+        return [*adopt(self, lease, now), Report()]
+
+    def on_release(self, release: str, manifest: Manifest, now: float) -> list[Effect]:
+        """The release's bundle is on this host, checked."""
+        space = self.spaces.setdefault(release, SpaceView())
+        space.manifest, space.state, space.last_used = manifest, "absent", now
+        effects: list[Effect] = []
+        for lease in list(self.leases.values()):
+            if lease.release == release and lease.ceiling > 0:
+                effects += place(self, lease, now)
+        return effects
+
+    def on_fetch_failed(self, release: str, error: MotesError, now: float) -> list[Effect]:
+        """The release could not be had, or its hash or signature does not hold."""
+        space = self.spaces.setdefault(release, SpaceView())
+        space.state = "unfetched"
+        return note_failure(self, release, space, error, now)
+
+    def on_space_ready(self, release: str, now: float) -> list[Effect]:
+        """The zygote has loaded the code: pools that wait for this release go over to it."""
+        space = self.spaces[release]
+        space.state, space.failures, space.error, space.last_used = "ready", 0, None, now
+        effects: list[Effect] = []
+        for pool in self.pools.values():
+            if pool.lease.release == release:
+                effects += serve(self, pool, release, now)
+        return effects
+
+    def on_space_failed(self, release: str, error: MotesError, now: float) -> list[Effect]:
+        """The space could not be made, or the code could not be loaded in it."""
+        space = self.spaces[release]
+        space.state = "failed"
+        return note_failure(self, release, space, error, now)
+
+    def on_space_closed(self, release: str, detail: str, now: float) -> list[Effect]:
+        """A space ended by itself; the ends of its instances were told before."""
+        space = self.spaces.get(release)
+        if space is None or space.state != "ready":
+            return []
+        space.state = "failed"
+        return note_failure(self, release, space, SpaceFailed(f"the space of release {release} ended: {detail}"), now)
+
+    # ------------------------------------------------------------------ calls
+
+    def on_call(self, call: Call, now: float) -> list[Effect]:
+        """A call arrived. One whose id is known joins the one under way."""
+        known = self.calls.get(call.id)
+        if known is not None:
+            return self._join(known, call)
+        pool = self.pools.get(call.address)
+        refused = refusal(self, pool, call, now)
+        if pool is None or refused is not None:
+            return [Answer(tuple(call.replies), refused or no_lease(self, call.address))]
+        self.calls[call.id] = call
+        pool.last_call_at = now
+        if pool.idle and not pool.queue:
+            return [deliver(self, pool.idle.pop(), call, now)]
+        pool.push(call)
+        return start_some(self, pool, now)
+
+    def _join(self, known: Call, call: Call) -> list[Effect]:
+        """The same call once more: it is answered with the one under way, wherever its sender wants it."""
+        news = [reply for reply in call.replies if reply not in known.replies]
+        if known.address != call.address or len(known.replies) + len(news) > MOST_REPLIES:
+            return [Answer(tuple(news), failed(Refused("a call of this id is under way; give each call its own")))]
+        known.replies += news
+        return []
+
+    def on_cancel(self, call_id: bytes, now: float) -> list[Effect]:
+        """Nobody waits for the call any more: it leaves the queue, or its instance ends."""
+        call = self.calls.pop(call_id, None)
+        if call is None:
+            return []
+        if self.pools[call.address].remove(call):
+            return []
+        runner = next((each for each in self.instances.values() if each.call is call), None)
+        if runner is None:
+            return []
+        runner.call = None
+        return [end(self, runner, EndReason.CANCELLED)]
+
+    # ------------------------------------------------------------------ instances
+
+    def on_started(self, number: int, pid: int, now: float) -> list[Effect]:
+        instance = self.instances.get(number)
+        if instance is None:
+            return []
+        instance.pid, instance.alive = pid, True
+        told = told_start(self, instance)
+        if instance.is_daemon:
+            unit = self.daemons[instance.address]
+            return [told, *switch_daemon(self, unit, now)] if unit.next == number else [told]
+        self.pools[instance.address].note_started()
+        if instance.call is not None:
+            instance.call.began = now
+        return [told]
+
+    def on_reply(self, number: int, outcome: Outcome, cpu_s: float, now: float) -> list[Effect]:
+        """An instance answered its call; `cpu_s` is what it used since its start."""
+        instance = self.instances.get(number)
+        if instance is None or instance.call is None:
+            return []
+        call, instance.call = instance.call, None
+        pool = self.pools[instance.address]
+        instance.calls += 1
+        instance.cpu_s, instance.output_bytes = cpu_s, 0
+        pool.note_served(now - call.began, instance.demand_s - instance.demand_before_s)
+        pool.last_call_at = now
+        answered = answer(self, call, outcome)
+        if instance.ending:
+            return [answered]  # It was quicker than its end, which is still to come.
+        if instance.leaving is not None:
+            return [answered, end(self, instance, instance.leaving)]
+        if pool.function is not None and pool.function.reuse == "call":
+            return [answered, end(self, instance, EndReason.CALL_DONE)]
+        if pool.queue:
+            return [answered, *work_on(self, instance, pool, now)]
+        instance.idle_since = now
+        pool.idle.append(instance)
+        return [answered]
+
+    def on_output(self, number: int, count: int) -> list[Effect]:
+        """An instance wrote `count` bytes."""
+        instance = self.instances.get(number)
+        if instance is None or instance.is_daemon or instance.ending:
+            return []
+        instance.output_bytes += count
+        if instance.output_bytes <= OUTPUT_LIMIT_BYTES:
+            return []
+        limit = format_bytes(OUTPUT_LIMIT_BYTES)
+        return [
+            end(self, instance, EndReason.OUTPUT_LIMIT, f"wrote more than {limit} to stdout and stderr in one call")
+        ]
+
+    def on_ended(self, number: int, reason: EndReason, detail: str, now: float) -> list[Effect]:
+        """An instance is gone; a call it was working on ends with an error that says why."""
+        instance = self.instances.pop(number, None)
+        if instance is None:
+            return []
+        told = Tell("instance.end", reason, instance.address, instance.release, instance.pid, detail)
+        if instance.is_daemon:
+            return [told, *daemon_ended(self, self.daemons[instance.address], instance, reason, detail, now)]
+        pool = self.pools[instance.address]
+        pool.instances.pop(number, None)
+        if instance in pool.idle:
+            pool.idle.remove(instance)
+        effects: list[Effect] = [told]
+        if reason in CRASHES:
+            pool.note_crash(now)
+        if instance.call is not None:
+            effects += lose_call(self, pool, instance, reason, detail)
+        if reason == EndReason.SPACE_FAILED and not instance.alive:
+            pool.note_failed_start(detail, now)
+            effects += refuse_where_starts_fail(self, pool, now)
+        if not pool.instances and pool.lease.ceiling == 0:
+            del self.pools[pool.address]
+        effects += [effect for unit in self.daemons.values() for effect in tick_daemon(self, unit, now)]
+        return [*effects, *start_in_freed_space(self, pool, now), *close_unused(self, now)]
+
+    # ------------------------------------------------------------------ time
+
+    def on_usage(self, usages: Mapping[int, Usage], memory_bytes: int, now: float) -> list[Effect]:
+        """What the instances use, and what all spaces use together."""
+        self.memory_bytes = memory_bytes
+        effects: list[Effect] = []
+        for number, usage in usages.items():
+            instance = self.instances.get(number)
+            if instance is None or instance.ending:
+                continue
+            instance.cpu_s, instance.memory_bytes = usage.cpu_s, usage.memory_bytes
+            effects += check_usage(self, instance, usage)
+        return [*effects, *relieve(self, now)]
+
+    def tick(self, now: float) -> list[Effect]:
+        """What only time brings: timeouts, idle ends, further starts. Often while calls wait, else each 250 ms."""
+        effects: list[Effect] = []
+        for pool in list(self.pools.values()):
+            effects += expire(self, pool, now)
+            effects += end_idle(self, pool, now)
+            effects += start_some(self, pool, now)
+        for unit in self.daemons.values():
+            effects += tick_daemon(self, unit, now)
+        return [*effects, *close_unused(self, now)]
+
+    def on_drain(self, now: float) -> list[Effect]:
+        """The host stops: no new calls; what runs may finish (see `is_empty`)."""
+        self.draining = True
+        effects: list[Effect] = [Report()]
+        for address in list(self.leases):
+            effects += end_workload(self, address, EndReason.HOST_STOPPED, now)
+        return effects

@@ -1,0 +1,230 @@
+"""One function on one host: the calls that wait and the instances that serve them. Part of the agent's core.
+
+How many instances: one more when a waiting call would wait longer than a start costs, judged by recent service times
+and by the age of the calls now running; never merely because a call waits. Instances that use a whole processor each
+are not multiplied beyond the processors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import msgspec
+
+from motes.model.host import Held, Lease, Load
+from motes.model.instance import EndReason, InstanceState
+from motes.model.release import Function
+
+START_COST_S = 0.002
+"""About what a new instance costs; a wait shorter than this is no reason for one."""
+QUEUE_LIMIT = 1_000
+"""Calls of one function that may wait on one host."""
+QUEUE_LIMIT_BYTES = 64 * 2**20
+KNOWN_CALLS = 50
+"""What was learned of service times weighs as much as so many calls that run now."""
+PER_CPU = 2
+"""Instances for each lent processor when every one keeps a processor busy: one works while another's reply travels."""
+CRASHES_FREE = 2
+"""So many ends in a row without a reply between them bring no backoff: one bad call must not hold up the next."""
+BACKOFF_S = 0.1
+BACKOFF_MAX_S = 10.0
+MAX_DOUBLINGS = 16
+_SMOOTHING = 0.2
+
+
+class Call(msgspec.Struct):
+    """A call that this host accepted. `replies` are where its outcome goes: several when a caller sent it again."""
+
+    id: bytes
+    address: str
+    body: bytes
+    arrived: float
+    deadline: float
+    replies: list[str]
+    began: float = 0.0
+
+
+class Instance(msgspec.Struct):
+    """One instance. `call` is what it works on; `leaving`, when set, is why it ends after that."""
+
+    number: int
+    address: str
+    release: str
+    started: float
+    is_daemon: bool = False
+    pid: int = 0
+    alive: bool = False
+    call: Call | None = None
+    idle_since: float = 0.0
+    calls: int = 0
+    cpu_s: float = 0.0
+    waited_s: float = 0.0
+    """How long it was ready to run and no processor was free, since its start, as last measured."""
+    demand_before_s: float = 0.0
+    """Its `demand_s` when the current call began."""
+    memory_bytes: int = 0
+    output_bytes: int = 0
+    """Written during the current call."""
+    leaving: EndReason | None = None
+    ending: bool = False
+    """Told to end; only its end is still to come."""
+
+    @property
+    def demand_s(self) -> float:
+        """Processor time that it used or would have used: on a crowded machine its CPU time alone looks idle."""
+        return self.cpu_s + self.waited_s
+
+    @property
+    def state(self) -> InstanceState:
+        if self.ending or self.leaving is not None:
+            return InstanceState.DRAINING
+        if self.call is not None:
+            return InstanceState.BUSY if self.alive else InstanceState.STARTING
+        return InstanceState.IDLE if self.alive else InstanceState.STARTING
+
+
+class Pool:
+    """A leased function: its FIFO of calls and its instances."""
+
+    def __init__(self, lease: Lease, now: float) -> None:
+        self.lease = lease
+        self.function: Function | None = None
+        """What `serving` says of this function; None until its release is there."""
+        self.serving = ""
+        """The release whose instances take calls; the lease's, once that is ready here."""
+        self.queue: deque[Call] = deque()
+        self.queue_bytes = 0
+        self.instances: dict[int, Instance] = {}
+        self.idle: list[Instance] = []
+        """A stack: the one used last is used next, so that the surplus falls idle."""
+        self.service_s = 0.0
+        self.cpu_share = 0.0
+        """The part of their time in which busy instances want a processor, 0 to 1; 0 until measured."""
+        self.calls_ended = 0
+        self.last_call_at = now
+        self.crashes = 0
+        self.failed_starts = 0
+        """In a row."""
+        self.not_before = 0.0
+        self.failing = ""
+
+    @property
+    def address(self) -> str:
+        return self.lease.address
+
+    # ------------------------------------------------------------------ the queue
+
+    def is_full(self, more_bytes: int) -> bool:
+        return len(self.queue) >= QUEUE_LIMIT or self.queue_bytes + more_bytes > QUEUE_LIMIT_BYTES
+
+    def push(self, call: Call, *, first: bool = False) -> None:
+        (self.queue.appendleft if first else self.queue.append)(call)
+        self.queue_bytes += len(call.body)
+
+    def pop(self) -> Call:
+        call = self.queue.popleft()
+        self.queue_bytes -= len(call.body)
+        return call
+
+    def remove(self, call: Call) -> bool:
+        """Take a waiting call out of the queue; False when it is not waiting."""
+        if call not in self.queue:
+            return False
+        self.queue.remove(call)
+        self.queue_bytes -= len(call.body)
+        return True
+
+    # ------------------------------------------------------------------ how many
+
+    def live(self) -> list[Instance]:
+        """Instances that take or will take further calls."""
+        return [each for each in self.instances.values() if not each.ending and each.leaving is None]
+
+    def wanted(self, now: float, cpus: float) -> int:
+        """How many instances the calls that run and wait now are worth."""
+        busy = [each for each in self.instances.values() if each.call is not None and not each.ending]
+        if not self.queue:
+            return len(busy)
+        # The call of an instance that is still being forked has no age: it does not run yet.
+        ages = [now - each.call.began for each in busy if each.call is not None and each.alive]
+        free_soon = len(busy) - sum(1 for age in ages if age >= START_COST_S)
+        more = min(max(self._for_waiting(ages) - free_soon, 0), len(self.queue))
+        return min(max(len(busy) + more, 1), max(self._for_cpus(busy, ages, cpus), 1))
+
+    def _for_waiting(self, ages: list[float]) -> int:
+        """Instances with which the last call in the queue waits about START_COST_S."""
+        return math.ceil(self._expected_s(ages) * len(self.queue) / START_COST_S)
+
+    def _expected_s(self, ages: list[float]) -> float:
+        """How long the next calls will take: as the last ones did, unless those that run now say otherwise.
+
+        A single call that is late says little against many that were quick: the machine may have been busy elsewhere.
+        """
+        known = min(self.calls_ended, KNOWN_CALLS)
+        if not known and not ages:
+            return 0.0
+        return (self.service_s * known + sum(max(age, self.service_s) for age in ages)) / (known + len(ages))
+
+    def _for_cpus(self, busy: list[Instance], ages: list[float], cpus: float) -> int:
+        """What the processors carry, at the share of a processor that one instance uses."""
+        share = self.cpu_share
+        if self.calls_ended == 0:
+            # Nothing is known but what the first calls do now; as long as that cannot have been measured, the worst.
+            demand_s = sum(each.demand_s - each.demand_before_s for each in busy)
+            share = min(demand_s / sum(ages), 1.0) if max(ages, default=0.0) >= 2 * START_COST_S else 1.0
+        return math.ceil(PER_CPU * cpus / share) if share > 0.01 else 10**9
+
+    # ------------------------------------------------------------------ what was learned
+
+    def note_served(self, service_s: float, demand_s: float) -> None:
+        """A call was answered: remember how long it took, and how much of that it wanted a processor."""
+        first = self.calls_ended == 0
+        self.calls_ended += 1
+        self.crashes = 0
+        self.service_s += (service_s - self.service_s) * (1.0 if first else _SMOOTHING)
+        share = min(demand_s / service_s, 1.0) if service_s > 0 else 0.0
+        self.cpu_share += (share - self.cpu_share) * (1.0 if first else _SMOOTHING)
+
+    def note_crash(self, now: float) -> None:
+        """An instance ended by itself or over a limit: after a few in a row the next start waits, longer each time."""
+        self.crashes += 1
+        if self.crashes > CRASHES_FREE:
+            doublings = min(self.crashes - CRASHES_FREE - 1, MAX_DOUBLINGS)
+            self.not_before = now + min(BACKOFF_S * 2**doublings, BACKOFF_MAX_S)
+
+    def note_failed_start(self, why: str, now: float) -> None:
+        """A start failed before the process was there: that is the host's fault, not the function's."""
+        self.failed_starts += 1
+        self.note_crash(now)
+        if self.failed_starts > CRASHES_FREE:
+            self.failing = f"starts fail: {why}"
+
+    def note_started(self) -> None:
+        if self.failed_starts > CRASHES_FREE:
+            self.failing = ""
+        self.failed_starts = 0
+
+    def cannot_start(self, now: float) -> str | None:
+        """Why no call is served here soon, when every start of late has failed and no instance is left; else None."""
+        if self.failed_starts <= CRASHES_FREE or now >= self.not_before:
+            return None
+        return None if any(each.alive for each in self.live()) else self.failing
+
+    # ------------------------------------------------------------------ for others
+
+    def load(self) -> Load:
+        busy = sum(1 for each in self.instances.values() if each.call is not None)
+        return Load(len(self.queue), busy, len(self.idle))
+
+    def held(self, now: float, cpus: float) -> Held:
+        return Held(
+            epoch=self.lease.epoch,
+            release=self.serving,
+            ceiling=self.lease.ceiling,
+            instances=len(self.instances),
+            wanted=self.wanted(now, cpus),
+            calls=self.calls_ended,
+            idle_s=0.0 if self.queue or len(self.idle) < len(self.instances) else max(now - self.last_call_at, 0.0),
+            failing=self.failing,
+        )

@@ -1,0 +1,301 @@
+"""The process spaces of one host, by release and by instance number: between the machine and `motes.space`."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from motes.agent import machine as core
+from motes.agent.effects import Close, Deliver, End, Prepare, Spawn, StartDaemon
+from motes.errors import MotesError, SpaceFailed
+from motes.model.call import Outcome
+from motes.model.instance import EndReason
+from motes.model.release import Daemon
+from motes.space import measure
+from motes.space.daemon_space import DaemonSpace
+from motes.space.function_space import ZYGOTE_NUMBER, FunctionSpace
+from motes.space.limits import Limits
+from motes.space.view import View
+
+if TYPE_CHECKING:
+    from motes.agent.service import Agent
+
+OPEN_TIMEOUT_S = 30.0
+"""How long a release may take to load."""
+LISTEN_TIMEOUT_S = 30.0
+"""How long a daemon may take to open its port."""
+LONG_CALL_S = 0.005
+"""After a call this long it pays to ask the kernel how long the instance waited for a processor."""
+DAEMON_GRACE_S = 3.0
+OUTPUT_AT_ONCE_BYTES = 256 * 2**10
+"""What one daemon or zygote may write between two flushes of the logs; then it waits for the next."""
+LOAD_MEMORY_BYTES = 512 * 2**20
+"""What an app's modules may allocate when they are loaded."""
+_REMOVED = (EndReason.REMOVED, "")
+LOAD = "load"
+"""The name under which logs show what an app writes while it is loaded."""
+
+
+def function_view(code: Path, memory_bytes: int = 0) -> View:
+    """What exists for an app's functions; `memory_bytes` is the most that one of them declares."""
+    return View(code=code, memory_bytes=max(LOAD_MEMORY_BYTES, LOAD_MEMORY_BYTES + memory_bytes))
+
+
+def daemon_view(code: Path, daemon: Daemon) -> View:
+    """What exists for a daemon: functions' view, with /usr and processes of its own."""
+    return View(code=code, system=True, processes=daemon.processes, memory_bytes=daemon.memory_bytes)
+
+
+class Spaces:
+    """Open spaces, and which instance is in which. `folders` has the code of each release."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self.folders: dict[str, Path] = {}
+        self._by_release: dict[str, FunctionSpace] = {}
+        self._by_number: dict[int, FunctionSpace] = {}
+        self._daemons: dict[int, DaemonSpace] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._ended_early: dict[int, tuple[EndReason, str]] = {}
+        """Daemons to end as soon as their space has been made."""
+        self._written: dict[tuple[str, int], int] = {}
+        """Bytes since the last flush of the logs, by release (empty: a daemon) and number."""
+        self._spent_cpu_s = 0.0
+
+    # ------------------------------------------------------------------ effects
+
+    def prepare(self, effect: Prepare) -> None:
+        self._agent.spawn(self._open(effect.release))
+
+    def close(self, effect: Close) -> None:
+        space = self._by_release.pop(effect.release, None)
+        if space is not None:
+            self._spent_cpu_s += space.space_usage().cpu_s
+            self._see_to_the_end(space.close())
+
+    def spawn(self, effect: Spawn) -> None:
+        space = self._by_release.get(effect.release)
+        if space is None:
+            self._agent.spawn(self._never_started(effect.number))
+            return
+        self._by_number[effect.number] = space
+        space.spawn(effect.number, effect.function.name, Limits(memory_bytes=effect.function.memory_bytes))
+
+    def deliver(self, effect: Deliver) -> None:
+        space = self._by_number.get(effect.number)
+        if space is not None:
+            space.deliver(effect.number, effect.body)
+
+    def end(self, effect: End) -> None:
+        if effect.number in self._daemons:
+            self._see_to_the_end(self._end_daemon(effect.number, effect.reason, effect.detail))
+        elif effect.number in self._by_number:
+            self._by_number[effect.number].end(effect.number, effect.reason, effect.detail)
+        else:
+            self._ended_early[effect.number] = (effect.reason, effect.detail)
+
+    def start_daemon(self, effect: StartDaemon) -> None:
+        self._agent.spawn(self._open_daemon(effect))
+
+    # ------------------------------------------------------------------ functions
+
+    async def _open(self, release: str) -> None:
+        agent = self._agent
+        try:
+            events = _FunctionEvents(self, release)
+            manifest = agent.machine.manifest(release)
+            view = function_view(self.folders[release], max(each.memory_bytes for each in manifest.workloads))
+            space = await FunctionSpace.open(view, events, entries=manifest.entries, timeout_s=OPEN_TIMEOUT_S)
+        except MotesError as error:
+            agent.feed(agent.machine.on_space_failed(release, error, agent.now()))
+            return
+        self._by_release[release] = space
+        agent.feed(agent.machine.on_space_ready(release, agent.now()))
+
+    async def _never_started(self, number: int) -> None:
+        self.ended(number, *self._ended_early.get(number, (EndReason.SPACE_FAILED, "its space has ended")))
+
+    def started(self, number: int, pid: int) -> None:
+        self._agent.feed(self._agent.machine.on_started(number, pid, self._agent.now()))
+
+    def replied(self, number: int, outcome: Outcome) -> None:
+        now = self._agent.now()
+        instance = self._agent.machine.instances.get(number)
+        cpu_s = 0.0
+        if instance is not None and instance.pid:
+            cpu_s = measure.cpu_s(instance.pid)
+            if instance.call is not None and now - instance.call.began >= LONG_CALL_S:
+                instance.waited_s = measure.waited_s(instance.pid)
+        self._agent.feed(self._agent.machine.on_reply(number, outcome, cpu_s, now))
+
+    def ended(self, number: int, reason: EndReason, detail: str) -> None:
+        self._by_number.pop(number, None)
+        self._ended_early.pop(number, None)
+        self._agent.feed(self._agent.machine.on_ended(number, reason, detail, self._agent.now()))
+
+    def closed(self, release: str, detail: str) -> None:
+        if self._by_release.pop(release, None) is not None:
+            self._agent.feed(self._agent.machine.on_space_closed(release, detail, self._agent.now()))
+
+    def output(self, release: str, number: int, data: bytes) -> None:
+        self._slow_down(release, number, len(data))
+        machine = self._agent.machine
+        instance = machine.instances.get(number)
+        if instance is None:
+            if release:
+                self._agent.log(f"{machine.manifest(release).app}.{LOAD}", 0, data)
+            return
+        self._agent.log(instance.address, instance.pid, data)
+        self._agent.feed(machine.on_output(number, len(data)))
+
+    # ------------------------------------------------------------------ output
+
+    def _slow_down(self, release: str, number: int, count: int) -> None:
+        """Who writes more than is kept is not read for a while: reading without end would take the agent's time."""
+        before = self._written.get((release, number), 0)
+        self._written[release, number] = before + count
+        if before <= OUTPUT_AT_ONCE_BYTES < before + count:
+            self._switch_output(release, number, on=False)
+
+    def resume_outputs(self) -> None:
+        """The logs were flushed: everybody may write again."""
+        written, self._written = self._written, {}
+        for (release, number), count in written.items():
+            if count > OUTPUT_AT_ONCE_BYTES:
+                self._switch_output(release, number, on=True)
+
+    def _switch_output(self, release: str, number: int, on: bool) -> None:
+        daemon, space = self._daemons.get(number), self._by_release.get(release)
+        if not release and daemon is not None:
+            (daemon.resume_output if on else daemon.pause_output)()
+        elif space is not None and number == ZYGOTE_NUMBER:
+            (space.resume_output if on else space.pause_output)(number)
+
+    # ------------------------------------------------------------------ daemons
+
+    async def _open_daemon(self, effect: StartDaemon) -> None:
+        events = _DaemonEvents(self, effect.number)
+        daemon = effect.daemon
+        try:
+            view = daemon_view(self.folders[effect.release], daemon)
+            space = await DaemonSpace.open(view, daemon.command, daemon.port, events)
+            self._daemons[effect.number] = space
+            instance = self._agent.machine.instances.get(effect.number)
+            if instance is None or instance.ending:
+                # It was told to end while its space was being made.
+                await self._end_daemon(effect.number, *self._ended_early.pop(effect.number, _REMOVED))
+                return
+            instance.pid = space.pid
+            await space.wait_until_listening(LISTEN_TIMEOUT_S)
+        except MotesError as error:
+            reason = EndReason.SPACE_FAILED if isinstance(error, SpaceFailed) else EndReason.NOT_LISTENING
+            await self._end_daemon(effect.number, reason, error.message)
+            return
+        if effect.number in self._daemons:
+            self.started(effect.number, space.pid)
+
+    async def _end_daemon(self, number: int, reason: EndReason, detail: str) -> None:
+        """End a daemon for a reason of ours; what its process then says of its end is not the reason."""
+        space = self._daemons.pop(number, None)
+        if space is not None:
+            self._spent_cpu_s += space.usage().cpu_s
+            await space.close(DAEMON_GRACE_S)
+        self.ended(number, reason, detail)
+
+    def daemon_closed(self, number: int, reason: EndReason, detail: str) -> None:
+        """A daemon ended by itself."""
+        if self._daemons.pop(number, None) is not None:
+            self.ended(number, reason, detail)
+
+    async def connect(self, number: int) -> socket.socket:
+        """A socket connected to the daemon's port inside its space. Raises SpaceFailed."""
+        space = self._daemons.get(number)
+        if space is None:
+            raise SpaceFailed("the daemon has just ended; try again")
+        return await space.connect()
+
+    async def close_all(self) -> None:
+        """End everything."""
+        for number in list(self._daemons):
+            await self._end_daemon(number, EndReason.HOST_STOPPED, "")
+        spaces, self._by_release = list(self._by_release.values()), {}
+        for space in spaces:
+            await space.close()
+        await asyncio.gather(*self._closing)
+
+    def _see_to_the_end(self, closing: Coroutine[Any, Any, None]) -> None:
+        """Close something beside; when the host stops, that is waited for, so that no process outlives the agent."""
+        task = asyncio.create_task(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    # ------------------------------------------------------------------ measuring
+
+    def sample_busy(self) -> None:
+        """The demand of instances with a call for processors, for the decision whether more of them help."""
+        for instance in self._agent.machine.instances.values():
+            if instance.call is not None and instance.alive:
+                instance.cpu_s = measure.cpu_s(instance.pid)
+                instance.waited_s = measure.waited_s(instance.pid)
+
+    def sample_all(self) -> None:
+        """Everything that `motes ps` shows."""
+        for number, usage in self._usages().items():
+            instance = self._agent.machine.instances[number]
+            instance.cpu_s, instance.memory_bytes = usage.cpu_s, usage.memory_bytes
+
+    def measure(self, now: float) -> tuple[dict[int, core.Usage], int]:
+        """What instances use, and what all spaces use together, in bytes."""
+        usages = self._usages()
+        shared_bytes = sum(space.shared_usage().memory_bytes for space in self._by_release.values())
+        return usages, shared_bytes + sum(usage.memory_bytes for usage in usages.values())
+
+    def cpu_s(self) -> float:
+        """CPU time of all spaces, also of those that have ended."""
+        spaces = [space.space_usage().cpu_s for space in self._by_release.values()]
+        daemons = [space.usage().cpu_s for space in self._daemons.values()]
+        return self._spent_cpu_s + sum(spaces) + sum(daemons)
+
+    def _usages(self) -> dict[int, core.Usage]:
+        known = self._agent.machine.instances
+        found = {
+            number: space.usage(number)
+            for number, space in self._by_number.items()
+            if number in known and known[number].alive
+        }
+        found |= {number: space.usage() for number, space in self._daemons.items() if number in known}
+        return {number: core.Usage(used.cpu_s, used.memory_bytes, used.threads) for number, used in found.items()}
+
+
+class _FunctionEvents:
+    """What one release's space tells; see motes.space.function_space.SpaceEvents."""
+
+    def __init__(self, spaces: Spaces, release: str) -> None:
+        self._release = release
+        self._spaces = spaces
+        self.started = spaces.started
+        self.replied = spaces.replied
+        self.ended = spaces.ended
+
+    def output(self, number: int, data: bytes) -> None:
+        self._spaces.output(self._release, number, data)
+
+    def closed(self, detail: str) -> None:
+        self._spaces.closed(self._release, detail)
+
+
+class _DaemonEvents:
+    """What one daemon's space tells."""
+
+    def __init__(self, spaces: Spaces, number: int) -> None:
+        self._number = number
+        self._spaces = spaces
+
+    def output(self, number: int, data: bytes) -> None:
+        self._spaces.output("", self._number, data)
+
+    def closed(self, reason: EndReason, detail: str) -> None:
+        self._spaces.daemon_closed(self._number, reason, detail)

@@ -1,0 +1,115 @@
+"""When functions' instances start, and in which release's space. Part of the agent's core."""
+
+from __future__ import annotations
+
+from motes.agent.answers import refuse_waiting
+from motes.agent.effects import Effect, Prepare, Report, Spawn
+from motes.agent.instances import let_go, work_on
+from motes.agent.pool import Pool
+from motes.agent.releases import close_unused, refetch
+from motes.agent.room import make_room, neediest_first, room_may_come
+from motes.agent.state import HostState, SpaceView
+from motes.errors import Overloaded
+from motes.model.call import failed
+from motes.model.instance import EndReason
+from motes.model.release import Function
+
+
+def start_some(state: HostState, pool: Pool, now: float) -> list[Effect]:
+    """Start what the load or the floor asks for, as far as lease, offer and backoff allow."""
+    if pool.lease.ceiling == 0 or state.draining:
+        return []
+    if pool.serving != pool.lease.release:
+        towards = approach(state, pool, now)
+        if towards or not pool.serving:
+            return towards
+    space = state.spaces.get(pool.serving)
+    if space is None or space.state != "ready" or pool.function is None:
+        return _reopen(state, pool, space, now)
+    if now < pool.not_before:
+        return []
+    if pool.queue or pool.instances:
+        space.last_used = now
+    target = min(max(pool.wanted(now, state.offer.cpus), pool.lease.floor), pool.lease.ceiling)
+    missing = min(target - len(pool.live()), pool.lease.ceiling - len(pool.instances))
+    return _spawn_some(state, pool, pool.function, missing, now)
+
+
+def start_in_freed_space(state: HostState, pool: Pool, now: float) -> list[Effect]:
+    """An instance of the pool has ended; where the host was full, others may need its space more."""
+    if state.spaces_used() + 1 < state.offer.spaces:
+        return start_some(state, pool, now)
+    return [effect for each in neediest_first(state) for effect in start_some(state, each, now)]
+
+
+def approach(state: HostState, pool: Pool, now: float) -> list[Effect]:
+    """Bring the pool to its lease's release: serve it when it is ready, else prepare it when there is need."""
+    release = pool.lease.release
+    space = state.spaces[release]
+    if pool.serving == release:
+        return start_some(state, pool, now)
+    if space.manifest is None:
+        return refetch(state, release, space, now)
+    if space.state == "ready":
+        return serve(state, pool, release, now)
+    if space.state in ("absent", "failed") and now >= space.retry_at and _is_needed(state, pool):
+        space.state, space.last_used = "preparing", now
+        return [Prepare(release)]
+    return []
+
+
+def _is_needed(state: HostState, pool: Pool) -> bool:
+    """A space is made for calls that wait, for a floor, and to take over from an older release."""
+    return bool(pool.queue or pool.lease.floor or pool.instances)
+
+
+def serve(state: HostState, pool: Pool, release: str, now: float) -> list[Effect]:
+    """Calls go to this release from now on; the instances of the one before end when they are done."""
+    manifest = state.spaces[release].manifest
+    workload = None if manifest is None else manifest.workload(pool.lease.workload)
+    if not isinstance(workload, Function):
+        return []
+    # A deploy waits to hear that the newer release has taken over.
+    effects: list[Effect] = [Report()] if pool.serving not in ("", release) else []
+    pool.serving, pool.function, pool.failing = release, workload, ""
+    for instance in pool.live():
+        if instance.release != release:
+            effects += let_go(state, instance, EndReason.REPLACED)
+    return [*effects, *start_some(state, pool, now), *close_unused(state, now)]
+
+
+def _spawn_some(state: HostState, pool: Pool, function: Function, missing: int, now: float) -> list[Effect]:
+    effects: list[Effect] = []
+    for _ in range(missing):
+        if state.is_full():
+            return [*effects, *make_room(state, pool), *_refuse_for_ever_full(state, pool)]
+        instance = state.new_instance(pool.address, pool.serving, now)
+        pool.instances[instance.number] = instance
+        effects.append(Spawn(pool.serving, instance.number, function))
+        effects += work_on(state, instance, pool, now)
+    return effects
+
+
+def _refuse_for_ever_full(state: HostState, pool: Pool) -> list[Effect]:
+    """Where only floors and daemons hold the spaces, no wait would help."""
+    if pool.instances or room_may_come(state, pool):
+        return []
+    message = f"{pool.address}: every process space of host {state.host!r} is in use by what must always run"
+    return refuse_waiting(state, pool, failed(Overloaded(message, retry_after_s=1), try_elsewhere=True))
+
+
+def _reopen(state: HostState, pool: Pool, space: SpaceView | None, now: float) -> list[Effect]:
+    """The space of the release that serves has ended: make it again."""
+    if space is None or space.state not in ("absent", "failed") or now < space.retry_at:
+        return []
+    if not (pool.queue or pool.lease.floor):
+        return []
+    space.state = "preparing"
+    return [Prepare(pool.serving)]
+
+
+def trim(state: HostState, pool: Pool, now: float) -> list[Effect]:
+    """A lower ceiling: the surplus ends, idle ones first, the others when they are done."""
+    surplus = len(pool.live()) - pool.lease.ceiling
+    order = [*pool.idle, *(each for each in reversed(pool.live()) if each not in pool.idle)]
+    return [effect for each in order[: max(surplus, 0)] for effect in let_go(state, each, EndReason.REMOVED)]

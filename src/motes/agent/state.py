@@ -1,0 +1,90 @@
+"""What one host's agent knows, and nothing that acts: every other part of the agent's core works on it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from motes.agent.daemons import DaemonUnit
+from motes.agent.pool import Call, Instance, Pool
+from motes.errors import MotesError
+from motes.model.host import Held, Lease, Load, Offer
+from motes.model.release import Manifest
+
+
+class SpaceView(msgspec.Struct):
+    """A release's space on this host."""
+
+    state: str = "fetching"
+    """fetching, unfetched, absent, preparing, ready or failed."""
+    manifest: Manifest | None = None
+    last_used: float = 0.0
+    failures: int = 0
+    retry_at: float = 0.0
+    error: MotesError | None = None
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is there, nor on its way."""
+        return self.state in ("unfetched", "absent", "failed")
+
+
+class HostState:
+    """Leases, releases, pools of function instances, daemons and calls of one host."""
+
+    def __init__(self, host: str, offer: Offer) -> None:
+        self.host = host
+        self.offer = offer
+        self.draining = False
+        self.pools: dict[str, Pool] = {}
+        self.daemons: dict[str, DaemonUnit] = {}
+        self.leases: dict[str, Lease] = {}
+        """By address; a lease with ceiling 0 stays for a while, so that its epoch is remembered."""
+        self.forgotten_epoch = 0
+        """The highest epoch of the leases that are no longer remembered: epochs rise over all workloads together."""
+        self.spaces: dict[str, SpaceView] = {}
+        """By release."""
+        self.instances: dict[int, Instance] = {}
+        self.calls: dict[bytes, Call] = {}
+        self.memory_bytes = 0
+        """What all spaces use together, as last measured."""
+        self._number = 0
+
+    def new_instance(self, address: str, release: str, now: float, is_daemon: bool = False) -> Instance:
+        """One more, with a number of its own; a function's also enters its pool."""
+        self._number += 1
+        instance = Instance(self._number, address, release, now, is_daemon, idle_since=now)
+        self.instances[instance.number] = instance
+        return instance
+
+    def spaces_used(self) -> int:
+        return len(self.instances)
+
+    def is_full(self) -> bool:
+        """Whether every process space that the host lends is in use."""
+        return self.spaces_used() >= self.offer.spaces
+
+    def has_waiting(self) -> bool:
+        """Whether a call waits, so that time matters within milliseconds."""
+        return any(pool.queue for pool in self.pools.values())
+
+    def is_empty(self) -> bool:
+        return not self.instances and not self.calls
+
+    # ------------------------------------------------------------------ what it tells of itself
+
+    def load(self) -> dict[str, Load]:
+        loads = {address: pool.load() for address, pool in self.pools.items() if pool.instances or pool.queue}
+        return loads | {address: Load(0, 0, int(unit.is_up)) for address, unit in self.daemons.items()}
+
+    def held(self, now: float) -> dict[str, Held]:
+        held = {address: pool.held(now, self.offer.cpus) for address, pool in self.pools.items()}
+        held |= {address: unit.held() for address, unit in self.daemons.items()}
+        ended = (lease for lease in self.leases.values() if lease.address not in held)
+        return held | {lease.address: Held(lease.epoch, lease.release, 0) for lease in ended if lease.ceiling == 0}
+
+    def manifest(self, release: str) -> Manifest:
+        """What the release holds; KeyError for one that was not fetched."""
+        manifest = self.spaces[release].manifest
+        if manifest is None:
+            raise KeyError(release)
+        return manifest

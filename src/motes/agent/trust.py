@@ -1,0 +1,37 @@
+"""What an agent believes: leases that the controller signed, releases that an owner signed."""
+
+from __future__ import annotations
+
+import msgspec
+
+from motes.errors import Untrusted
+from motes.grants.keys import Tag, verify
+from motes.model.host import Lease
+from motes.model.release import Release, Signed, release_id
+
+_signed = msgspec.msgpack.Decoder(Signed)
+
+
+class Trust(msgspec.Struct, frozen=True):
+    """Public keys, 32 bytes each."""
+
+    controller: bytes
+    owners: frozenset[bytes]
+
+    def lease(self, data: bytes) -> Lease:
+        """The lease in a message. Raises Untrusted, also for bytes that are none."""
+        try:
+            payload = verify(_signed.decode(data), Tag.LEASE, (self.controller,))
+            return msgspec.msgpack.decode(payload, type=Lease)
+        except msgspec.DecodeError as error:
+            raise Untrusted(f"a lease that cannot be read: {error}") from error
+
+    def release(self, signed: Signed, expected_id: str) -> Release:
+        """The release in it, when an owner signed it and it is the one that was asked for. Raises Untrusted."""
+        payload = verify(signed, Tag.RELEASE, self.owners)
+        if release_id(signed) != expected_id:
+            raise Untrusted(f"release {expected_id} was asked for; another one came")
+        try:
+            return msgspec.msgpack.decode(payload, type=Release)
+        except msgspec.DecodeError as error:
+            raise Untrusted(f"release {expected_id} cannot be read: {error}") from error

@@ -1,0 +1,93 @@
+"""A file or folder as one archive, named by its content: what `motes deploy` sends."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from motes.bundle.archive import COMPRESSION_LEVEL, Entry, encode_list
+from motes.bundle.sources import Source, check_file_size, source_of, sources
+from motes.bus.subjects import is_name
+from motes.errors import BadBundle
+
+_NAME_LIMIT = 63
+_TEXT_PROBE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An archive, its SHA-256 in hexadecimal, and the names of the files in it."""
+
+    data: bytes
+    hash: str
+    files: tuple[str, ...]
+
+
+def pack(path: Path) -> Bundle:
+    """The bundle of a Python file or of a folder; equal sources give equal bytes.
+
+    Raises BadBundle when there is nothing here that can be deployed and TooLarge over a limit.
+    """
+    found = bundle_sources(path)
+    if not found:
+        raise BadBundle(f"{path} holds no files to deploy (hidden folders, caches and .env files are left out)")
+    data = _archive(found)
+    return Bundle(data, hashlib.sha256(data).hexdigest(), tuple(source.name for source in found))
+
+
+def app_name(path: Path) -> str:
+    """The app's name for `path`: `hello.py` and the folder `hello` are app `hello`. Raises BadBundle."""
+    real = Path(os.path.abspath(path))
+    text = real.stem if real.suffix == ".py" else real.name
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_")[:_NAME_LIMIT]
+    if not is_name(name):
+        raise BadBundle(f"no app can be named after {text!r} (give it a name of letters and digits with --name)")
+    return name
+
+
+def bundle_sources(path: Path) -> list[Source]:
+    """The files that `pack` would put in the bundle of `path`, with nothing read yet but folders."""
+    try:
+        facts = os.stat(path)
+    except OSError as error:
+        raise BadBundle(f"cannot read {path}: {error.strerror} (give a Python file or a folder)") from None
+    if stat.S_ISDIR(facts.st_mode):
+        return sources(path)
+    return [_single_file(path, facts)]
+
+
+def _single_file(path: Path, facts: os.stat_result) -> Source:
+    if not stat.S_ISREG(facts.st_mode) or path.suffix != ".py":
+        raise BadBundle(
+            f"{path} is no Python file (deploy a .py file, or a folder; for another program put it in a folder and"
+            " deploy that with --cmd)"
+        )
+    source = source_of(str(path), path.name, facts)
+    check_file_size(source)
+    if b"\0" in _read(source)[:_TEXT_PROBE_BYTES]:
+        raise BadBundle(f"{path} is a binary file, not Python source (deploy the source)")
+    return source
+
+
+def _archive(found: list[Source]) -> bytes:
+    compressor = zlib.compressobj(COMPRESSION_LEVEL)
+    entries = [Entry(source.name, source.size, source.executable) for source in found]
+    parts = [compressor.compress(encode_list(entries))]
+    parts += [compressor.compress(_read(source)) for source in found]
+    return b"".join([*parts, compressor.flush()])
+
+
+def _read(source: Source) -> bytes:
+    try:
+        with open(source.path, "rb") as file:
+            content = file.read(source.size + 1)
+    except OSError as error:
+        raise BadBundle(f"cannot read {source.name}: {error.strerror} (mend its permissions)") from None
+    if len(content) != source.size:
+        raise BadBundle(f"{source.name} changed while it was read (deploy again)")
+    return content

@@ -1,0 +1,279 @@
+"""One user's connection to NATS: publish, subscribe, request, and come back after a loss.
+
+Nothing is buffered while disconnected: `publish` says False and the message is gone, for a late call or beat is
+worse than none. Whoever has state to tell tells it again in `on_reconnected`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from motes.bus import subjects
+from motes.bus.wire import Message, Wire
+from motes.errors import TimedOut, TooLarge, Unavailable
+from motes.model.credentials import Credentials
+
+CONNECT_TIMEOUT_S = 1.0
+RECONNECT_WAIT_S = 0.05
+RECONNECT_WAIT_MAX_S = 0.25
+PING_INTERVAL_S = 1.0
+PINGS_UNANSWERED = 2
+"""A server that has not answered this many pings is gone."""
+REQUESTS_LIMIT = 65536
+
+_log = logging.getLogger("motes.bus")
+
+__all__ = ["Connection", "Message", "Subscription"]
+
+
+class Subscription:
+    """Interest in a subject, until `unsubscribe`."""
+
+    def __init__(self, connection: Connection, number: bytes) -> None:
+        self._connection = connection
+        self._number = number
+
+    def unsubscribe(self) -> None:
+        """Hear no more; messages that are on the way are dropped."""
+        self._connection._forget(self._number)
+
+
+class Connection:
+    """A connection that heals itself. `inbox` is this connection's own prefix for replies, new at each `open`."""
+
+    def __init__(
+        self,
+        server: str,
+        credentials: Credentials,
+        on_disconnected: Callable[[], None] | None,
+        on_reconnected: Callable[[], None] | None,
+    ) -> None:
+        self.server = server
+        self.credentials = credentials
+        self.user = credentials.user
+        self.inbox = f"{subjects.inbox(self.user)}.{secrets.token_hex(8)}"
+        self.connected = False
+        self.refused = ""
+        """The server's last refusal, for example a permission that the user does not have."""
+        self._on_disconnected = on_disconnected
+        self._on_reconnected = on_reconnected
+        self._numbers = itertools.count(1)
+        self._handlers: dict[bytes, Callable[[Message], None]] = {}
+        self._subjects: dict[bytes, str] = {}
+        self._requests: dict[str, asyncio.Future[bytes]] = {}
+        self._request_inbox = f"{self.inbox}.request."
+        self._closed = False
+        self._payload_limit_bytes = 0
+        self._wire: Wire | None = None
+        self._healing: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        server: str,
+        credentials: Credentials,
+        *,
+        on_disconnected: Callable[[], None] | None = None,
+        on_reconnected: Callable[[], None] | None = None,
+    ) -> Connection:
+        """Connect to `server`, as `nats://127.0.0.1:4222`. Raises Unavailable."""
+        connection = cls(server, credentials, on_disconnected, on_reconnected)
+        await connection._connect()
+        await connection.subscribe(connection._request_inbox + "*", connection._take_answer)
+        connection._watching = asyncio.create_task(connection._watch())
+        return connection
+
+    # From here on: what users of a connection do.
+
+    def publish(self, subject: str, payload: bytes, reply: str = "") -> bool:
+        """Send a message; False when it was dropped: not connected, or too much is unsent.
+
+        Raises TooLarge, and ValueError for a subject with white space in it.
+        """
+        wire = self._wire
+        if wire is None or not self.connected:
+            return False
+        if len(payload) > self._payload_limit_bytes:
+            raise TooLarge(
+                f"a message of {len(payload)} bytes; NATS here carries {self._payload_limit_bytes}",
+                limit_bytes=self._payload_limit_bytes,
+            )
+        return wire.publish(subject, payload, reply)
+
+    async def subscribe(self, subject: str, callback: Callable[[Message], None]) -> Subscription:
+        """Call `callback` for each message; returns when the server knows. The callback must not block or raise."""
+        number = b"%d" % next(self._numbers)
+        self._handlers[number] = callback
+        self._subjects[number] = subject
+        if self._wire is not None and self.connected:
+            self._wire.subscribe(number, subject)
+            # Should the connection be lost meanwhile, the next one subscribes again.
+            with contextlib.suppress(Unavailable, TimedOut):
+                await self.flush(CONNECT_TIMEOUT_S)
+        return Subscription(self, number)
+
+    async def request(self, subject: str, payload: bytes, timeout_s: float) -> bytes:
+        """One answer. Raises Unavailable (nobody there, not connected, or the connection was lost) and TimedOut."""
+        if len(self._requests) >= REQUESTS_LIMIT:
+            raise Unavailable(f"over {REQUESTS_LIMIT} requests wait for an answer on this connection")
+        # Nobody can guess it: a host could answer in the controller's place.
+        token = secrets.token_hex(16)
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._requests[token] = answer
+        try:
+            if not self.publish(subject, payload, self._request_inbox + token):
+                raise Unavailable(f"no connection to NATS at {self.server}")
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except TimeoutError:
+            raise TimedOut(f"no answer on {subject} within {timeout_s:g} s", timeout_s=timeout_s) from None
+        finally:
+            del self._requests[token]
+
+    async def flush(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+        """Wait until the server has handled everything sent so far. Raises Unavailable and TimedOut."""
+        if self._wire is None:
+            raise Unavailable(f"no connection to NATS at {self.server}")
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._wire.ping()
+        except TimeoutError:
+            raise TimedOut(
+                f"NATS at {self.server} did not answer within {timeout_s:g} s", timeout_s=timeout_s
+            ) from None
+        except ConnectionError as error:
+            raise Unavailable(f"the connection to NATS at {self.server} was lost") from error
+
+    async def close(self) -> None:
+        """Send what is queued and end; callbacks are not called any more."""
+        self._closed = True
+        self.connected = False
+        self._handlers.clear()
+        for task in (self._watching, self._healing):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait((task,))
+        if self._wire is not None:
+            self._wire.close()
+        self._fail_requests()
+        await asyncio.sleep(0)
+
+    # From here on: answers.
+
+    def _take_answer(self, message: Message) -> None:
+        answer = self._requests.get(message.subject[len(self._request_inbox) :])
+        if answer is None or answer.done():
+            return
+        if message.no_responders:
+            answer.set_exception(Unavailable("nobody hears this subject now"))
+        else:
+            answer.set_result(message.data)
+
+    def _fail_requests(self) -> None:
+        for answer in self._requests.values():
+            if not answer.done():
+                answer.set_exception(Unavailable(f"the connection to NATS at {self.server} was lost"))
+
+    def _forget(self, number: bytes) -> None:
+        self._handlers.pop(number, None)
+        if self._subjects.pop(number, None) is not None and self._wire is not None and self.connected:
+            self._wire.unsubscribe(number)
+
+    # From here on: connecting, and coming back.
+
+    async def _connect(self) -> None:
+        wire: Wire | None = None
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                host, _, port = self.server.removeprefix("nats://").rpartition(":")
+                loop = asyncio.get_running_loop()
+                _, wire = await loop.create_connection(self._new_wire, host, int(port))
+                await self._greet(wire)
+        except (OSError, TimeoutError) as error:
+            if wire is not None:
+                wire.abort()
+            why = self.refused or str(error) or type(error).__name__
+            raise Unavailable(f"no connection to NATS at {self.server} as {self.user!r}: {why}") from error
+        self._wire = wire
+        self.connected = True
+        for number, subject in self._subjects.items():
+            wire.subscribe(number, subject)
+
+    def _new_wire(self) -> Wire:
+        wire: Wire
+        wire = Wire(self._handlers, self._note_refusal, lambda: self._note_loss(wire))
+        return wire
+
+    async def _greet(self, wire: Wire) -> None:
+        info = await wire.info
+        self._payload_limit_bytes = int(info["max_payload"])
+        wire.connect(self._options(str(info.get("nonce", ""))))
+        await wire.ping()
+
+    def _options(self, nonce: str) -> dict[str, Any]:
+        signature = Ed25519PrivateKey.from_private_bytes(self.credentials.secret).sign(nonce.encode())
+        return {
+            "verbose": False,
+            "pedantic": False,
+            "lang": "python-motes",
+            "version": "1",
+            "protocol": 1,
+            "headers": True,
+            "no_responders": True,
+            "name": self.user,
+            "jwt": self.credentials.jwt,
+            "sig": base64.b64encode(signature).decode(),
+        }
+
+    def _note_refusal(self, what: str) -> None:
+        self.refused = what
+        _log.warning("NATS refuses something to %s: %s", self.user, what)
+
+    def _note_loss(self, wire: Wire) -> None:
+        if wire is not self._wire or self._closed:
+            return
+        self._wire = None
+        self.connected = False
+        self._fail_requests()
+        self._healing = asyncio.create_task(self._reconnect())
+        if self._on_disconnected is not None:
+            self._on_disconnected()
+
+    async def _reconnect(self) -> None:
+        wait_s = RECONNECT_WAIT_S
+        while True:
+            try:
+                await self._connect()
+                break
+            except Unavailable as error:
+                _log.debug("%s", error)
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 1.2, RECONNECT_WAIT_MAX_S)
+        if self._on_reconnected is not None:
+            self._on_reconnected()
+
+    async def _watch(self) -> None:
+        """Ping the server; one that does not answer is lost, though the socket may say nothing."""
+        while True:
+            await asyncio.sleep(PING_INTERVAL_S)
+            wire = self._wire
+            if wire is None:
+                continue
+            try:
+                async with asyncio.timeout(PINGS_UNANSWERED * PING_INTERVAL_S):
+                    await wire.ping()
+            except TimeoutError:
+                _log.warning("NATS at %s does not answer; connecting again", self.server)
+                wire.abort()
+            except ConnectionError:
+                continue

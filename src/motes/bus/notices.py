@@ -1,0 +1,20 @@
+"""What the server itself says, on `$SYS.ACCOUNT.*.DISCONNECT`: a connection has ended."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+DISCONNECTS = "$SYS.ACCOUNT.*.DISCONNECT"
+
+
+def ended_user(notice: bytes) -> str:
+    """Whose connection has ended: the name in the JWT that the server checked, or empty when it was no user's.
+
+    The notice's own `name` is whatever the client called itself, and `name_tag` is the account's name.
+    """
+    try:
+        claims = json.loads(notice)["client"]["jwt"].split(".")[1]
+        return str(json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["name"])
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ""

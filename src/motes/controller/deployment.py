@@ -1,0 +1,173 @@
+"""Deploying and removing apps: first what can fail, then what is stored, then what runs.
+
+An app that was accepted is never lost by one that is not: a release that cannot load changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from motes.bus import subjects
+from motes.errors import BadBundle, BadInput, MotesError, NotFound, OwnerError, SpaceFailed, Unavailable
+from motes.model.keeper import Deployed, Inspect, decode_answer
+from motes.model.release import Manifest, Release, Signed, is_hash, release_id
+
+if TYPE_CHECKING:
+    from motes.controller.service import Controller
+
+INSPECT_TIMEOUT_S = 60.0
+HOSTS_TIMEOUT_S = 3.0
+"""How long a deploy waits for a host when there is none."""
+KEPT_RELEASES = 2
+"""Releases of an app that are kept, with their code: the current one and the one before, which may still drain."""
+MAX_WORKLOADS = 1_000
+UP_TIMEOUT_S = 20.0
+"""How long `deploy` waits for the new release to take over."""
+
+
+class Deployment:
+    """The keeper's part of a deploy."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._stored: dict[str, dict[str, Release]] | None = None
+        """Every release in the store, by app and id; None until they have been read."""
+        self._gate = asyncio.Lock()
+
+    async def inspect(self, question: Inspect) -> Manifest:
+        """Have a host load the bundle in a space; tries another when one cannot make spaces."""
+        _check_name(question.app)
+        if not is_hash(question.bundle):
+            raise BadInput(f"{question.bundle[:80]!r} is no bundle's hash")
+        failed: MotesError = Unavailable("no host is up to load the app (see `motes host ls`)")
+        for host in await self._hosts_up():
+            try:
+                return await self._inspect_at(host, question)
+            except (SpaceFailed, Unavailable) as error:
+                failed = error
+            except OwnerError:
+                self._controller.spawn(self._forget_code(question.bundle))
+                raise
+        raise failed
+
+    async def _hosts_up(self) -> list[str]:
+        """The hosts that could load an app, the emptiest first; just after a start they may not have been heard yet."""
+        state = self._controller.core.state
+        deadline = self._controller.now() + HOSTS_TIMEOUT_S
+        while True:
+            hosts = [name for name, host in sorted(state.hosts.items()) if host.takes_work and host.lives]
+            if hosts or self._controller.now() > deadline:
+                return sorted(hosts, key=lambda name: state.hosts[name].report.spaces_used)
+            await asyncio.sleep(0.02)
+
+    async def _inspect_at(self, host: str, question: Inspect) -> Manifest:
+        data = msgspec.msgpack.encode(question)
+        answer = await self._controller.connection.request(subjects.inspect(host), data, INSPECT_TIMEOUT_S)
+        return decode_answer(answer, Manifest)
+
+    async def deploy(self, signed: Signed) -> Deployed:
+        """Store a signed release and have it run. Raises Untrusted, BadInput and NotFound."""
+        controller = self._controller
+        release = controller.check(signed)
+        await self._check(release)
+        name = release_id(signed)
+        async with self._gate:
+            current = controller.core.state.apps.get(release.app)
+            if current is not None and _is_same(current.release, release):
+                return Deployed(release.app, current.release_id, changed=False)
+            data = msgspec.msgpack.encode(signed)
+            await controller.store.put_release(name, data)
+            await controller.store.put_app(release.app, data)
+            controller.carry_out(controller.core.on_deployed(name, release, controller.now()))
+            if self._stored is not None:
+                self._stored.setdefault(release.app, {})[name] = release
+            if current is not None:
+                controller.spawn(self._clean(release.app))
+        await self._wait_until_taken_over(release, name)
+        return Deployed(release.app, name, changed=True)
+
+    async def remove(self, app: str) -> None:
+        """Forget an app: its leases end, then its code goes. Raises NotFound."""
+        controller = self._controller
+        async with self._gate:
+            found = controller.core.state.apps.get(app)
+            if found is None:
+                raise NotFound(f"there is no app {app!r} (see `motes apps`)")
+            await controller.store.delete_app(app)
+            controller.carry_out(controller.core.on_removed(app, controller.now()))
+            await controller.store.delete_logs(app)
+            controller.spawn(self._clean(app))
+
+    async def _check(self, release: Release) -> None:
+        _check_name(release.app)
+        workloads = release.manifest.workloads
+        if not workloads or len(workloads) > MAX_WORKLOADS:
+            raise BadBundle(f"app {release.app!r} has {len(workloads)} workloads; it needs 1 to {MAX_WORKLOADS}")
+        for workload in workloads:
+            _check_name(workload.name)
+        if len({workload.name for workload in workloads}) < len(workloads):
+            raise BadBundle(f"app {release.app!r} has two workloads of one name")
+        if not await self._controller.store.has_bundle(release.bundle):
+            raise NotFound(f"bundle {release.bundle[:12]} of app {release.app!r} was not uploaded")
+
+    async def _wait_until_taken_over(self, release: Release, name: str) -> None:
+        """A deploy is done when the next call or connection finds the new release; one that has not taken over within
+        UP_TIMEOUT_S shows in `motes apps`."""
+        core = self._controller.core
+        addresses = {f"{release.app}.{each.name}" for each in release.manifest.workloads}
+        deadline = self._controller.now() + UP_TIMEOUT_S
+        while self._controller.now() < deadline:
+            addresses = {address for address in addresses if not core.has_taken_over(address, name)}
+            if not addresses:
+                return
+            await asyncio.sleep(0.01)
+
+    async def _clean(self, app: str) -> None:
+        """Delete the releases of an app that nobody runs any more; the first time, those of every app."""
+        async with self._gate:
+            apps = [app] if self._stored is not None else None
+            stored = await self._releases()
+            for each in apps or list(stored):
+                await self._clean_app(each, stored)
+
+    async def _clean_app(self, app: str, stored: dict[str, dict[str, Release]]) -> None:
+        releases = stored.pop(app, {})
+        current = self._controller.core.state.apps.get(app)
+        kept = set()
+        if current is not None:
+            earlier = sorted(releases.keys() - {current.release_id}, key=lambda name: releases[name].created_at)
+            kept = {current.release_id, *earlier[1 - KEPT_RELEASES :]}
+        stored[app] = {name: release for name, release in releases.items() if name in kept}
+        for name in releases.keys() - kept:
+            await self._controller.store.delete_release(name)
+        await self._delete_unused({release.bundle for release in releases.values()}, stored)
+
+    async def _forget_code(self, bundle: str) -> None:
+        """Delete code that was uploaded and cannot be deployed."""
+        async with self._gate:
+            await self._delete_unused({bundle}, await self._releases())
+
+    async def _delete_unused(self, bundles: set[str], stored: dict[str, dict[str, Release]]) -> None:
+        used = {release.bundle for releases in stored.values() for release in releases.values()}
+        for bundle in bundles - used:
+            await self._controller.store.delete_bundle(bundle)
+
+    async def _releases(self) -> dict[str, dict[str, Release]]:
+        if self._stored is None:
+            self._stored = {}
+            for name, data in (await self._controller.store.releases()).items():
+                release = self._controller.check(msgspec.msgpack.decode(data, type=Signed))
+                self._stored.setdefault(release.app, {})[name] = release
+        return self._stored
+
+
+def _is_same(current: Release, new: Release) -> bool:
+    return (current.manifest, current.bundle) == (new.manifest, new.bundle)
+
+
+def _check_name(name: str) -> None:
+    if not subjects.is_name(name):
+        raise BadInput(f"{name!r} cannot be a name: use a letter or digit, then up to 62 of A-Z a-z 0-9 _ -")

@@ -1,0 +1,58 @@
+"""Where: the hosts that a workload should run on, best first. A core: pure functions of the state.
+
+A host is feasible when it takes work, its offer holds one instance of the workload, and starts do not fail there.
+Ranked: hosts that hold the lease already, then those with the smallest share of their offer given away, then by a hash
+of workload and host, so that equal hosts get different workloads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from motes.controller.state import Host, State
+from motes.errors import MotesError, NoRoom, Unavailable
+from motes.model.release import Workload
+from motes.model.units import format_bytes
+
+
+def ranked_hosts(state: State, address: str, workload: Workload) -> list[str]:
+    """Feasible hosts, best first; hosts where it fails come last, for they may recover."""
+    fitting = [name for name, host in state.hosts.items() if host.takes_work and _fits(host, workload)]
+    return sorted(fitting, key=lambda name: _rank(state, name, address))
+
+
+def fails(state: State, host: str, address: str) -> bool:
+    """Whether the host has said of late that this workload cannot start there."""
+    return (host, address) in state.failures
+
+
+def why_nowhere(state: State, address: str, workload: Workload) -> MotesError:
+    """The error for a workload that no host can take: Unavailable when that may pass, else NoRoom."""
+    able = [host for host in state.hosts.values() if host.takes_work]
+    if not able:
+        return Unavailable(f"{address}: no host is up (see `motes host ls`, start one with `motes host start`)")
+    largest = max(host.report.offer.memory_bytes for host in able)
+    return NoRoom(
+        f"{address} needs {format_bytes(workload.memory_bytes)}; no host offers more than {format_bytes(largest)} "
+        "(lower `memory`, or add a host: `motes host start`)"
+    )
+
+
+def _fits(host: Host, workload: Workload) -> bool:
+    offer = host.report.offer
+    return offer.spaces >= 1 and offer.memory_bytes >= workload.memory_bytes
+
+
+def _rank(state: State, name: str, address: str) -> tuple[bool, bool, bool, float, bytes]:
+    host = state.hosts[name]
+    offer = host.report.offer
+    given = sum(1 for lease in state.leases.get(name, {}).values() if lease.ceiling > 0)
+    used = host.report.spaces_used / offer.spaces + host.report.memory_bytes / offer.memory_bytes
+    tie = hashlib.blake2b(f"{address}@{name}".encode(), digest_size=8).digest()
+    return (
+        fails(state, name, address),
+        not host.lives,
+        state.lease(name, address) is None,
+        round(used, 1) + given / 1000,
+        tie,
+    )

@@ -1,0 +1,208 @@
+"""What hosts and callers may ask the controller: `keeper.<sender>.<verb>`, see motes.model.keeper.
+
+NATS sees to it that the sender in the subject is who sent it. It does not see to the reply subject, so an answer goes
+only to the asker's own inbox.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from motes.bus import subjects
+from motes.bus.connection import Message
+from motes.bus.reports import read_report
+from motes.controller.deployment import Deployment
+from motes.errors import BadInput, EngineError, MotesError, NotFound, Refused, TooLarge, Unavailable, Untrusted
+from motes.model.host import HostStatus
+from motes.model.instance import Event
+from motes.model.keeper import (
+    CHUNK_BYTES,
+    AppSummary,
+    AskLogs,
+    AskRoutes,
+    Deploy,
+    GetChunk,
+    Inspect,
+    LogLine,
+    PutChunk,
+    encode_answer,
+    encode_error,
+)
+from motes.model.names import HOST_PREFIX, OWN_USER
+from motes.model.release import Manifest, Signed, is_hash
+from motes.model.routes import Routes
+
+if TYPE_CHECKING:
+    from motes.controller.service import Controller
+
+_log = logging.getLogger("motes.controller")
+MAX_BUNDLE_CHUNKS = 1024
+MAX_LIMIT = 5_000
+"""Events or log lines in one answer."""
+MAX_AT_ONCE = 256
+"""Requests under way; beyond it they are answered with Unavailable."""
+
+
+class Verb(NamedTuple):
+    """A verb: who may use it, what it takes, and what answers it. With `takes` None the question is not read."""
+
+    who: str
+    """`host`, `caller` or `owner`; an owner is a caller as well."""
+    takes: Any
+    answer: Callable[[str, Any], Awaitable[object]]
+
+
+class Requests:
+    """The verbs."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._deployment = Deployment(controller)
+        self._under_way = 0
+        self._verbs = {
+            "routes": Verb("caller", AskRoutes, self._routes),
+            "activate": Verb("caller", AskRoutes, self._activate),
+            "hosts": Verb("owner", None, self._hosts),
+            "apps": Verb("owner", None, self._apps),
+            "events": Verb("owner", int, self._events),
+            "logs": Verb("owner", AskLogs, self._logs),
+            "bundle-put": Verb("owner", PutChunk, self._put_chunk),
+            "inspect": Verb("owner", Inspect, self._inspect),
+            "deploy": Verb("owner", Deploy, self._deploy),
+            "remove": Verb("owner", str, self._remove),
+            "bundle-get": Verb("host", GetChunk, self._get_chunk),
+            "release-get": Verb("host", str, self._release),
+            "leave": Verb("host", None, self._leave),
+        }
+
+    def on_message(self, message: Message) -> None:
+        """A request arrived."""
+        _, sender, name = message.subject.split(".")
+        if not message.reply.startswith(subjects.inbox(sender) + "."):
+            return  # An answer there would reach somebody who did not ask.
+        if self._under_way >= MAX_AT_ONCE:
+            busy = Unavailable(f"the controller has {MAX_AT_ONCE} requests under way; try again")
+            self._controller.connection.publish(message.reply, encode_error(busy))
+            return
+        self._under_way += 1
+        self._controller.spawn(self._serve(sender, name, message))
+
+    async def _serve(self, sender: str, name: str, message: Message) -> None:
+        try:
+            answer = encode_answer(await self._answer(sender, name, message.data))
+        except MotesError as error:
+            answer = encode_error(error)
+        except msgspec.DecodeError as error:
+            answer = encode_error(BadInput(f"{name}: {error}"))
+        except Exception as error:
+            _log.exception("a request of %s failed: %s", sender, name)
+            answer = encode_error(EngineError(f"the controller failed at {name}: {error!r}; its log says more"))
+        finally:
+            self._under_way -= 1
+        self._controller.connection.publish(message.reply, answer)
+
+    async def _answer(self, sender: str, name: str, data: bytes) -> object:
+        verb = self._verbs.get(name)
+        if verb is None:
+            raise NotFound(f"the controller knows no verb {name!r}; is this client newer than the cluster?")
+        if verb.who not in _roles(sender):
+            raise Refused(f"{sender!r} may not use {name!r}: it is for the {verb.who}")
+        question = None if verb.takes is None else msgspec.msgpack.decode(data, type=verb.takes)
+        return await verb.answer(sender, question)
+
+    # ------------------------------------------------------------------ calling
+
+    async def _routes(self, sender: str, question: AskRoutes) -> Routes:
+        return self._controller.core.routes(question.app)
+
+    async def _activate(self, sender: str, question: AskRoutes) -> Routes:
+        controller = self._controller
+        routes, effects = controller.core.on_activate(question.app, question.workload, controller.now())
+        controller.carry_out(effects)
+        return routes
+
+    # ------------------------------------------------------------------ looking
+
+    async def _hosts(self, sender: str, question: None) -> list[HostStatus]:
+        return self._controller.core.statuses()
+
+    async def _apps(self, sender: str, question: None) -> list[AppSummary]:
+        return self._controller.core.summaries()
+
+    async def _events(self, sender: str, limit: int) -> list[Event]:
+        found = await self._controller.store.events(max(1, min(limit, MAX_LIMIT)))
+        return [event for subject, data in found if (event := read_report(subject, data, Event)) is not None]
+
+    async def _logs(self, sender: str, question: AskLogs) -> list[LogLine]:
+        if question.app not in self._controller.core.state.apps:
+            raise NotFound(f"there is no app {question.app!r} (see `motes apps`)")
+        if question.workload is not None and not subjects.is_name(question.workload):
+            raise BadInput(f"{question.workload[:80]!r} names no workload")
+        limit = max(1, min(question.limit, MAX_LIMIT))
+        found = await self._controller.store.logs(question.app, question.workload, limit)
+        lines = [line for subject, data in found if (line := read_report(subject, data, LogLine)) is not None]
+        return sorted(lines, key=lambda line: line.at)
+
+    # ------------------------------------------------------------------ deploying
+
+    async def _put_chunk(self, sender: str, chunk: PutChunk) -> bool:
+        if not (0 <= chunk.index < chunk.count <= MAX_BUNDLE_CHUNKS) or not is_hash(chunk.bundle):
+            raise TooLarge(
+                f"a bundle has at most {MAX_BUNDLE_CHUNKS} chunks", limit_bytes=MAX_BUNDLE_CHUNKS * CHUNK_BYTES
+            )
+        if len(chunk.data) > CHUNK_BYTES:
+            raise TooLarge(f"a chunk has at most {CHUNK_BYTES} bytes", limit_bytes=CHUNK_BYTES)
+        store = self._controller.store
+        if await store.has_bundle(chunk.bundle):
+            return True
+        await store.put_chunk(chunk.bundle, chunk.index, chunk.data)
+        if chunk.index < chunk.count - 1:
+            return False
+        digest = hashlib.sha256()
+        for index in range(chunk.count):
+            digest.update(await store.get_chunk(chunk.bundle, index))
+        if digest.hexdigest() != chunk.bundle:
+            await store.delete_bundle(chunk.bundle)
+            raise Untrusted(f"bundle {chunk.bundle[:12]}: what arrived has another hash; send it again")
+        await store.finish_bundle(chunk.bundle, chunk.count)
+        return True
+
+    async def _inspect(self, sender: str, question: Inspect) -> Manifest:
+        return await self._deployment.inspect(question)
+
+    async def _deploy(self, sender: str, question: Deploy) -> object:
+        return await self._deployment.deploy(question.release)
+
+    async def _remove(self, sender: str, app: str) -> bool:
+        await self._deployment.remove(app)
+        return True
+
+    # ------------------------------------------------------------------ hosts
+
+    async def _get_chunk(self, sender: str, question: GetChunk) -> tuple[int, bytes]:
+        store = self._controller.store
+        count = await store.bundle_size(question.bundle) if is_hash(question.bundle) else 0
+        if count == 0:
+            raise NotFound(f"no bundle {question.bundle[:12]!r}")
+        return count, await store.get_chunk(question.bundle, question.index)
+
+    async def _release(self, sender: str, release: str) -> Signed:
+        if not subjects.is_name(release):
+            raise NotFound(f"no release {release!r}")
+        return msgspec.msgpack.decode(await self._controller.store.release(release), type=Signed)
+
+    async def _leave(self, sender: str, question: None) -> bool:
+        controller = self._controller
+        controller.carry_out(controller.core.on_left(sender.removeprefix(HOST_PREFIX), controller.now()))
+        return True
+
+
+def _roles(sender: str) -> tuple[str, ...]:
+    if sender.startswith(HOST_PREFIX):
+        return ("host",)
+    return ("caller", "owner") if sender == OWN_USER else ("caller",)

@@ -1,0 +1,136 @@
+"""What the controller knows: the apps that shall run, the hosts as they report, and the leases it has given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from motes.model.host import Held, HostReport, Lease, Load
+from motes.model.release import Release, Workload
+
+FAILED_S = 60.0
+"""A host where a workload could not start is a last resort for it for this long."""
+
+
+class App(msgspec.Struct, frozen=True):
+    """A deployed app: its current release."""
+
+    release_id: str
+    release: Release
+
+
+class Host(msgspec.Struct):
+    """A host as it last told of itself. `lives` is False from its end or its silence until it is heard again."""
+
+    report: HostReport
+    heard_at: float
+    lives: bool = True
+    lost: bool = False
+    """Away for so long that its work was given to others."""
+    load: dict[str, Load] = {}
+
+    @property
+    def takes_work(self) -> bool:
+        return not self.lost and not self.report.draining
+
+
+class State:
+    """The cluster.
+
+    `leases[host][address]` is the last lease given there; ended ones (ceiling 0) are forgotten once the host has
+    confirmed them.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        """The last one used; `next_epoch` makes the next. Starts above all of every controller before this one."""
+        self.apps: dict[str, App] = {}
+        self.hosts: dict[str, Host] = {}
+        self.leases: dict[str, dict[str, Lease]] = {}
+        self.active: dict[str, float] = {}
+        """When a workload without a minimum was last asked for, by address."""
+        self.unconfirmed: dict[str, dict[str, int]] = {}
+        """By host and address: the highest ceiling given there that its reports have not caught up with."""
+        self.failures: dict[tuple[str, str], float] = {}
+        """When a host last said that it cannot start a workload, by host and address."""
+        self.first_epoch = epoch
+        """Leases up to this one were given by controllers before this one."""
+        self.inherited: set[str] = set()
+        """Hosts that have told what they hold from controllers before this one: only their first word counts."""
+        self.most_given: dict[tuple[str, str], int] = {}
+        """The highest ceiling that a host had for a workload, by host and address: it cannot rightly use more."""
+
+    def next_epoch(self) -> int:
+        self.epoch += 1
+        return self.epoch
+
+    def forget(self, host: str) -> None:
+        """The host is gone, and whatever was known of it."""
+        self.hosts.pop(host, None)
+        self.leases.pop(host, None)
+        self.unconfirmed.pop(host, None)
+        self.failures = {key: at for key, at in self.failures.items() if key[0] != host}
+
+    def note_failures(self, report: HostReport, now: float) -> None:
+        """Remember where starts fail also when the lease is there no more: else the work would come straight back."""
+        for address, held in report.held.items():
+            if not self.is_deployed(address):
+                continue
+            if held.failing and held.instances == 0:
+                self.failures[report.host, address] = now
+            elif held.instances:
+                self.failures.pop((report.host, address), None)
+
+    def pardon(self, now: float) -> None:
+        """Failures of long ago may be over."""
+        self.failures = {key: at for key, at in self.failures.items() if now - at < FAILED_S}
+
+    def inherit(self, report: HostReport) -> None:
+        """Take a host's first word for what controllers before this one let it use."""
+        if report.host in self.inherited:
+            return
+        self.inherited.add(report.host)
+        for address, held in report.held.items():
+            if held.epoch <= self.first_epoch and self.is_deployed(address):
+                self.most_given[report.host, address] = max(held.ceiling, held.instances)
+
+    def is_heir(self, host: str, address: str, held: Held) -> bool:
+        """Whether the host may hold this lease from a controller before this one."""
+        return held.epoch <= self.first_epoch and 0 < held.ceiling <= self.most_given.get((host, address), 0)
+
+    def forget_given(self, app: str) -> None:
+        """The app is gone."""
+        self.most_given = {key: most for key, most in self.most_given.items() if key[1].partition(".")[0] != app}
+
+    def pardon_app(self, app: str) -> None:
+        """A new release may do better."""
+        self.failures = {key: at for key, at in self.failures.items() if key[1].partition(".")[0] != app}
+
+    def workloads(self) -> Iterator[tuple[str, App, Workload]]:
+        """Every workload with its address and app."""
+        for name, app in self.apps.items():
+            for workload in app.release.manifest.workloads:
+                yield f"{name}.{workload.name}", app, workload
+
+    def workload(self, app: str, workload: str) -> Workload | None:
+        found = self.apps.get(app)
+        return None if found is None else found.release.manifest.workload(workload)
+
+    def is_deployed(self, address: str) -> bool:
+        app, _, workload = address.partition(".")
+        return self.workload(app, workload) is not None
+
+    def lease(self, host: str, address: str) -> Lease | None:
+        """The lease in force there, or None."""
+        lease = self.leases.get(host, {}).get(address)
+        return lease if lease is not None and lease.ceiling > 0 else None
+
+    def holders(self, address: str) -> list[str]:
+        """Hosts that are not lost and hold a lease for the workload."""
+        return [name for name, host in self.hosts.items() if not host.lost and self.lease(name, address) is not None]
+
+    def held(self, host: str, address: str) -> Held | None:
+        """The lease as the host itself reports it."""
+        view = self.hosts.get(host)
+        return None if view is None else view.report.held.get(address)

@@ -1,0 +1,128 @@
+"""The `@function` decorator: what an app's author writes. Light, for it is imported in every process space."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+
+from motes.model.units import parse_bytes, parse_seconds
+
+P = ParamSpec("P")
+R = TypeVar("R")
+REUSES = ("any", "call")
+
+
+class Function(Generic[P, R]):
+    """A declared function. Calling it runs it here; `.remote`, `.aremote` and `.map` run it in the cluster.
+
+    `callable` is the function itself, `name` its name in the app and `options` what was declared of it, in the
+    fields of `motes.model.release.Function`.
+    """
+
+    def __init__(self, callable: Callable[P, R], app: str | None, options: dict[str, Any]) -> None:
+        functools.update_wrapper(self, callable)
+        self.callable = callable
+        self.name = callable.__name__
+        self.app = app
+        self.options = options
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.callable(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<motes function {self.callable.__module__}.{self.callable.__qualname__}>"
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call it in the cluster and wait for the result. Raises what `motes.errors` lists."""
+        from motes.client.remote import call
+
+        return call(self, args, kwargs)  # type: ignore[no-any-return]
+
+    async def aremote(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Like `remote`, for async code."""
+        from motes.client.remote import acall
+
+        return await acall(self, args, kwargs)  # type: ignore[no-any-return]
+
+    def map(self, inputs: Iterable[Any], in_flight: int = 64) -> Iterator[R]:
+        """The results for `inputs` in their order, as they come, at most `in_flight` calls at a time.
+
+        An input that fails raises its error there, with `detail["index"]` saying which one it was.
+        """
+        from motes.client.remote import map_calls
+
+        return map_calls(self, inputs, in_flight)
+
+    def amap(self, inputs: Iterable[Any], in_flight: int = 64) -> AsyncIterator[R]:
+        """Like `map`, for async code."""
+        from motes.client.remote import amap_calls
+
+        return amap_calls(self, inputs, in_flight)
+
+    def app_names(self) -> list[str]:
+        """The names under which this function's app may be deployed, likeliest first: given, file, folder."""
+        if self.app is not None:
+            return [self.app]
+        module = sys.modules.get(self.callable.__module__)
+        file = getattr(module, "__file__", None)
+        if file is None:
+            return [self.callable.__module__.partition(".")[0]]
+        path = Path(file).resolve()
+        return [path.stem, path.parent.name]
+
+
+@overload
+def function(callable: Callable[P, R], /) -> Function[P, R]: ...
+
+
+@overload
+def function(
+    *,
+    memory: str | int = ...,
+    timeout: str | float = ...,
+    scale: tuple[int, int | None] = ...,
+    idle: str | float = ...,
+    idempotent: bool = ...,
+    reuse: Literal["any", "call"] = ...,
+    app: str | None = ...,
+) -> Callable[[Callable[P, R]], Function[P, R]]: ...
+
+
+def function(
+    callable: Callable[..., Any] | None = None,
+    /,
+    *,
+    memory: str | int = "64 MiB",
+    timeout: str | float = "30 s",
+    scale: tuple[int, int | None] = (0, None),
+    idle: str | float = "10 s",
+    idempotent: bool = False,
+    reuse: Literal["any", "call"] = "any",
+    app: str | None = None,
+) -> Any:
+    """Declare a function that the cluster may run.
+
+    `memory` is the most that one instance may allocate, `timeout` the longest that one call may run, `scale` the least
+    and the most instances (None: as many as the hosts' offers hold), `idle` how long an instance is kept without calls.
+    `idempotent=True` lets a call be sent again when a host is lost. `reuse="call"` gives every call a fresh process.
+    `app` names the app when it is not the file's or the folder's name. Raises ValueError for what cannot be.
+    """
+    least, most = scale
+    if least < 0 or (most is not None and most < max(least, 1)):
+        raise ValueError(f"scale={scale!r}: needs 0 <= min <= max and max >= 1, or None for no maximum")
+    if reuse not in REUSES:
+        raise ValueError(f"reuse={reuse!r}: one of {', '.join(REUSES)}")
+    options = {
+        "memory_bytes": parse_bytes(memory),
+        "timeout_s": parse_seconds(timeout),
+        "scale": (least, most),
+        "idle_s": parse_seconds(idle),
+        "idempotent": idempotent,
+        "reuse": reuse,
+    }
+    if callable is None:
+        return lambda found: Function(found, app, options)
+    return Function(callable, app, options)

@@ -1,0 +1,46 @@
+"""What the gateway needs of the cluster, and what it is until the cluster answers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from motes.errors import Unavailable
+from motes.model.routes import Routes
+
+
+class Cluster(Protocol):
+    """The part of `motes.client.cluster.Cluster` that the gateway uses."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    async def call_bytes(self, app: str, workload: str, body: bytes, timeout_s: float | None = None) -> bytes: ...
+
+    async def routes(self, app: str) -> Routes: ...
+
+
+class Backend:
+    """The cluster, once there is one; until then every question to it is answered with Unavailable."""
+
+    def __init__(self) -> None:
+        self._cluster: Cluster | None = None
+
+    def connect(self, cluster: Cluster) -> None:
+        """From now on `cluster` answers."""
+        self._cluster = cluster
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls can be answered."""
+        return self._cluster is not None and self._cluster.ready
+
+    async def call_bytes(self, app: str, workload: str, body: bytes, timeout_s: float | None = None) -> bytes:
+        return await self._connected().call_bytes(app, workload, body, timeout_s)
+
+    async def routes(self, app: str) -> Routes:
+        return await self._connected().routes(app)
+
+    def _connected(self) -> Cluster:
+        if self._cluster is None:
+            raise Unavailable("the cluster is starting; try again in a moment")
+        return self._cluster

@@ -1,0 +1,172 @@
+"""Functions over HTTP, as a raw ASGI application: `POST /APP/FUNCTION` with JSON, and the two health pages."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from motes.bus.subjects import is_name
+from motes.errors import BadInput, MotesError, Overloaded
+from motes.gateway.backend import Backend
+from motes.gateway.call_request import (
+    Body,
+    Disconnected,
+    Headers,
+    HeldBytes,
+    Message,
+    Receive,
+    Refusal,
+    check_json,
+    check_method,
+    check_type,
+    timeout_of,
+)
+from motes.gateway.problems import Problem, problem_of
+from motes.gateway.rules import LISTENED, daemon_of, judge
+
+Send = Callable[[Message], Awaitable[None]]
+
+MAX_CALLS = 1000
+"""Calls under way at a time; more are answered 503."""
+LARGE_ANSWER_BYTES = 64 * 2**10
+"""What a connection takes in at once; of a larger answer the rest waits here for a caller that reads slowly."""
+_JSON = b"application/json"
+_PLAIN = b"text/plain; charset=utf-8"
+
+
+class Functions:
+    """The ASGI application for one gateway."""
+
+    def __init__(self, backend: Backend, port: int) -> None:
+        self._backend = backend
+        self._port = port
+        self._calls = 0
+        self._bodies = HeldBytes()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        try:
+            status, media_type, body = await self._answer(scope, receive)
+            await self._deliver(send, status, [(b"content-type", media_type)], body)
+        except Refusal as refusal:
+            await _respond_problem(send, refusal.problem)
+        except MotesError as error:
+            await _respond_problem(send, problem_of(error))
+        except Disconnected:
+            pass
+        except Exception:
+            logging.getLogger(__name__).exception("a request failed by a mistake of the gateway's")
+            await _respond_problem(send, _OWN_MISTAKE)
+
+    async def _answer(self, scope: Message, receive: Receive) -> tuple[int, bytes, bytes]:
+        self._check_rules(scope)
+        path: str = scope["path"]
+        parts = path.split("/")
+        if len(parts) == 3:
+            return 200, _JSON, await self._call(parts[1], parts[2], scope, receive)
+        if path not in ("/", "/healthz", "/readyz"):
+            raise Refusal(
+                Problem(404, "not_found", "no such page; call POST /APP/FUNCTION (`motes apps` lists the apps)")
+            )
+        check_method(scope, ("GET", "HEAD"))
+        return self._page(path)
+
+    async def _deliver(self, send: Send, status: int, headers: Headers, body: bytes) -> None:
+        """A large answer counts among the bytes held until its caller has taken it."""
+        if len(body) <= LARGE_ANSWER_BYTES:
+            await _respond(send, status, headers, body)
+            return
+        try:
+            self._bodies.hold(len(body))
+            await _respond(send, status, headers, body, is_end=False)
+            # uvicorn waits here until the connection has room again.
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            self._bodies.hold(-len(body))
+
+    def _page(self, path: str) -> tuple[int, bytes, bytes]:
+        if path == "/healthz":
+            return 200, _PLAIN, b"ok\n"
+        if path == "/":
+            return 200, _PLAIN, _WELCOME % (self._port, self._port)
+        if not self._backend.ready:
+            raise Refusal(
+                Problem(503, "unavailable", "the cluster does not answer yet", headers=((b"retry-after", b"1"),))
+            )
+        return 200, _PLAIN, b"ready\n"
+
+    def _check_rules(self, scope: Message) -> None:
+        if scope["state"]["problem"] is not None:
+            raise Refusal(scope["state"]["problem"])
+        headers: Headers = scope["headers"]
+        listened = tuple(pair for pair in headers if pair[0] in LISTENED)
+        target: bytes = scope["state"]["target"]
+        problem, name = judge(target.startswith(b"/"), listened, self._port)
+        if problem is not None:
+            raise Refusal(problem)
+        if daemon_of(name) is not None:
+            raise Refusal(
+                Problem(421, "misdirected", "this connection belongs to another host; open a new one", close=True)
+            )
+
+    async def _call(self, app: str, function: str, scope: Message, receive: Receive) -> bytes:
+        check_method(scope, ("POST",))
+        headers: Headers = scope["headers"]
+        check_type(headers)
+        timeout_s = timeout_of(headers)
+        if not is_name(app) or not is_name(function):
+            raise Refusal(
+                Problem(404, "not_found", f"no app {app[:80]!r} with {function[:80]!r} (`motes apps` lists the apps)")
+            )
+        if self._calls >= MAX_CALLS:
+            raise Overloaded(f"{MAX_CALLS} calls are under way here already", retry_after_s=1)
+        self._calls += 1
+        held = Body(self._bodies)
+        try:
+            body = await held.read(headers, receive)
+            return await _unless_disconnected(self._backend.call_bytes(app, function, body, timeout_s), receive, body)
+        finally:
+            self._calls -= 1
+            held.release()
+
+
+async def _unless_disconnected(call: Awaitable[bytes], receive: Receive, body: bytes) -> bytes:
+    """The call's result; the call is cancelled when the caller goes away first."""
+    task = asyncio.current_task()
+    assert task is not None
+    watcher = asyncio.create_task(_cancel_at_disconnect(receive, task))
+    try:
+        return await call
+    except asyncio.CancelledError:
+        if not watcher.done():
+            raise
+        task.uncancel()
+        raise Disconnected from None
+    except BadInput:
+        check_json(body)
+        raise
+    finally:
+        watcher.cancel()
+
+
+async def _cancel_at_disconnect(receive: Receive, task: asyncio.Task[Any]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    task.cancel()
+
+
+async def _respond_problem(send: Send, problem: Problem) -> None:
+    body = problem.body()
+    await send({"type": "http.response.start", "status": problem.status, "headers": problem.head(body)})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _respond(send: Send, status: int, headers: Headers, body: bytes, is_end: bool = True) -> None:
+    headers = [*headers, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": not is_end})
+
+
+_OWN_MISTAKE = Problem(500, "internal", "the gateway made a mistake; its log says more", close=True)
+_WELCOME = b"Motes: functions at POST http://localhost:%d/APP/FUNCTION, daemons at http://APP.localhost:%d/\n"

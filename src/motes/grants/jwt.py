@@ -1,0 +1,88 @@
+"""NATS JWTs (version 2, `ed25519-nkey`): an operator vouches for accounts, an account for users.
+
+The claims are those of github.com/nats-io/jwt/v2; -1 is "no limit" there.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from typing import Any
+
+from motes.grants.keys import Key, Nkey
+from motes.grants.roles import Role
+from motes.model.credentials import Credentials
+
+JETSTREAM_DISK_BYTES = 16 * 2**30
+JETSTREAM_MEMORY_BYTES = 64 * 2**20
+_STREAMS = 64
+_CONSUMERS = 256
+_NO_LIMIT = -1
+
+
+def operator_token(operator: Key, system: Key) -> str:
+    """The operator's own JWT; `system` is the key of the server's account."""
+    claims = {"type": "operator", "version": 2, "system_account": system.nkey(Nkey.ACCOUNT)}
+    return _token(operator, Nkey.OPERATOR, operator.nkey(Nkey.OPERATOR), "motes", claims)
+
+
+def account_token(operator: Key, account: Key, name: str, *, jetstream: bool) -> str:
+    """An account's JWT; `jetstream` gives it storage."""
+    limits: dict[str, Any] = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), _NO_LIMIT)
+    limits["wildcards"] = True
+    if jetstream:
+        limits["mem_storage"] = JETSTREAM_MEMORY_BYTES
+        limits["disk_storage"] = JETSTREAM_DISK_BYTES
+        limits["streams"] = _STREAMS
+        limits["consumer"] = _CONSUMERS
+    claims = {
+        "type": "account",
+        "version": 2,
+        "limits": limits,
+        "default_permissions": {"pub": {"deny": [">"]}, "sub": {"deny": [">"]}},
+    }
+    return _token(operator, Nkey.OPERATOR, account.nkey(Nkey.ACCOUNT), name, claims)
+
+
+def credentials(account: Key, role: Role) -> Credentials:
+    """New credentials, with a new key, for the user of `role` in `account`."""
+    user = Key.generate()
+    claims: dict[str, Any] = {
+        "type": "user",
+        "version": 2,
+        "pub": _allow(role.publish),
+        "sub": _allow(role.subscribe),
+        "subs": _NO_LIMIT,
+        "data": _NO_LIMIT,
+        "payload": _NO_LIMIT,
+    }
+    token = _token(account, Nkey.ACCOUNT, user.nkey(Nkey.USER), role.user, claims)
+    return Credentials(role.user, token, user.nkey_seed(Nkey.USER))
+
+
+def _allow(subjects: tuple[str, ...]) -> dict[str, list[str]]:
+    # An empty list of what is allowed would mean everything.
+    return {"allow": list(subjects)} if subjects else {"deny": [">"]}
+
+
+def _token(issuer: Key, kind: Nkey, subject: str, name: str, claims: dict[str, Any]) -> str:
+    body = {
+        "iat": int(time.time()),
+        "iss": issuer.nkey(kind),
+        "name": name,
+        "sub": subject,
+        "nats": claims,
+    }
+    body["jti"] = base64.b32encode(hashlib.sha256(_json(body)).digest()).decode().rstrip("=")
+    signed = _url64(_json({"typ": "JWT", "alg": "ed25519-nkey"})) + "." + _url64(_json(body))
+    return signed + "." + _url64(issuer.sign_bytes(signed.encode()))
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _url64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -1,0 +1,80 @@
+"""Which subjects each user of the cluster may use; NATS enforces it.
+
+Hosts and callers hold no `$JS.API` subject at all: a server does not check reply subjects, so a host with a mere read
+permission could have the server deliver bytes of its choice to another host's subject.
+Who must answer requests may publish to inboxes, and only there: the server's own way, a permission for the reply
+subject of each message that arrives, would let any caller choose a subject that the host may then publish to. An inbox
+is reached only by who was told its last words, which nobody can guess.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from motes.errors import BadInput
+from motes.model import names
+from motes.model.names import HOST_PREFIX, is_name
+
+ANSWERS = ("_INBOX.*.*.call.*", "_INBOX.*.*.request.*")
+"""Where routers and connections of Motes wait for answers."""
+
+
+class Role(NamedTuple):
+    """A user and its permissions."""
+
+    user: str
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+def host(name: str) -> Role:
+    """The agent of host `name`: it hears only its own subjects and speaks only in its own name."""
+    user = HOST_PREFIX + _checked(name)
+    if name == KEEPER.user:
+        raise BadInput(f"{name!r} is the controller's own name; choose another for the host")
+    return Role(
+        user,
+        publish=(f"beat.{name}", f"report.{name}.>", f"keeper.{user}.*", *ANSWERS),
+        subscribe=(f"host.{name}.>", f"_INBOX.{user}.>"),
+    )
+
+
+def caller(user: str) -> Role:
+    """Somebody who calls, and asks the controller in its own name."""
+    if user in (KEEPER.user, SYSTEM.user, "gateway") or user.startswith(HOST_PREFIX):
+        raise BadInput(f"{user!r} is the cluster's own name for a program; choose another")
+    return _caller(_checked(user))
+
+
+def _caller(user: str) -> Role:
+    return Role(
+        user,
+        publish=("host.*.call.*.*", "host.*.cancel", "host.*.ps", f"keeper.{user}.*", "fn.*.*"),
+        subscribe=(
+            f"_INBOX.{user}.>",
+            "beat.*",
+            "gone.*",
+            "route.*",
+            "report.*.event",
+            "report.*.log.>",
+        ),
+    )
+
+
+def gateway() -> Role:
+    """The gateway: a caller that also answers `fn.<app>.<function>` and the services protocol."""
+    role = _caller("gateway")
+    return role._replace(publish=(*role.publish, "_INBOX.*.*.>"), subscribe=(*role.subscribe, "fn.*.*", "$SRV.>"))
+
+
+KEEPER = Role(names.KEEPER, publish=(">",), subscribe=(">",))
+"""The controller: everything in the cluster's account, and nothing outside it."""
+
+SYSTEM = Role("system", publish=(), subscribe=("$SYS.ACCOUNT.*.DISCONNECT", "_INBOX.system.>"))
+"""In the server's own account: hears which connections have ended."""
+
+
+def _checked(name: str) -> str:
+    if not is_name(name):
+        raise BadInput(f"{name!r} cannot be a name: use a letter or digit, then up to 62 of A-Z a-z 0-9 _ -")
+    return name

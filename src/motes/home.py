@@ -1,0 +1,165 @@
+"""Where a cluster keeps its state on this machine: one folder, readable by its owner only. Stdlib only.
+
+keys/{operator,system,account,controller,owner}.seed    keys/{controller,owner}.pub    users/<user>.json    hosts.json
+nats/{nats.conf,port,ports/,jetstream/}                 hosts/<name>/        logs/<process>.log
+run/{lock,cluster.json,supervisor.sock,hosts/<name>/ingress.sock}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from motes.errors import NotFound, Unavailable
+from motes.model.credentials import Credentials
+
+HOME_VARIABLE = "MOTES_HOME"
+
+
+def default_path() -> Path:
+    """`$MOTES_HOME`, else `motes` in the user's data folder."""
+    if chosen := os.environ.get(HOME_VARIABLE):
+        return Path(chosen)
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "motes"
+
+
+class Home:
+    """Every path of one home, and the small JSON files in it."""
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = Path(path or default_path()).absolute()
+        self.keys = self.path / "keys"
+        self.users = self.path / "users"
+        self.nats = self.path / "nats"
+        self.nats_config = self.nats / "nats.conf"
+        self.nats_port = self.nats / "port"
+        self.nats_ports = self.nats / "ports"
+        self.jetstream = self.nats / "jetstream"
+        self.hosts_file = self.path / "hosts.json"
+        self.hosts = self.path / "hosts"
+        self.run = self.path / "run"
+        self.lock = self.run / "lock"
+        self.cluster_file = self.run / "cluster.json"
+        self.supervisor_socket = self.run / "supervisor.sock"
+        self.logs = self.path / "logs"
+
+    def key(self, name: str) -> Path:
+        return self.keys / f"{name}.seed"
+
+    def public_key(self, name: str) -> Path:
+        """The key with which a signature of that key is checked, in hexadecimal."""
+        return self.keys / f"{name}.pub"
+
+    def user(self, user: str) -> Path:
+        return self.users / f"{user}.json"
+
+    def host(self, name: str) -> Path:
+        """The state of one agent."""
+        return self.hosts / name
+
+    def host_run(self, name: str) -> Path:
+        """The sockets of one agent."""
+        return self.run / "hosts" / name
+
+    def log(self, process: str) -> Path:
+        return self.logs / f"{process}.log"
+
+    def create(self) -> None:
+        """Make the folders that are missing, for the owner only. Raises Unavailable."""
+        folders = (self.path, self.keys, self.users, self.nats, self.nats_ports, self.jetstream)
+        with self.writing():
+            for folder in (*folders, self.hosts, self.run, self.run / "hosts", self.logs):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Nobody else may look in, whatever the umask or an earlier owner said.
+            self.path.chmod(0o700)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turn the system's refusal to write in the home into one clear error. Raises Unavailable."""
+        try:
+            yield
+        except OSError as error:
+            raise Unavailable(self._why_not(error)) from error
+
+    def _why_not(self, error: OSError) -> str:
+        where = f"the home {self.path}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"{where} is on a full disk; free some space, or set {HOME_VARIABLE} to another folder"
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return f"{where} cannot be written to; set {HOME_VARIABLE} to a folder of your own"
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            return f"{where} is not a folder; set {HOME_VARIABLE} to another place"
+        return f"{where} cannot be used ({error.strerror or error}); set {HOME_VARIABLE} to another folder"
+
+    def cluster(self) -> dict[str, Any]:
+        """The cluster that runs here: `{"http", "nats", "home", "pid"}`. Raises Unavailable when none does."""
+        try:
+            found = json.loads(self.cluster_file.read_text())
+        except (OSError, ValueError):
+            found = None
+        if not isinstance(found, dict) or not _is_alive(found.get("pid")):
+            raise Unavailable(f"no cluster runs in {self.path}; start one with: motes up")
+        return found
+
+    def nats_url(self) -> str:
+        """Where this home's nats-server listens; known as soon as it has first started. Raises Unavailable."""
+        try:
+            return f"nats://127.0.0.1:{int(self.nats_port.read_text())}"
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"nats-server has not run in {self.path} yet; start it: motes up") from error
+
+    def credentials(self, user: str) -> Credentials:
+        """What `user` shows to NATS. Raises NotFound."""
+        try:
+            found = json.loads(self.user(user).read_text())
+            return Credentials(found["user"], found["jwt"], found["seed"])
+        except (OSError, ValueError, KeyError) as error:
+            raise NotFound(f"{self.user(user)} holds no credentials of a user {user!r}") from error
+
+    def save_credentials(self, credentials: Credentials) -> None:
+        self.write_json(self.user(credentials.user), credentials._asdict())
+
+    def offers(self) -> dict[str, dict[str, Any]]:
+        """The hosts that `up` starts here: name -> Offer as plain data. Raises Unavailable when it cannot be read."""
+        try:
+            found = json.loads(self.hosts_file.read_text())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"{self.hosts_file} cannot be read: {error}; mend or delete it") from error
+        return found if isinstance(found, dict) else {}
+
+    def write_json(self, path: Path, value: object) -> None:
+        """Replace a file as a whole, readable by the owner only. Raises Unavailable."""
+        self.write_text(path, json.dumps(value, indent=1) + "\n")
+
+    def write_text(self, path: Path, text: str) -> None:
+        """The same for text."""
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        with self.writing():
+            try:
+                with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                    file.write(text)
+                unfinished.rename(path)
+            except OSError:
+                unfinished.unlink(missing_ok=True)
+                raise
+
+
+def _is_alive(pid: object) -> bool:
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+        # Where nobody collects orphans, as in many containers, a dead process stays listed.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True

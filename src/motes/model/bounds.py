@@ -1,0 +1,20 @@
+"""Numbers as strangers may send them: a message with one outside its bounds is no message.
+
+Without bounds one absurd number would spoil a sum, a comparison or an answer about everybody else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Size = Annotated[int, Meta(ge=0, le=2**53)]
+"""Bytes."""
+Number = Annotated[float, Meta(ge=0.0, le=2.0**53)]
+"""Finite: a comparison with NaN is neither true nor false."""
+Epoch = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+MOST_LISTED = 10_000
+"""Workloads that one host may tell of at a time."""

@@ -1,0 +1,114 @@
+"""What a host lends, and what it tells of itself."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from motes.model.bounds import MOST_LISTED, Count, Epoch, Number, Size
+from motes.model.instance import InstanceReport
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """What a host's owner lends: cores, memory and the most process spaces (instances) at a time."""
+
+    cpus: Number = 2.0
+    memory_bytes: Size = 2**30
+    spaces: Count = 100
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The controller's permission for one host to run up to `ceiling` instances of one workload.
+
+    A capacity lease does not expire; a lease with a higher `epoch` for the same workload replaces it, and `ceiling` 0
+    ends it. `floor` instances are kept even when nobody calls.
+    """
+
+    host: str
+    app: str
+    workload: str
+    release: str
+    ceiling: int
+    floor: int
+    epoch: int
+
+    @property
+    def address(self) -> str:
+        return f"{self.app}.{self.workload}"
+
+
+class Load(msgspec.Struct, frozen=True, array_like=True):
+    """How busy one workload is on one host."""
+
+    queued: Count = 0
+    busy: Count = 0
+    idle: Count = 0
+
+
+class Beat(msgspec.Struct, frozen=True, array_like=True):
+    """An agent's heartbeat, every BEAT_INTERVAL_S. `boot` is new at each start of the agent."""
+
+    host: str
+    boot: str
+    number: int
+    load: Annotated[dict[str, Load], msgspec.Meta(max_length=MOST_LISTED)] = {}
+    """By address (`app.workload`), for workloads that have an instance or a call waiting."""
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """A lease as the agent holds it: its epoch, release and ceiling, and how the workload fares on this host."""
+
+    epoch: Epoch
+    release: str
+    ceiling: Count
+    instances: Count = 0
+    wanted: Count = 0
+    """How many instances the waiting calls would need; above `ceiling` the host asks for a higher one."""
+    calls: Size = 0
+    """Calls ended since the agent's start."""
+    idle_s: Number = 0.0
+    """Seconds since the last call."""
+    failing: str = ""
+    """Why its starts fail here, or empty."""
+
+
+class HostReport(msgspec.Struct, frozen=True):
+    """An agent's state, sent at its start, when a lease changes, and each REPORT_INTERVAL_S."""
+
+    host: str
+    boot: str
+    pid: Count
+    offer: Offer
+    python: str
+    draining: bool = False
+    spaces_used: Count = 0
+    memory_bytes: Size = 0
+    cpu_s: Number = 0.0
+    held: Annotated[dict[str, Held], msgspec.Meta(max_length=MOST_LISTED)] = {}
+    """By address; every lease the agent has accepted and not been told to end."""
+
+
+class HostStatus(msgspec.Struct, frozen=True):
+    """A host as the controller sees it, for `motes host ls`."""
+
+    name: str
+    pid: int
+    state: str
+    """One of `up`, `draining`, `silent`."""
+    lends: Offer
+    used: dict[str, float]
+    spaces: int
+
+
+class HostInstances(msgspec.Struct, frozen=True):
+    """The answer to `host.<id>.ps`."""
+
+    host: str
+    instances: list[InstanceReport]
+
+
+BEAT_INTERVAL_S = 0.25
+REPORT_INTERVAL_S = 1.0
+SILENCE_S = 1.0
+"""A router passes over a host that it has not heard for this long."""

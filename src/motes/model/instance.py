@@ -1,0 +1,103 @@
+"""One running copy of a workload: its states, and the closed list of reasons for which it starts and ends."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from motes.model.bounds import Count, Number
+
+
+class InstanceState(StrEnum):
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    DRAINING = "draining"
+    ENDED = "ended"
+
+
+class StartReason(StrEnum):
+    """Why an instance, a host or a release began."""
+
+    LOAD = "load"
+    """Calls waited longer than a start costs."""
+    FLOOR = "floor"
+    """The workload's minimum."""
+    RESTART = "restart"
+    """One that crashed is replaced, after its backoff."""
+    JOINED = "joined"
+    """A host's agent started."""
+    BACK = "back"
+    """A host that was silent is heard again."""
+    DEPLOYED = "deployed"
+
+
+class EndReason(StrEnum):
+    """Why an instance ended."""
+
+    IDLE = "idle"
+    CALL_DONE = "call_done"
+    """reuse="call": one call, one process."""
+    REPLACED = "replaced"
+    """A newer release took over."""
+    REMOVED = "removed"
+    """Its lease ended: the app was removed or the work moved."""
+    HOST_STOPPED = "host_stopped"
+    HOST_LOST = "host_lost"
+    PRESSURE = "pressure"
+    """The host is short of what it lends."""
+    RETURNED = "returned"
+    """The process ended by itself with exit code 0."""
+    EXITED = "exited"
+    """The process ended by itself with another exit code."""
+    CRASHED = "crashed"
+    """A signal ended it."""
+    CANCELLED = "cancelled"
+    """Its caller gave up."""
+    TIME_LIMIT = "time_limit"
+    MEMORY_LIMIT = "memory_limit"
+    PROCESS_LIMIT = "process_limit"
+    FILE_LIMIT = "file_limit"
+    OUTPUT_LIMIT = "output_limit"
+    SPACE_FAILED = "space_failed"
+    """Its space could not be made, or ended under it."""
+    PROTOCOL = "protocol"
+    """It sent the agent something that is no message."""
+    NOT_LISTENING = "not_listening"
+    """A daemon that did not open its port in time."""
+
+
+class InstanceReport(msgspec.Struct, frozen=True):
+    """An instance as `motes ps` shows it."""
+
+    app: str
+    workload: str
+    release: str
+    host: str
+    pid: int
+    """As the host sees it; 0 while starting."""
+    state: InstanceState
+    started_at: float
+    """Unix time, seconds."""
+    calls: int
+    cpu_s: float
+    memory_bytes: int
+    """Private memory."""
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that began or ended, for `motes events`."""
+
+    at: Number
+    """Unix time, seconds."""
+    what: str
+    """`instance.start`, `instance.end`, `host.up`, `host.end`, `app.deployed`, `app.removed`, `start.failed`."""
+    reason: str
+    """A StartReason or an EndReason."""
+    host: str = ""
+    app: str = ""
+    workload: str = ""
+    release: str = ""
+    pid: Count = 0
+    detail: str = ""

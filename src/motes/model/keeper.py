@@ -1,0 +1,132 @@
+"""What hosts and callers ask the controller, by verb, as MessagePack.
+
+An answer is an `Answer`: either `value`, encoded as the verb says, or `error` as `MotesError.to_wire` gives it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from motes.errors import MotesError, Unavailable, from_wire
+from motes.model.bounds import Count, Number
+from motes.model.release import Manifest, Signed
+
+CHUNK_BYTES = 256 * 2**10
+"""A bundle travels in chunks of this size."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What comes back for every verb."""
+
+    value: msgspec.Raw = msgspec.Raw(b"\xc0")
+    error: dict[str, Any] | None = None
+
+
+class AskRoutes(msgspec.Struct, frozen=True):
+    """`routes` and `activate`: an app's Routes; `activate` also sees that a host holds a lease for the workload."""
+
+    app: str
+    workload: str = ""
+
+
+class PutChunk(msgspec.Struct, frozen=True):
+    """`bundle-put`: one chunk of `count`; answers True once the bundle is whole and its hash holds."""
+
+    bundle: str
+    index: int
+    count: int
+    data: bytes
+
+
+class GetChunk(msgspec.Struct, frozen=True):
+    """`bundle-get`: the chunk as bytes, with how many there are: `[count, bytes]`."""
+
+    bundle: str
+    index: int
+
+
+class Inspect(msgspec.Struct, frozen=True):
+    """`inspect`: load the bundle in a space on some host, and say what it holds: a Manifest.
+
+    With `command` it is a daemon's: it is started, must listen on `port` (or live on for a second), and ends again.
+    """
+
+    app: str
+    bundle: str
+    entries: tuple[str, ...] = ()
+    """`file.py:callable` for plain callables without the decorator."""
+    command: tuple[str, ...] = ()
+    port: int | None = None
+    memory_bytes: int = 256 * 2**20
+
+
+class Deploy(msgspec.Struct, frozen=True):
+    """`deploy`: a Release that the owner signed; answers a Deployed once it is stored."""
+
+    release: Signed
+
+
+class Deployed(msgspec.Struct, frozen=True):
+    """What `deploy` did."""
+
+    app: str
+    release: str
+    changed: bool
+    """False when the very same release was deployed already."""
+
+
+class AppSummary(msgspec.Struct, frozen=True):
+    """One deployed app, for `motes apps`."""
+
+    app: str
+    release: str
+    deployed_at: float
+    """Unix time, seconds."""
+    manifest: Manifest
+    instances: int
+    failing: dict[str, str]
+    """By workload, why it fails where it fails."""
+
+
+class AskLogs(msgspec.Struct, frozen=True):
+    """`logs`: the last LogLines of an app, or of one workload."""
+
+    app: str
+    workload: str | None = None
+    limit: int = 200
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """What a workload wrote in a short time."""
+
+    at: Number
+    """Unix time, seconds."""
+    host: str
+    app: str
+    workload: str
+    pid: Count
+    text: str
+
+
+T = TypeVar("T")
+
+
+def encode_answer(value: object) -> bytes:
+    return msgspec.msgpack.encode(Answer(msgspec.Raw(msgspec.msgpack.encode(value))))
+
+
+def encode_error(error: MotesError) -> bytes:
+    return msgspec.msgpack.encode(Answer(error=error.to_wire()))
+
+
+def decode_answer(data: bytes, kind: type[T]) -> T:
+    """The value in an answer. Raises the error in it, or Unavailable when `data` is no answer."""
+    try:
+        answer = msgspec.msgpack.decode(data, type=Answer)
+        if answer.error is None:
+            return msgspec.msgpack.decode(answer.value, type=kind)
+    except msgspec.DecodeError as error:
+        raise Unavailable(f"the controller's answer cannot be read: {error}") from error
+    raise from_wire(answer.error)

@@ -1,0 +1,98 @@
+"""What an owner deploys: workloads, gathered in a manifest, with a bundle of code: a release."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+
+from motes.model.bounds import Count, Number, Size
+
+MIB = 2**20
+
+PAYLOAD_LIMIT_BYTES = 8 * MIB
+"""The most that one call's body or result may hold."""
+
+
+class Scale(msgspec.Struct, frozen=True, array_like=True):
+    """How many instances: at least `min`, at most `max`; `max` None is as many as the hosts' offers hold."""
+
+    min: Count = 0
+    max: Count | None = None
+
+
+class Function(msgspec.Struct, frozen=True, tag="function", tag_field="kind"):
+    """An input to an output, by name. `parameters` and `result` are JSON Schema."""
+
+    name: str
+    module: str
+    qualname: str
+    parameters: dict[str, Any] = {}
+    """JSON Schema of the body: of the one parameter's value, of an object by name, or empty for none."""
+    parameter_names: tuple[str, ...] = ()
+    result: dict[str, Any] = {}
+    memory_bytes: Size = 64 * MIB
+    timeout_s: Number = 30.0
+    scale: Scale = Scale()
+    idle_s: Number = 10.0
+    idempotent: bool = False
+    reuse: Literal["any", "call"] = "any"
+
+
+class Daemon(msgspec.Struct, frozen=True, tag="daemon", tag_field="kind"):
+    """An ordinary server process: a command, started in the app's folder, one instance."""
+
+    name: str
+    command: tuple[str, ...]
+    port: int | None = None
+    """The TCP port it listens on inside its space; None serves nobody."""
+    memory_bytes: Size = 256 * MIB
+    processes: Count = 64
+
+
+Workload = Function | Daemon
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What an app contains."""
+
+    app: str
+    workloads: tuple[Workload, ...]
+    entries: tuple[str, ...] = ()
+    """`file.py:callable` for functions without the decorator."""
+
+    def workload(self, name: str) -> Workload | None:
+        """The workload of that name, or None."""
+        return next((each for each in self.workloads if each.name == name), None)
+
+
+class Release(msgspec.Struct, frozen=True):
+    """One immutable version of an app; `bundle` is the SHA-256 of its archive, in hexadecimal."""
+
+    manifest: Manifest
+    bundle: str
+    created_at: float
+    """Unix time, seconds."""
+
+    @property
+    def app(self) -> str:
+        return self.manifest.app
+
+
+class Signed(msgspec.Struct, frozen=True, array_like=True):
+    """Bytes with an Ed25519 signature over them and the public key (32 bytes) that made it."""
+
+    payload: bytes
+    signature: bytes
+    signer: bytes
+
+
+def is_hash(text: str) -> bool:
+    """Whether `text` is a SHA-256 in hexadecimal, as a bundle's name is."""
+    return len(text) == 64 and all(digit in "0123456789abcdef" for digit in text)
+
+
+def release_id(signed: Signed) -> str:
+    """The release's name: 12 hexadecimal digits of the SHA-256 of what the owner signed."""
+    return hashlib.sha256(signed.payload).hexdigest()[:12]

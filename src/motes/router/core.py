@@ -1,0 +1,322 @@
+"""Which host gets a call, and what happens when no answer comes. A core: no I/O, no clock, no randomness of its own.
+
+What always holds:
+- a call settles exactly once;
+- it is sent only to a host that the app's current routes name;
+- a call that may have begun is sent again only when its function is idempotent;
+- what a host says of its load can only make it less likely to be chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from motes.errors import HostLost, MotesError, NotFound, Overloaded, SpaceFailed, TimedOut, Unavailable
+from motes.model.call import STATUS_OK, STATUS_TRY_ELSEWHERE, Outcome, failed
+from motes.model.host import SILENCE_S, Beat
+from motes.model.routes import Route, Routes
+from motes.model.units import format_seconds
+from motes.router.hosts import Hosts
+
+MAX_CALLS = 20_000
+"""Calls that one router has under way; beyond it `call` answers Overloaded."""
+WAIT_S = 30.0
+"""How long a call may wait for a host and in queues, on top of its function's timeout, when the caller sets none."""
+ACTIVATE_AGAIN_S = 0.5
+GRACE_S = 1.0
+"""An agent answers at the end of a call's budget; only when that answer stays out for this long the router does."""
+HOST_LOST_S = 5.0
+"""A call that may not be sent again is given up when its host has been silent for this long."""
+MAX_SPACE_FAILURES = 3
+"""A call that so many hosts could not make a space for is given up."""
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send the call to the host's agent."""
+
+    host: str
+    call_id: bytes
+    app: str
+    workload: str
+    body: bytes
+    budget_s: float
+
+
+class CancelAt(msgspec.Struct, frozen=True):
+    """Tell the host's agent that nobody waits for the call any more."""
+
+    host: str
+    call_id: bytes
+
+
+class Activate(msgspec.Struct, frozen=True):
+    """Ask the controller for the app's routes, and for a host that holds a lease for the workload."""
+
+    app: str
+    workload: str
+
+
+class Settle(msgspec.Struct, frozen=True):
+    """Hand the outcome to the caller."""
+
+    call_id: bytes
+    outcome: Outcome
+
+
+Effect = Send | CancelAt | Activate | Settle
+
+
+class Call(msgspec.Struct):
+    """A call under way. `hosts` may run it; `passed` have refused it."""
+
+    id: bytes
+    app: str
+    workload: str
+    body: bytes
+    began: float
+    deadline: float
+    hosts: list[str] = []
+    passed: list[str] = []
+    last: Outcome | None = None
+    space_failures: int = 0
+
+    @property
+    def address(self) -> str:
+        return f"{self.app}.{self.workload}"
+
+
+class Router:
+    """Events in, effects out; `random(n)` gives a number from 0 to n-1."""
+
+    def __init__(self, random: Callable[[int], int]) -> None:
+        self.hosts = Hosts(random)
+        self.calls: dict[bytes, Call] = {}
+        self.waiting: dict[str, dict[bytes, None]] = {}
+        """Calls without a host, by app, in their order."""
+        self._connected = True
+        self._routes: dict[str, Routes] = {}
+        self._asked: dict[tuple[str, str], float] = {}
+
+    def route(self, app: str, workload: str) -> Route | None:
+        routes = self._routes.get(app)
+        return None if routes is None else routes.workloads.get(workload)
+
+    def routes(self, app: str) -> Routes | None:
+        return self._routes.get(app)
+
+    # ------------------------------------------------------------------ calls
+
+    def call(
+        self, call_id: bytes, app: str, workload: str, body: bytes, timeout_s: float | None, now: float
+    ) -> list[Effect]:
+        """Begin a call; `timeout_s` None takes the function's own timeout plus WAIT_S."""
+        if len(self.calls) >= MAX_CALLS:
+            return [Settle(call_id, failed(_overloaded(f"this client has {MAX_CALLS} calls under way")))]
+        if timeout_s is None:
+            route = self.route(app, workload)
+            timeout_s = WAIT_S + (route.timeout_s if route else WAIT_S)
+        call = self.calls[call_id] = Call(call_id, app, workload, body, now, now + timeout_s)
+        return self._send(call, now)
+
+    def cancel(self, call_id: bytes) -> list[Effect]:
+        """The caller gave up: nothing is settled, hosts are told."""
+        call = self.calls.get(call_id)
+        if call is None:
+            return []
+        self._forget(call)
+        return [CancelAt(host, call_id) for host in call.hosts]
+
+    def on_reply(self, call_id: bytes, outcome: Outcome, now: float) -> list[Effect]:
+        """An agent answered. Which one does not matter for a result; a refusal comes from the last one asked."""
+        call = self.calls.get(call_id)
+        if call is None:
+            return []
+        if outcome.status == STATUS_TRY_ELSEWHERE:
+            # A refusal of a host that was given up already: the call waits for another one.
+            return self._on_refusal(call, outcome, now) if call.hosts else []
+        if outcome.status == STATUS_OK and len(call.hosts) == 1:
+            self.hosts.succeeded(call.address, call.hosts[0])
+        return self._settle(call, outcome)
+
+    def on_nobody_there(self, call_id: bytes, now: float) -> list[Effect]:
+        """NATS had no subscriber for the host's subject: the call has not begun."""
+        call = self.calls.get(call_id)
+        if call is None or not call.hosts:
+            return []
+        host = call.hosts[-1]
+        self.hosts.gone(host)
+        self._leave(call, host)
+        return self._send(call, now)
+
+    # ------------------------------------------------------------------ hosts and routes
+
+    def on_routes(self, routes: Routes, now: float) -> list[Effect]:
+        """New routes of an app; older ones are ignored."""
+        known = self._routes.get(routes.app)
+        if known is not None and known.epoch > routes.epoch:
+            return []
+        if not routes.workloads:
+            self._routes.pop(routes.app, None)
+            self.hosts.forget_app(routes.app)
+            return self._retry_waiting(routes.app, now)
+        self._routes[routes.app] = routes
+        for route in routes.workloads.values():
+            for host in route.hosts:
+                self.hosts.listed(host, now)
+        self.hosts.changed()
+        return self._retry_waiting(routes.app, now)
+
+    def on_refused(self, app: str, workload: str, error: MotesError) -> list[Effect]:
+        """The controller refused to activate: every waiting call of the workload ends with `error`."""
+        self._asked.pop((app, workload), None)
+        calls = [self.calls[call_id] for call_id in self.waiting.get(app, ())]
+        mine = [call for call in calls if call.workload == workload]
+        return [effect for call in mine for effect in self._settle(call, failed(error))]
+
+    def on_beat(self, beat: Beat, now: float) -> list[Effect]:
+        """A host lives, and says how busy it is."""
+        if not self.hosts.heard(beat, now):
+            return []
+        return [effect for app in list(self.waiting) for effect in self._retry_waiting(app, now)]
+
+    def on_host_gone(self, host: str, now: float) -> list[Effect]:
+        """The host's connection to NATS broke."""
+        self.hosts.gone(host)
+        return self._on_lost(host, now, give_up=True)
+
+    def on_disconnected(self, now: float) -> list[Effect]:
+        """This router's own connection broke: what was sent may or may not have begun, and answers are lost.
+
+        Calls that were not sent yet, or may be sent again, wait for `on_connected`.
+        """
+        self._connected = False
+        return [
+            effect
+            for call in list(self.calls.values())
+            for host in list(call.hosts)
+            for effect in self._resend_or_give_up(call, host, now, give_up=True)
+        ]
+
+    def on_connected(self, now: float) -> list[Effect]:
+        """The connection is back: hosts are given a second to be heard again."""
+        self._connected = True
+        self.hosts.heard_nobody_until(now)
+        return [effect for app in list(self.waiting) for effect in self._retry_waiting(app, now)]
+
+    def tick(self, now: float) -> list[Effect]:
+        """What only time brings; call it every 100 ms or so while `calls` is not empty."""
+        effects: list[Effect] = []
+        for host, silent_s in self.hosts.silent(now, SILENCE_S) if self._connected else ():
+            effects += self._on_lost(host, now, give_up=silent_s >= HOST_LOST_S)
+        for call in list(self.calls.values()):
+            if now >= call.deadline and (not call.hosts or now >= call.deadline + GRACE_S):
+                effects += self._on_overdue(call, now)
+        for app in list(self.waiting):
+            effects += self._retry_waiting(app, now)
+        return effects
+
+    # ------------------------------------------------------------------ how
+
+    def _send(self, call: Call, now: float) -> list[Effect]:
+        route = self.route(call.app, call.workload)
+        host = None
+        if route is not None and self._connected:
+            host = self.hosts.choose(call.address, route.hosts, call.passed, now)
+        if host is None:
+            return self._wait_or_refuse(call, now)
+        call.hosts.append(host)
+        self.hosts.sent(call.address, host)
+        return [Send(host, call.id, call.app, call.workload, call.body, max(call.deadline - now, 0.001))]
+
+    def _wait_or_refuse(self, call: Call, now: float) -> list[Effect]:
+        if call.last is not None and (call.passed or call.space_failures >= MAX_SPACE_FAILURES):
+            return self._settle(call, call.last)
+        self.waiting.setdefault(call.app, {})[call.id] = None
+        return self._activate(call, now) if self._connected else []
+
+    def _activate(self, call: Call, now: float) -> list[Effect]:
+        key = (call.app, call.workload)
+        if now < self._asked.get(key, float("-inf")) + ACTIVATE_AGAIN_S:
+            return []
+        self._asked[key] = now
+        return [Activate(*key)]
+
+    def _retry_waiting(self, app: str, now: float) -> list[Effect]:
+        waiting = self.waiting.pop(app, {})
+        return [effect for call_id in waiting for effect in self._send(self.calls[call_id], now)]
+
+    def _on_refusal(self, call: Call, outcome: Outcome, now: float) -> list[Effect]:
+        host = call.hosts[-1]
+        error = outcome.error()
+        self._leave(call, host)
+        if isinstance(error, NotFound):
+            self.hosts.holds_no_lease(call.address, host, now)
+        elif isinstance(error, SpaceFailed):
+            self.hosts.failed(call.address, host, now)
+            call.space_failures += 1
+            call.last = outcome
+        else:
+            call.passed.append(host)
+            call.last = outcome
+        return self._send(call, now)
+
+    def _on_lost(self, host: str, now: float, give_up: bool) -> list[Effect]:
+        lost = [call for call in self.calls.values() if host in call.hosts]
+        return [effect for call in lost for effect in self._resend_or_give_up(call, host, now, give_up)]
+
+    def _resend_or_give_up(self, call: Call, host: str, now: float, give_up: bool) -> list[Effect]:
+        if call.id not in self.calls:
+            return []
+        route = self.route(call.app, call.workload)
+        if route is not None and route.idempotent:
+            if not give_up and (len(call.hosts) > 1 or not self.hosts.another(call.address, route.hosts, host, now)):
+                return []
+            if give_up:
+                self._leave(call, host)
+            return [] if call.hosts and give_up else self._send(call, now)
+        if not give_up:
+            return []
+        message = (
+            f"{call.address}: the connection to host {host!r} broke after the call was sent, so whether it ran is "
+            "unknown (declare the function idempotent=True to have such calls sent again)"
+        )
+        return self._settle(call, failed(HostLost(message, host=host)))
+
+    def _on_overdue(self, call: Call, now: float) -> list[Effect]:
+        waited_s = call.deadline - call.began
+        if call.hosts:
+            for host in call.hosts:
+                self.hosts.failed(call.address, host, now)
+            error: MotesError = TimedOut(
+                f"{call.address}: no answer within {format_seconds(waited_s)}", timeout_s=waited_s
+            )
+        elif call.last is not None:
+            return self._settle(call, call.last)
+        else:
+            error = Unavailable(
+                f"{call.address}: no host could take the call within {format_seconds(waited_s)} "
+                "(see `motes host ls` and `motes events`)",
+                retry_after_s=1,
+            )
+        return self._settle(call, failed(error))
+
+    def _settle(self, call: Call, outcome: Outcome) -> list[Effect]:
+        self._forget(call)
+        others: list[Effect] = [CancelAt(host, call.id) for host in call.hosts] if len(call.hosts) > 1 else []
+        return [Settle(call.id, outcome), *others]
+
+    def _forget(self, call: Call) -> None:
+        del self.calls[call.id]
+        for host in call.hosts:
+            self.hosts.ended(call.address, host)
+        self.waiting.get(call.app, {}).pop(call.id, None)
+
+    def _leave(self, call: Call, host: str) -> None:
+        call.hosts.remove(host)
+        self.hosts.ended(call.address, host)
+
+
+def _overloaded(why: str) -> Overloaded:
+    return Overloaded(f"too much at once: {why}; try again in a second", retry_after_s=1)

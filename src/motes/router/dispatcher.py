@@ -1,0 +1,180 @@
+"""The router's shell: carries calls over a connection as the core decides. A part of every program that calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from motes.bus import subjects
+from motes.bus.connection import Connection, Message
+from motes.errors import BadInput, EngineError, MotesError, TooLarge
+from motes.model.call import STATUS_OK, Outcome, pack_request, unpack_reply
+from motes.model.host import Beat
+from motes.model.keeper import AskRoutes, decode_answer
+from motes.model.release import PAYLOAD_LIMIT_BYTES
+from motes.model.routes import Routes
+from motes.model.units import format_bytes
+from motes.router.core import Activate, CancelAt, Effect, Router, Send, Settle
+
+TICK_S = 0.1
+KEEPER_TIMEOUT_S = 5.0
+
+_beats = msgspec.msgpack.Decoder(Beat)
+_routes = msgspec.msgpack.Decoder(Routes)
+
+
+class Dispatcher:
+    """Calls, routed. Create it, open its connection with the two callbacks, then `start`."""
+
+    def __init__(self) -> None:
+        self._router = Router(random.Random().randrange)
+        self._futures: dict[bytes, asyncio.Future[Outcome]] = {}
+        self._asking: set[asyncio.Task[None]] = set()
+        self._ticking: asyncio.TimerHandle | None = None
+        self._do: dict[type, Callable[[Any], None]] = {
+            Send: self._do_send,
+            Settle: self._do_settle,
+            CancelAt: self._do_cancel,
+            Activate: self._do_activate,
+        }
+
+    async def start(self, connection: Connection) -> None:
+        """Hear answers, heartbeats and routes on `connection`. Raises Unavailable."""
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._reply_prefix = f"{connection.inbox}.call."
+        await connection.subscribe(self._reply_prefix + "*", self._on_reply)
+        await connection.subscribe(subjects.beat("*"), self._on_beat)
+        await connection.subscribe(subjects.gone("*"), self._on_gone)
+        await connection.subscribe(subjects.route("*"), self._on_route)
+
+    def close(self) -> None:
+        """Give every call up."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+        for task in self._asking:
+            task.cancel()
+        for future in self._futures.values():
+            future.cancel()
+        self._futures.clear()
+
+    # ------------------------------------------------------------------ what callers use
+
+    async def call(self, app: str, workload: str, body: bytes, timeout_s: float | None) -> bytes:
+        """The function's result for `body`. Raises what motes.errors lists; cancelling it cancels the call."""
+        if len(body) > PAYLOAD_LIMIT_BYTES:
+            limit = format_bytes(PAYLOAD_LIMIT_BYTES)
+            raise TooLarge(f"{app}.{workload}: the input is over {limit}", limit_bytes=PAYLOAD_LIMIT_BYTES)
+        # Nobody can guess it: a host could answer in another's place.
+        call_id = os.urandom(16)
+        future = self._futures[call_id] = self._loop.create_future()
+        self._carry_out(self._router.call(call_id, app, workload, body, timeout_s, self._loop.time()))
+        if self._ticking is None:
+            self._ticking = self._loop.call_later(TICK_S, self._tick)
+        try:
+            outcome: Outcome = await future
+        except asyncio.CancelledError:
+            self._carry_out(self._router.cancel(call_id))
+            raise
+        finally:
+            self._futures.pop(call_id, None)
+        if outcome.status == STATUS_OK:
+            return outcome.body
+        error = outcome.error()
+        if isinstance(error, BadInput):
+            # The instance knows which value does not fit, and not under which name it was called.
+            raise BadInput(f"{app}.{workload}: {error.message}", **error.detail)
+        raise error
+
+    async def routes(self, app: str) -> Routes:
+        """The app's routes, asked for when they are not known here. Raises NotFound and Unavailable."""
+        known = self._router.routes(app)
+        if known is not None and known.workloads:
+            return known
+        return await self._ask("routes", AskRoutes(app))
+
+    def on_disconnected(self) -> None:
+        """The connection was lost."""
+        self._carry_out(self._router.on_disconnected(self._loop.time()))
+
+    def on_reconnected(self) -> None:
+        """The connection is back; what changed meanwhile is asked for anew."""
+        self._carry_out(self._router.on_connected(self._loop.time()))
+
+    # ------------------------------------------------------------------ events
+
+    def _on_reply(self, message: Message) -> None:
+        try:
+            call_id = bytes.fromhex(message.subject[len(self._reply_prefix) :])
+            now = self._loop.time()
+            if message.no_responders:
+                effects = self._router.on_nobody_there(call_id, now)
+            else:
+                effects = self._router.on_reply(call_id, unpack_reply(message.data), now)
+        except ValueError:
+            return  # Not an answer to anything that was asked here.
+        self._carry_out(effects)
+
+    def _on_beat(self, message: Message) -> None:
+        with contextlib.suppress(msgspec.DecodeError):
+            beat = _beats.decode(message.data)
+            # The subject says who sent it; NATS lets a host use only its own.
+            if subjects.beat(beat.host) == message.subject:
+                self._carry_out(self._router.on_beat(beat, self._loop.time()))
+
+    def _on_gone(self, message: Message) -> None:
+        host = message.subject.rpartition(".")[2]
+        self._carry_out(self._router.on_host_gone(host, self._loop.time()))
+
+    def _on_route(self, message: Message) -> None:
+        with contextlib.suppress(msgspec.DecodeError):
+            self._carry_out(self._router.on_routes(_routes.decode(message.data), self._loop.time()))
+
+    def _tick(self) -> None:
+        self._carry_out(self._router.tick(self._loop.time()))
+        self._ticking = self._loop.call_later(TICK_S, self._tick) if self._router.calls else None
+
+    # ------------------------------------------------------------------ effects
+
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            self._do[type(effect)](effect)
+
+    def _do_send(self, effect: Send) -> None:
+        reply = self._reply_prefix + effect.call_id.hex()
+        request = pack_request(effect.call_id, effect.budget_s, effect.body)
+        self._connection.publish(subjects.call(effect.host, effect.app, effect.workload), request, reply)
+
+    def _do_settle(self, effect: Settle) -> None:
+        future = self._futures.get(effect.call_id)
+        if future is not None and not future.done():
+            future.set_result(effect.outcome)
+
+    def _do_cancel(self, effect: CancelAt) -> None:
+        self._connection.publish(subjects.cancel(effect.host), effect.call_id)
+
+    def _do_activate(self, effect: Activate) -> None:
+        task = self._loop.create_task(self._activate(effect.app, effect.workload))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _activate(self, app: str, workload: str) -> None:
+        try:
+            routes = await self._ask("activate", AskRoutes(app, workload))
+        except (EngineError, TimeoutError):
+            return  # The controller is away: calls wait, and ask again until their time is over.
+        except MotesError as error:
+            self._carry_out(self._router.on_refused(app, workload, error))
+            return
+        self._carry_out(self._router.on_routes(routes, self._loop.time()))
+
+    async def _ask(self, verb: str, question: AskRoutes) -> Routes:
+        subject = subjects.keeper(self._connection.user, verb)
+        data = await self._connection.request(subject, msgspec.msgpack.encode(question), KEEPER_TIMEOUT_S)
+        return decode_answer(data, Routes)

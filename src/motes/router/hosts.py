@@ -1,0 +1,141 @@
+"""What a router knows of the hosts, and its choice among them: power of two choices over its own calls in flight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from motes.model.host import SILENCE_S, Beat, Load
+
+EJECT_S = 0.5
+"""How long a host is passed over after its first failure; doubled with each further one, up to EJECT_MAX_S."""
+EJECT_MAX_S = 30.0
+NO_LEASE_S = 1.0
+"""How long a host is passed over that said it holds no lease: it may have been sent one just now."""
+COLD_SCORE = 0.5
+"""What a host without a warm instance counts more than one with: less than one call in flight."""
+
+
+class HostView(msgspec.Struct):
+    """A host as this router sees it; `boot` and `number` order its heartbeats."""
+
+    heard_at: float
+    lives: bool = True
+    boot: str = ""
+    number: int = -1
+    load: dict[str, Load] = {}
+
+
+class Ejection(msgspec.Struct):
+    """One workload's failures on one host."""
+
+    until: float
+    failures: int
+
+
+class Hosts:
+    """Who lives, how busy it is, and who has failed for what."""
+
+    def __init__(self, random: Callable[[int], int]) -> None:
+        self._random = random
+        self._views: dict[str, HostView] = {}
+        self.in_flight: dict[tuple[str, str], int] = {}
+        self._ejected: dict[tuple[str, str], Ejection] = {}
+        self._no_lease: dict[tuple[str, str], float] = {}
+        """Until when, by address and host."""
+        self._last: dict[str, str] = {}
+
+    def listed(self, host: str, now: float) -> None:
+        """The controller names the host in a route: it lives as far as the controller knows."""
+        view = self._views.setdefault(host, HostView(now))
+        if not view.lives:
+            view.lives, view.heard_at = True, now
+
+    def heard(self, beat: Beat, now: float) -> bool:
+        """Take a heartbeat in; True when the host was thought silent or gone until now."""
+        view = self._views.setdefault(beat.host, HostView(now))
+        if beat.boot == view.boot and beat.number <= view.number:
+            return False
+        revived = not view.lives or now - view.heard_at >= SILENCE_S
+        view.boot, view.number, view.load = beat.boot, beat.number, beat.load
+        view.heard_at, view.lives = now, True
+        return revived
+
+    def gone(self, host: str) -> None:
+        view = self._views.get(host)
+        if view is not None:
+            view.lives = False
+
+    def changed(self) -> None:
+        """Routes are fresh: hosts that had no lease are asked again."""
+        self._no_lease.clear()
+
+    def heard_nobody_until(self, now: float) -> None:
+        """This router itself was cut off until now: silence before does not count."""
+        for view in self._views.values():
+            view.heard_at, view.lives = now, True
+
+    def silent(self, now: float, after_s: float) -> list[tuple[str, float]]:
+        """Hosts that have not been heard for `after_s`, with for how long."""
+        return [(name, now - view.heard_at) for name, view in self._views.items() if now - view.heard_at >= after_s]
+
+    def sent(self, address: str, host: str) -> None:
+        key = (address, host)
+        self.in_flight[key] = self.in_flight.get(key, 0) + 1
+        self._last[address] = host
+
+    def ended(self, address: str, host: str) -> None:
+        key = (address, host)
+        count = self.in_flight.get(key, 0) - 1
+        if count > 0:
+            self.in_flight[key] = count
+        else:
+            self.in_flight.pop(key, None)
+
+    def failed(self, address: str, host: str, now: float) -> None:
+        """A failure of the host's own: pass it over for this workload, longer each time."""
+        ejection = self._ejected.setdefault((address, host), Ejection(now, 0))
+        ejection.until = now + min(EJECT_S * 2**ejection.failures, EJECT_MAX_S)
+        ejection.failures = min(ejection.failures + 1, 16)
+
+    def succeeded(self, address: str, host: str) -> None:
+        """The host answered with a result: its failures are of the past."""
+        self._ejected.pop((address, host), None)
+
+    def holds_no_lease(self, address: str, host: str, now: float) -> None:
+        """The host says that it may not run this: not asked again until the routes change, or for a while."""
+        self._no_lease[address, host] = now + NO_LEASE_S
+
+    def forget_app(self, app: str) -> None:
+        """The app is gone, and so is what was learned of its workloads."""
+        mine = f"{app}."
+        self._ejected = {key: value for key, value in self._ejected.items() if not key[0].startswith(mine)}
+        self._no_lease = {key: value for key, value in self._no_lease.items() if not key[0].startswith(mine)}
+        self._last = {address: host for address, host in self._last.items() if not address.startswith(mine)}
+
+    def choose(self, address: str, hosts: Sequence[str], passed: Sequence[str], now: float) -> str | None:
+        """The better one of two usable hosts taken at random, or None."""
+        usable = [host for host in hosts if host not in passed and self._is_usable(address, host, now)]
+        if len(usable) > 2:
+            first = self._random(len(usable))
+            second = self._random(len(usable) - 1)
+            usable = [usable[first], usable[second if second < first else second + 1]]
+        return min(usable, key=lambda host: self._score(address, host), default=None)
+
+    def another(self, address: str, hosts: Sequence[str], than: str, now: float) -> bool:
+        """Whether a usable host other than `than` is there."""
+        return any(host != than and self._is_usable(address, host, now) for host in hosts)
+
+    def _is_usable(self, address: str, host: str, now: float) -> bool:
+        view = self._views.get(host)
+        if view is None or not view.lives or now - view.heard_at >= SILENCE_S:
+            return False
+        ejection = self._ejected.get((address, host))
+        return (ejection is None or now >= ejection.until) and now >= self._no_lease.get((address, host), now)
+
+    def _score(self, address: str, host: str) -> tuple[float, bool]:
+        load = self._views[host].load.get(address)
+        reported = max(load.queued, 0) if load is not None else 0
+        cold = COLD_SCORE if load is None or load.idle + load.busy <= 0 else 0.0
+        return self.in_flight.get((address, host), 0) + reported + cold, self._last.get(address) != host

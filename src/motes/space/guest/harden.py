@@ -1,0 +1,132 @@
+"""How a process in a space gives up what it does not need: ordered lists, with a reason for each step."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+
+from motes.space.guest import kernel
+
+OUTPUT, CHANNEL = 1, 3
+"""An instance's descriptors; 0 is /dev/null, 2 is OUTPUT again, 5 its own entry in /proc."""
+_RULESET = 4
+
+THREAD_STACK_BYTES = 2**20
+"""Each thread's stack counts against the memory limit: 8 MiB of it would allow eight threads in 64 MiB."""
+
+_MOST_TASKS_OF_A_FUNCTION_SPACE = 8192
+_MOST_ZYGOTE_FILES = 16384
+_UNLISTED = ("tmp", "proc", "dev")
+_DEVICES = ("null", "urandom", "random")
+
+
+class Ground:
+    """The open folders on which every instance's Landlock rules stand; opened once, before the first fork."""
+
+    def __init__(self) -> None:
+        self.abi = kernel.landlock_abi()
+        self.write = kernel.all_rights(self.abi)
+        names = [name for name in os.listdir("/") if name not in _UNLISTED and os.path.isdir(f"/{name}")]
+        self.read_only = [open_path(f"/{name}") for name in names]
+        self.devices = [open_path(f"/dev/{name}") for name in _DEVICES]
+
+    def ruleset(self, folder: str) -> int:
+        """An instance's Landlock rules but for /proc. Made before the fork: a fresh child pays for all it touches."""
+        tmp = open_path(folder)
+        try:
+            return kernel.new_ruleset(self.abi, self.rules([tmp]), tcp=False)
+        finally:
+            os.close(tmp)
+
+    def rules(self, writable: list[int]) -> Iterator[tuple[int, int]]:
+        """Read what everybody may read, and everything in `writable`."""
+        yield from ((folder, kernel.READ) for folder in self.read_only)
+        device_rights = kernel.file_rights(kernel.READ_FILE | kernel.WRITE_FILE)
+        yield from ((device, device_rights) for device in self.devices)
+        yield from ((folder, self.write) for folder in writable)
+
+
+def open_path(path: str) -> int:
+    """A descriptor that only names `path`."""
+    return os.open(path, os.O_PATH | os.O_CLOEXEC)
+
+
+def harden_zygote(ground: Ground, filter: bytes, memory_bytes: int) -> None:
+    """Before any app code is imported: what holds here holds for every instance too."""
+    # 1. Resource limits, hard: module code could lift soft ones.
+    limit(resource.RLIMIT_DATA, memory_bytes)
+    limit(resource.RLIMIT_CORE, 0)
+    limit(resource.RLIMIT_NPROC, _MOST_TASKS_OF_A_FUNCTION_SPACE)
+    limit(resource.RLIMIT_NOFILE, _MOST_ZYGOTE_FILES)
+    # 2. Landlock: only /tmp is writable, no TCP, no signals and abstract sockets beyond the space.
+    kernel.forbid_new_privileges()
+    tmp, proc = open_path("/tmp"), open_path("/proc")
+    try:
+        kernel.restrict(ground.abi, [*ground.rules([tmp]), (proc, kernel.READ)], tcp=False)
+    finally:
+        os.close(tmp)
+        os.close(proc)
+    # 3. Nobody traces it or reads its memory.
+    kernel.set_not_dumpable()
+    # 4. No program is ever run and no socket made from here on.
+    kernel.install_filter(filter)
+
+
+def harden_spare(ground: Ground, ruleset: int, folder: str, orders: int) -> None:
+    """After the fork: what can be done before it is known which function this will serve, and it is most of it.
+
+    `ruleset` is that of `Ground.ruleset`; `orders`, where the order will come from, moves to CHANNEL.
+    """
+    # 1. It ends with its zygote.
+    kernel.set_death_signal(signal.SIGKILL)
+    # 2. Close what is not its own: the zygote's channel and the neighbours' descriptors. First, for there may be many.
+    ruleset = _keep_only(orders, ruleset)
+    # 3. A folder of its own for everything that it writes.
+    os.chdir(folder)
+    os.environ["HOME"] = os.environ["TMPDIR"] = folder
+    if "tempfile" in sys.modules:
+        sys.modules["tempfile"].__dict__["tempdir"] = None
+    # 4. Landlock: write to its folder only, see only its own entry in /proc, no signals to neighbours. The entry is
+    #    kept open, for a rule holds as long as the kernel remembers the folder.
+    kernel.allow(ground.abi, ruleset, open_path("/proc/self/"), kernel.READ | kernel.WRITE_FILE)
+    kernel.enforce(ruleset)
+
+
+def harden_instance(filter: bytes, channel: int, output: int, limits: dict[str, int]) -> None:
+    """After the order, before a call is read. `channel` and `output` came with the order; nothing else is open."""
+    # 5. Its own channel, in the place of the orders', and its own output.
+    os.dup2(output, OUTPUT)
+    os.dup2(output, 2)
+    os.dup2(channel, CHANNEL, inheritable=False)
+    os.close(output)
+    os.close(channel)
+    # 6. Resource limits, hard.
+    limit(resource.RLIMIT_DATA, limits["data_bytes"])
+    limit(resource.RLIMIT_FSIZE, limits["file_bytes"])
+    limit(resource.RLIMIT_NOFILE, limits["open_files"])
+    # 7. Inherited from the zygote, but its module code may have changed it.
+    kernel.set_not_dumpable()
+    # 8. Last, for it refuses calls that the steps above need: no fork, no exec, no socket, no signal but to itself.
+    kernel.install_filter(filter)
+
+
+def _keep_only(orders: int, ruleset: int) -> int:
+    """Move them down and close all others; returns the ruleset's new number.
+
+    They lie above the numbers that they get, for `Ground` was opened before any of them.
+    """
+    os.dup2(orders, CHANNEL, inheritable=False)
+    if ruleset != kernel.NO_RULESET:
+        ruleset = os.dup2(ruleset, _RULESET, inheritable=False)
+    kernel.close_from(_RULESET + 1)
+    return ruleset
+
+
+def limit(which: int, most: int) -> None:
+    """Set a resource limit, soft and hard, never above the hard one that already holds."""
+    _, hard = resource.getrlimit(which)
+    wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(which, (wanted, wanted))

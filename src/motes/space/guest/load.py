@@ -1,0 +1,197 @@
+"""Import the app's code in the zygote and find its functions. This runs the owner's module code."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.util
+import os
+import stat
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+from motes.space.guest.failures import app_traceback, text_of
+from motes.space.guest.typed import NotDeployable, Typed
+
+APP = "/app"
+WHEELS = "/wheels"
+
+_NOT_LOADED = ("setup", "conftest", "__init__", "__main__")
+"""Top-level files that are scripts of other tools."""
+
+
+class Refused(Exception):
+    """The app cannot be loaded; `traceback` holds the app's own frames, or nothing."""
+
+    def __init__(self, message: str, kind: str = "", traceback: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.kind = kind
+        self.traceback = traceback
+
+
+class Loaded:
+    """A function that was found: its types, where it lives and what was declared of it."""
+
+    def __init__(self, module: str, declared: Any, name: str) -> None:
+        self.callable = getattr(declared, "callable", declared)
+        self.options: dict[str, Any] = getattr(declared, "options", {})
+        self.module = module
+        self.typed = Typed(name, self.callable)
+        self.name = name
+
+    def description(self) -> dict[str, Any]:
+        """As a motes.model.release.Function in plain data."""
+        return {
+            "kind": "function",
+            "name": self.name,
+            "module": self.module,
+            "qualname": getattr(self.callable, "__qualname__", self.name),
+            "parameter_names": self.typed.parameter_names,
+            **self.typed.schema(),
+            **self.options,
+        }
+
+
+def load(entries: Sequence[str]) -> dict[str, Loaded]:
+    """The app's functions by name: those of `entries` (`file.py:callable`), or all that are declared.
+
+    Raises Refused.
+    """
+    sys.path[:0] = [APP]
+    if os.path.isdir(WHEELS):
+        sys.path.append(WHEELS)
+    opened = _open_files()
+    own_id = os.getpid()
+    found = _named(entries) if entries else _declared()
+    if os.getpid() != own_id:
+        # Module code forked: this is its child, and no zygote.
+        os._exit(0)
+    _check_still(opened)
+    if not found:
+        raise Refused(
+            "the app has no function: decorate one with `@function` from motes, or name one as `file.py:callable`"
+        )
+    return found
+
+
+def _named(entries: Sequence[str]) -> dict[str, Loaded]:
+    found: dict[str, Loaded] = {}
+    for entry in entries:
+        file, _, name = entry.partition(":")
+        module = _import(file.removesuffix(".py"))
+        callable = getattr(module, name, None)
+        if not _is_function(callable):
+            raise Refused(f"{file} has no callable named {name!r}")
+        _add(found, module.__name__, callable, name)
+    return found
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, type)
+
+
+def _declared() -> dict[str, Loaded]:
+    found: dict[str, Loaded] = {}
+    for stem in _stems():
+        module = _import(stem)
+        for value in _declared_in(module):
+            _add(found, stem, value, value.name)
+    return found
+
+
+def _stems() -> list[str]:
+    names = sorted(entry.name for entry in os.scandir(APP) if entry.is_file() and entry.name.endswith(".py"))
+    stems = (name.removesuffix(".py") for name in names)
+    return [stem for stem in stems if stem.isidentifier() and stem not in _NOT_LOADED]
+
+
+def _declared_in(module: ModuleType) -> list[Any]:
+    """The functions declared in `module` itself, in the order of their lines; imported ones belong to another file."""
+    declare = sys.modules.get("motes.declare")
+    if declare is None:
+        return []
+    values = [value for value in vars(module).values() if isinstance(value, declare.Function)]
+    unique = list(dict.fromkeys(values))
+    return [value for value in unique if value.callable.__module__ == module.__name__]
+
+
+def _add(found: dict[str, Loaded], module: str, declared: Any, name: str) -> None:
+    if name in found:
+        raise Refused(f"two functions are named {name!r}: in {found[name].module}.py and {module}.py; rename one")
+    try:
+        found[name] = Loaded(module, declared, name)
+        found[name].description()
+    except NotDeployable as error:
+        raise Refused(str(error)) from None
+
+
+def _import(stem: str) -> ModuleType:
+    if not os.path.isfile(f"{APP}/{stem}.py"):
+        raise Refused(f"the app has no file {stem}.py")
+    sys.argv = [f"{APP}/{stem}.py"]
+    try:
+        if stem in sys.stdlib_module_names:
+            return _import_beside_the_standard_one(stem)
+        return importlib.import_module(stem)
+    except SystemExit as error:
+        raise Refused(
+            f"{stem}.py ends the process when it is imported (exit {error.code});"
+            " put what it runs under `if __name__ == '__main__':`",
+            "SystemExit",
+            app_traceback(error),
+        ) from None
+    except BaseException as error:
+        kind = type(error).__name__
+        raise Refused(f"{stem}.py: {kind}: {text_of(error)}", kind, app_traceback(error)) from None
+
+
+def _import_beside_the_standard_one(stem: str) -> ModuleType:
+    """An app's file may be named like a standard module, which others need under that name."""
+    spec = importlib.util.spec_from_file_location(f"app_{stem}", f"{APP}/{stem}.py")
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{stem}.py cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _check_still(opened: set[int]) -> None:
+    """A fork copies neither threads nor the other end of a connection: refuse what would be broken in each instance."""
+    gc.collect()
+    threads = len(os.listdir("/proc/self/task")) - 1
+    if threads:
+        raise Refused(
+            f"the app's modules left {threads} thread(s) running when they were imported;"
+            " start them inside the function"
+        )
+    sockets = [number for number in _open_files() if number not in opened and _is_socket(number)]
+    if sockets:
+        raise Refused(
+            f"the app's modules left {len(sockets)} socket(s) open when they were imported;"
+            " open them inside the function"
+        )
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return
+    raise Refused("the app's modules started processes when they were imported; functions may not")
+
+
+def _open_files() -> set[int]:
+    return {number for number in map(int, os.listdir("/proc/self/fd")) if _exists(number)}
+
+
+def _exists(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _is_socket(descriptor: int) -> bool:
+    return stat.S_ISSOCK(os.fstat(descriptor).st_mode)

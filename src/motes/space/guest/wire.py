@@ -1,0 +1,89 @@
+"""What passes between an agent and the processes of a space. Stdlib only: both sides import this.
+
+Instance channel (a stream): frames of 4 bytes length (big-endian, of what follows), 1 byte kind, body.
+    CALL    agent -> instance    the body of a call; the instance answers each, in order, with one RESULT or ERROR
+    RESULT  instance -> agent    the result
+    ERROR   instance -> agent    JSON of an error, see motes.errors
+Control channel (one message a packet): 1 byte kind, JSON, and descriptors.
+    OPEN    agent -> zygote      what to load, and the filters
+    HELLO   zygote -> agent      the zygote lives; descriptors: its pidfd, its /tmp
+    PART    zygote -> agent      JSON that continues in the next packet
+    LOADED  zygote -> agent      the app's functions
+    FAILED  zygote -> agent      why the app cannot be loaded
+    SPAWN   agent -> zygote      fork an instance; descriptors: its channel, its output
+    FORKED  zygote -> agent      it was forked; descriptor: its pidfd
+    EXITED  zygote -> agent      its wait status
+    REFUSED zygote -> agent      it could not be forked
+    MAKE    agent -> helper      make sockets in the space's network
+    SOCKETS helper -> agent      they are the descriptors: SOCKETS_AT_ONCE, AF_INET, unconnected
+    LIMIT   script -> agent      it ends because of a limit
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+CALL, RESULT, ERROR = 1, 2, 3
+OPEN, HELLO, PART, LOADED, FAILED, SPAWN, FORKED, EXITED = 16, 17, 18, 19, 20, 21, 22, 23
+MAKE, SOCKETS, LIMIT, REFUSED = 24, 25, 26, 27
+
+SOCKETS_AT_ONCE = 8
+
+FRAME_HEAD = struct.Struct(">IB")
+PAYLOAD_LIMIT_BYTES = 8 * 2**20
+FRAME_LIMIT_BYTES = PAYLOAD_LIMIT_BYTES + 1
+"""The most that a frame's length may say."""
+PACKET_LIMIT_BYTES = 64 * 2**10
+PART_BYTES = 32 * 2**10
+
+_READ_BYTES = 64 * 2**10
+
+
+class Closed(Exception):
+    """The other side has closed the channel."""
+
+
+def read_frame(descriptor: int) -> tuple[int, bytes]:
+    """Wait for one frame: `(kind, body)`. Raises Closed. Reads no further than the frame."""
+    first = os.read(descriptor, FRAME_HEAD.size)
+    while len(first) < FRAME_HEAD.size:
+        first += _read_some(descriptor, FRAME_HEAD.size - len(first))
+    length, kind = FRAME_HEAD.unpack(first)
+    missing = length - 1
+    body = os.read(descriptor, missing) if missing else b""
+    if len(body) == missing:
+        return kind, body
+    parts = [body]
+    missing -= len(body)
+    while missing:
+        parts.append(_read_some(descriptor, min(missing, _READ_BYTES)))
+        missing -= len(parts[-1])
+    return kind, b"".join(parts)
+
+
+def _read_some(descriptor: int, most: int) -> bytes:
+    data = os.read(descriptor, most)
+    if not data:
+        raise Closed
+    return data
+
+
+def write_frame(descriptor: int, kind: int, body: bytes) -> None:
+    """Write one frame whole. Raises Closed when nobody reads any more."""
+    try:
+        if len(body) < _READ_BYTES:
+            _write_all(descriptor, FRAME_HEAD.pack(len(body) + 1, kind) + body)
+        else:
+            _write_all(descriptor, FRAME_HEAD.pack(len(body) + 1, kind))
+            _write_all(descriptor, body)
+    except (BrokenPipeError, ConnectionResetError):
+        raise Closed from None
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    written = os.write(descriptor, data)
+    if written < len(data):
+        rest = memoryview(data)[written:]
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]

@@ -1,0 +1,219 @@
+"""The agent's end of one instance: its channel, its output and its process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from motes.model.call import STATUS_OK, Outcome
+from motes.model.instance import EndReason
+from motes.space.guest.wire import CALL, ERROR, FRAME_HEAD, FRAME_LIMIT_BYTES, RESULT
+from motes.space.measure import pid_of, signal_process
+from motes.space.output import Output
+from motes.space.replies import Untrustworthy, outcome_of_error
+
+LAST_WORDS_S = 1.0
+"""How long after the process's end its exit status and last output are waited for."""
+DRAIN_CHUNKS = 64
+
+
+class LinkEvents(Protocol):
+    """What a link tells the agent."""
+
+    def started(self, number: int, pid: int) -> None: ...
+    def replied(self, number: int, outcome: Outcome) -> None: ...
+    def output(self, number: int, data: bytes) -> None: ...
+
+
+LinkEnded = Callable[[int, EndReason, str], None]
+
+
+class Link(asyncio.Protocol):
+    """Frames to and from one instance. Every byte that comes in is from the owner's code, and not trusted."""
+
+    def __init__(self, number: int, ours: socket.socket, output: int, events: LinkEvents, ended: LinkEnded) -> None:
+        self.number = number
+        self.pid = 0
+        self.memory_at_fork = 0
+        self._events = events
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        self._socket = ours
+        self._transport: asyncio.Transport | None = None
+        self._to_write: deque[bytes] = deque()
+        self._unread = bytearray()
+        self._awaited = 0
+        self._pidfd = -1
+        self._ending: tuple[EndReason, str] | None = None
+        self._limit: tuple[EndReason, str] | None = None
+        self._status: int | None = None
+        self._gone = self._reported = False
+        self.output = Output(output, lambda data: events.output(number, data), self._maybe_report)
+        ours.setblocking(False)
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether its process was made, even if it has ended since."""
+        return self._pidfd >= 0
+
+    # What the space asks of it.
+
+    def deliver(self, body: bytes) -> None:
+        self._awaited += 1
+        head = FRAME_HEAD.pack(len(body) + 1, CALL)
+        if self._transport is not None:
+            self._transport.writelines((head, body)) if len(body) > 4096 else self._transport.write(head + body)
+            return
+        data = head + body
+        if not self._to_write:
+            data = data[self._write_at_once(data) :]
+        if data:
+            self._to_write.append(data)
+
+    def _write_at_once(self, data: bytes) -> int:
+        """Before the transport stands: the socket's buffer is empty, so a small body need not wait for it."""
+        try:
+            return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError:
+            return 0
+
+    def forked(self, pidfd: int) -> None:
+        """The process was made. Takes `pidfd`. Raises ValueError when it stands for no process of a space."""
+        if self._pidfd >= 0:
+            raise ValueError("it was forked before")
+        self.pid = pid_of(pidfd)
+        self._pidfd = pidfd
+        self._loop.add_reader(pidfd, self._process_ended)
+        self._events.started(self.number, self.pid)
+        if self._ending is not None:
+            self._kill()
+        elif self._unread:
+            self._parse()
+
+    def exited(self, status: int) -> None:
+        """The zygote tells the wait status."""
+        # A wait status has 16 bits; the zygote may say anything.
+        self._status = status & 0xFFFF
+        self._maybe_report()
+
+    def end(self, reason: EndReason, detail: str) -> None:
+        """Kill it; the first reason given is the one reported."""
+        if self._ending is None:
+            self._ending = (reason, detail)
+        self._kill()
+
+    def abandon(self, reason: EndReason, detail: str) -> None:
+        """Its space is gone: report at once."""
+        if self._ending is None:
+            self._ending = (reason, detail)
+        self.output.drain(DRAIN_CHUNKS)
+        self._report()
+
+    # What comes from the instance.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are none by type.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.writelines(self._to_write)
+        self._to_write.clear()
+
+    def data_received(self, data: bytes) -> None:
+        self._unread += data
+        if self._pidfd >= 0 and self._ending is None:
+            self._parse()
+        elif len(self._unread) > 2 * FRAME_LIMIT_BYTES:
+            self.end(EndReason.PROTOCOL, "it sends without end")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._maybe_report()
+
+    def _parse(self) -> None:
+        """Take every whole frame."""
+        unread, at = self._unread, 0
+        while len(unread) - at >= FRAME_HEAD.size and self._ending is None:
+            length, kind = FRAME_HEAD.unpack_from(unread, at)
+            if not 1 <= length <= FRAME_LIMIT_BYTES:
+                self.end(EndReason.PROTOCOL, f"it sent a frame of {length} bytes")
+                break
+            if len(unread) - at < length + 4:
+                break
+            self._frame(kind, bytes(unread[at + FRAME_HEAD.size : at + 4 + length]))
+            at += length + 4
+        del unread[:at]
+
+    def _frame(self, kind: int, body: bytes) -> None:
+        if self._awaited == 0:
+            self.end(EndReason.PROTOCOL, "it answered what nobody asked")
+            return
+        self._awaited -= 1
+        if kind == RESULT:
+            self._events.replied(self.number, Outcome(STATUS_OK, body))
+        elif kind == ERROR:
+            self._error(body)
+        else:
+            self.end(EndReason.PROTOCOL, f"it sent a frame of kind {kind}")
+
+    def _error(self, body: bytes) -> None:
+        try:
+            outcome, limit = outcome_of_error(body)
+        except Untrustworthy as error:
+            self.end(EndReason.PROTOCOL, str(error))
+            return
+        if limit is not None:
+            self._limit = limit
+        self._events.replied(self.number, outcome)
+
+    # Its end.
+
+    def _kill(self) -> None:
+        if self._pidfd >= 0 and not self._gone:
+            signal_process(self._pidfd, signal.SIGKILL)
+
+    def _process_ended(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        self._gone = True
+        self._loop.call_later(LAST_WORDS_S, self._report)
+        self._maybe_report()
+
+    def _maybe_report(self) -> None:
+        """Report once the process is gone and why is known; its last answer and output go before that."""
+        if not self._gone or self._reported or (self._status is None and self._ending is None):
+            return
+        channel_open = self._transport is None or not self._transport.is_closing()
+        if self._ending is None and channel_open:
+            return
+        self._report()
+
+    def _report(self) -> None:
+        if self._reported:
+            return
+        self._reported = True
+        self.output.drain(DRAIN_CHUNKS)
+        self.output.close()
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+        if self._transport is not None:
+            self._transport.abort()
+        else:
+            self._socket.close()
+        self._ended(self.number, *self._why())
+
+    def _why(self) -> tuple[EndReason, str]:
+        return self._ending or self._limit or reason_of_status(self._status)
+
+
+def reason_of_status(status: int | None) -> tuple[EndReason, str]:
+    """Why a process ended, from its wait status."""
+    if status is None:
+        return EndReason.CRASHED, "its exit status is not known"
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return EndReason.CRASHED, signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    code = os.WEXITSTATUS(status)
+    return (EndReason.RETURNED, "exit code 0") if code == 0 else (EndReason.EXITED, f"exit code {code}")

@@ -1,0 +1,174 @@
+"""Which layers of the wall work on this machine, found by making a space and looking from inside; for `motes doctor`.
+
+`probe` does its trials in a process of its own, which gives up root as an agent does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from motes.errors import MotesError
+from motes.space import bubblewrap
+from motes.space.guest import kernel
+
+PROBE_LIMIT_S = 60.0
+WHOLE_LANDLOCK_ABI = 6
+"""From here on Landlock also keeps signals and abstract sockets apart."""
+
+_LOOK_INSIDE = """
+import ctypes, json, os
+status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+libc = ctypes.CDLL(None, use_errno=True)
+def writable(path):
+    try: os.close(os.open(path, os.O_WRONLY)); return True
+    except OSError: return False
+print(json.dumps({
+    "filters": int(status["Seccomp_filters"]) if "Seccomp_filters" in status else int(status["Seccomp"]) // 2,
+    "unshare": libc.unshare(0x10000000) == 0,
+    "processes": sum(name.isdigit() for name in os.listdir("/proc")),
+    "interfaces": sorted(line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line),
+    "kernel_settings": writable("/proc/sys/kernel/core_pattern"),
+    "capabilities": int(status["CapEff"], 16) | int(status["CapPrm"], 16),
+    "home": os.path.exists("/home") or os.path.exists("/root"),
+}))
+"""
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """One layer of the wall: whether it works here, what was seen, and the line that mends it."""
+
+    name: str
+    works: bool
+    detail: str
+    mend: str = ""
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """What the trial script saw from inside."""
+
+    filters: int
+    unshare: bool
+    processes: int
+    interfaces: list[str]
+    kernel_settings: bool
+    capabilities: int
+    home: bool
+
+
+def probe() -> list[Layer]:
+    """Every layer, from the outside in; what lies within one that does not work is not tried."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "motes.space.probe"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=PROBE_LIMIT_S,
+    )
+    try:
+        return msgspec.json.decode(done.stdout, type=list[Layer])
+    except msgspec.DecodeError:
+        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        return [Layer("process space", False, said or f"exit code {done.returncode}")]
+
+
+def main() -> None:
+    """The trials themselves: print the layers as JSON."""
+    sys.stdout.write(msgspec.json.encode(_layers()).decode())
+
+
+def _layers() -> list[Layer]:
+    started_as_root = os.geteuid() == 0
+    try:
+        _descend()
+    except MotesError as error:
+        return [Layer("ordinary user", False, error.message, "start motes as an ordinary user")]
+    how = "root is given up first" if started_as_root else "started as one"
+    layers = [Layer("ordinary user", True, f"{how}, uid {os.getuid()}"), _bubblewrap(), _landlock()]
+    return layers if not layers[1].works else [*layers, _further_namespaces(), *_inside()]
+
+
+def _descend() -> None:
+    from motes.space.descend import descend
+    from motes.space.interpreter import program_paths
+
+    descend(program_paths(), [], "probe")
+
+
+def _bubblewrap() -> Layer:
+    try:
+        program = bubblewrap.find()
+    except MotesError as error:
+        return Layer("user namespaces", False, error.message, _mend_namespaces())
+    return Layer("user namespaces", True, f"bubblewrap {program.version} ({program.source}, {program.path})")
+
+
+def _mend_namespaces() -> str:
+    """The line for the setting that stands in the way, as distributions have them."""
+    if _setting("kernel/apparmor_restrict_unprivileged_userns") == "1":
+        return "sudo apt install bubblewrap  # or: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+    if _setting("kernel/unprivileged_userns_clone") == "0":
+        return "sudo sysctl -w kernel.unprivileged_userns_clone=1"
+    if _setting("user/max_user_namespaces") == "0":
+        return "sudo sysctl -w user.max_user_namespaces=15000"
+    return "in a container: start it with --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
+
+
+def _setting(name: str) -> str:
+    try:
+        return Path("/proc/sys", name).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _landlock() -> Layer:
+    abi = kernel.landlock_abi()
+    if abi == 0:
+        return Layer("Landlock", False, "this kernel has none", "add landlock to lsm= on the kernel's command line")
+    detail = f"version {abi} of its interface"
+    if abi >= WHOLE_LANDLOCK_ABI:
+        return Layer("Landlock", True, detail)
+    return Layer("Landlock", False, f"{detail}: no scopes for signals (seccomp does that here)", "Linux 6.12 or later")
+
+
+def _further_namespaces() -> Layer:
+    works = bubblewrap.disables_user_namespaces(bubblewrap.find().path)
+    detail = "none can be made inside" if works else "not by bubblewrap here; seccomp refuses them all the same"
+    return Layer("no further user namespaces", works, detail, "" if works else "bubblewrap 0.8 or later")
+
+
+def _inside() -> list[Layer]:
+    try:
+        seen = asyncio.run(_look())
+    except (MotesError, msgspec.DecodeError) as error:
+        return [Layer("process space", False, str(error))]
+    kernel_mend = "a kernel with CONFIG_SECCOMP_FILTER"
+    return [
+        Layer("process space", not seen.home, "made, and no folder of yours is in it"),
+        Layer("seccomp", seen.filters >= 2 and not seen.unshare, f"{seen.filters} filters", kernel_mend),
+        Layer("own /proc", seen.processes <= 3, f"{seen.processes} processes to be seen"),
+        Layer("own network", seen.interfaces == ["lo"], ", ".join(seen.interfaces)),
+        Layer("kernel settings read-only", not seen.kernel_settings, "/proc/sys cannot be written"),
+        Layer("no capabilities", seen.capabilities == 0, f"{seen.capabilities:#x}"),
+    ]
+
+
+async def _look() -> _Seen:
+    from motes.space.bubble import Streams
+    from motes.space.script_space import ScriptSpace
+    from motes.space.view import View
+
+    read_end, write_end = os.pipe()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    space = ScriptSpace(View(script="look.py"), _LOOK_INSIDE.encode(), [], PROBE_LIMIT_S / 2)
+    await space.run(Streams(nothing, write_end, 2))
+    with os.fdopen(read_end, "rb") as file:
+        return msgspec.json.decode(file.read(), type=_Seen)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""The process tree of one machine: nats-server, controller, gateway and agents, as siblings.
+
+    python -m motes.supervisor --home HOME --http HOST:PORT
+
+Each child is restarted with backoff. The kernel ends every child when this process ends, however that happens, so
+nothing is orphaned. SIGTERM or SIGINT ends all in order; a second one ends all at once.
+This file imports neither NATS nor HTTP nor asyncio: what it has to outlive must not be able to break it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from motes import control
+from motes.bus import server
+from motes.child import Child
+from motes.errors import BadInput, MotesError, Unavailable
+from motes.home import Home
+from motes.model.names import is_name
+from motes.supervised import announce_ready, end_with_parent
+
+START_TIMEOUT_S = 30.0
+"""All must be ready within this at the first start."""
+GRACE_S = 5.0
+"""How long the children of one rank may take to end before they are killed."""
+TICK_S = 0.5
+POLL_S = 0.002
+"""How often to look for the file by which nats-server says that it is ready."""
+_PORT_TRIES = 3
+
+PROGRAMS = {name: [sys.executable, "-P", "-m", f"motes.{name}"] for name in ("controller", "gateway", "agent")}
+"""What to run, apart from nats-server; `--programs FILE` replaces it, for tests."""
+
+_ENDING_ORDER = ("agent", "gateway", "controller", "nats-server")
+
+
+class Waiting(NamedTuple):
+    """Somebody who wants to be told when a child is `ready` or `ended`."""
+
+    child: Child
+    until: str
+    tell: control.Tell
+
+
+class Supervisor:
+    """The children of one home, and the control socket."""
+
+    def __init__(self, home: Home, http: str, programs: dict[str, list[str]]) -> None:
+        self.home = home
+        self.http = http
+        self.programs = programs
+        self.children: dict[str, Child] = {}
+        self.selector = selectors.DefaultSelector()
+        self.waiting: list[Waiting] = []
+        self.nats_port = 0
+        self.nats_tries = 0
+        self.started = False
+        self.failed: dict[str, str] = {}
+        self.stop_signals = 0
+
+    def run(self) -> int:
+        """Until told to end; the exit code."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        self._listen_to_signals()
+        self.socket = control.ControlSocket(self.home, self.selector, self._answer)
+        try:
+            self._start_nats()
+            while not self.stop_signals and not self.failed:
+                self._turn()
+                if not self.started:
+                    self._continue_start(deadline)
+        finally:
+            self._end_all()
+        if self.failed:
+            announce_ready(**self.failed)
+        return 1 if self.failed else 0
+
+    # From here on: starting.
+
+    def _listen_to_signals(self) -> None:
+        woken, self.waker = socket.socketpair()
+        for end in (woken, self.waker):
+            end.setblocking(False)
+        self.selector.register(woken, selectors.EVENT_READ, lambda: self._drain(woken))
+        signal.set_wakeup_fd(self.waker.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note_stop)
+        # Only to wake the loop up; without a handler Python writes nothing to the socket.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def _note_stop(self, *_: object) -> None:
+        self.stop_signals += 1
+
+    @staticmethod
+    def _drain(woken: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            woken.recv(4096)
+
+    def _start_nats(self) -> None:
+        self.nats_port = server.choose_port(self.home)
+        self.nats_tries += 1
+        for stale in self.home.nats_ports.glob("*.ports"):
+            stale.unlink(missing_ok=True)
+        child = self._add("nats-server", server.command(self.home, self.nats_port), server.ENVIRONMENT)
+        child.ready_file = lambda pid: server.ports_file(self.home, pid)
+        child.start()
+
+    def _start_others(self) -> None:
+        self._start_program("controller", "controller")
+        self._start_program("gateway", "gateway", "--http", self.http)
+        for name in self.home.offers():
+            self._start_agent(name)
+
+    def _start_agent(self, name: str) -> Child:
+        return self._start_program(f"agent-{name}", "agent", "--name", name)
+
+    def _start_program(self, name: str, program: str, *arguments: str) -> Child:
+        child = self._add(name, [*self.programs[program], "--home", str(self.home.path), *arguments])
+        child.start()
+        return child
+
+    def _add(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> Child:
+        child = Child(name, command, environment or {}, self.home.log(name), self.selector)
+        self.children[name] = child
+        return child
+
+    def _continue_start(self, deadline: float) -> None:
+        children = list(self.children.values())
+        if all(child.ready for child in children):
+            if len(children) == 1:
+                self._start_others()
+            else:
+                self._finish_start()
+            return
+        late = next(child for child in children if not child.ready)
+        broken = next((child for child in children if child.pid is None and not child.ready), None)
+        if broken is not None and self._lost_the_port(broken):
+            self._start_nats()
+        elif broken is not None:
+            self._fail(broken, f"{broken.name} ended with {broken.last_end} before it was ready")
+        elif time.monotonic() > deadline:
+            self._fail(late, f"{late.name} was not ready within {START_TIMEOUT_S:g} s")
+
+    def _lost_the_port(self, child: Child) -> bool:
+        taken = child.name == "nats-server" and not server.is_free(self.nats_port)
+        return taken and self.nats_tries < _PORT_TRIES
+
+    def _fail(self, child: Child, what: str) -> None:
+        self.failed = {"error": what, "log": str(child.log)}
+
+    def _finish_start(self) -> None:
+        self.started = True
+        self.home.write_json(self.home.cluster_file, self._facts())
+        announce_ready(**self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "http": f"http://{self.http}",
+            "nats": f"nats://127.0.0.1:{self.nats_port}",
+            "home": str(self.home.path),
+            "pid": os.getpid(),
+        }
+
+    # From here on: running.
+
+    def _turn(self) -> None:
+        """Wait for something to happen, or a moment, and see to every child."""
+        for key, _ in self.selector.select(self._pause_s()):
+            key.data()
+        now = time.monotonic()
+        for child in list(self.children.values()):
+            child.see_to(now, restart=self.started and not self.stop_signals)
+        self._tell_waiting()
+
+    def _pause_s(self) -> float:
+        now = time.monotonic()
+        pauses = [child.pause_s(now, POLL_S) for child in self.children.values()]
+        return max(0.0, min([TICK_S, *pauses]))
+
+    def _end_all(self) -> None:
+        with contextlib.suppress(OSError):
+            self.home.cluster_file.unlink(missing_ok=True)
+        for rank in _ENDING_ORDER:
+            self._end([child for name, child in self.children.items() if name.startswith(rank)])
+        with contextlib.suppress(OSError):
+            self.socket.remove()
+
+    def _end(self, children: list[Child]) -> None:
+        deadline = time.monotonic() + GRACE_S
+        for child in children:
+            child.terminate()
+        while any(child.pid is not None for child in children):
+            if time.monotonic() > deadline or self.stop_signals > 1:
+                for child in children:
+                    child.kill()
+            self._turn_while_ending(children)
+
+    def _turn_while_ending(self, children: list[Child]) -> None:
+        for key, _ in self.selector.select(0.05):
+            key.data()
+        for child in children:
+            child.see_to(time.monotonic(), restart=False)
+
+    # From here on: what the control socket asks.
+
+    def _answer(self, request: dict[str, Any], tell: control.Tell) -> dict[str, Any] | None:
+        do, name = str(request.get("do")), str(request.get("name", ""))
+        if do == "status":
+            return self._status()
+        if do == "down":
+            self.stop_signals = max(1, self.stop_signals)
+            return {"pid": os.getpid()}
+        if do == "start-host" and is_name(name) and self.started:
+            child = self.children.get(f"agent-{name}") or self._start_agent(name)
+            self.waiting.append(Waiting(child, "ready", tell))
+            return None
+        if do == "stop-host" and (found := self.children.get(f"agent-{name}")) is not None:
+            found.wanted = False
+            found.terminate(kill_after_s=GRACE_S)
+            self.waiting.append(Waiting(found, "ended", tell))
+            return None
+        return {"error": f"no host {name!r} runs here" if do == "stop-host" else f"cannot do {do!r} {name!r} now"}
+
+    def _status(self) -> dict[str, Any]:
+        processes = [child.status() for child in self.children.values()]
+        return {**self._facts(), "ready": self.started, "processes": processes}
+
+    def _tell_waiting(self) -> None:
+        for waiting in list(self.waiting):
+            child = waiting.child
+            if child.ready and waiting.until == "ready":
+                waiting.tell({"name": child.name, "pid": child.pid})
+            elif child.pid is None and waiting.until == "ended":
+                self.children.pop(child.name, None)
+                waiting.tell({"name": child.name})
+            elif child.pid is None:
+                child.wanted = False
+                self.children.pop(child.name, None)
+                waiting.tell({"error": f"{child.name} ended with {child.last_end}; see {child.log}"})
+            else:
+                continue
+            self.waiting.remove(waiting)
+
+
+def choose_http(text: str) -> str:
+    """`HOST:PORT` with port 0 replaced by a free one. Raises Unavailable when the port cannot be had, and BadInput."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise BadInput(f"{text!r} is no address; write it like 127.0.0.1:8080")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return f"{host}:{probe.getsockname()[1]}"
+    except OSError as error:
+        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror or error})"
+        raise Unavailable(f"port {port} on {host} {why}; choose another: motes up --http {host}:0") from error
+
+
+def main() -> int:
+    """Run the tree until told to end."""
+    parser = argparse.ArgumentParser(prog="motes.supervisor")
+    parser.add_argument("--home", required=True)
+    parser.add_argument("--http", required=True)
+    parser.add_argument("--programs")
+    parser.add_argument("--with-parent", action="store_true", help="end when the process that started this one ends")
+    options = parser.parse_args()
+    if options.with_parent:
+        end_with_parent()
+    home = Home(options.home)
+    programs = json.loads(Path(options.programs).read_text()) if options.programs else PROGRAMS
+    try:
+        with open(home.lock, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return Supervisor(home, choose_http(options.http), programs).run()
+    except BlockingIOError:
+        announce_ready(error=f"a cluster runs in {home.path} already", running=True)
+    except (MotesError, OSError) as error:
+        announce_ready(error=str(error))
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Limits, crashes, and what callers hear of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.lent_host import DONE, LentHost, function
+from motes.agent.effects import End
+from motes.agent.limits import THREAD_LIMIT
+from motes.agent.machine import OUTPUT_LIMIT_BYTES, Usage
+from motes.agent.pool import CRASHES_FREE
+from motes.errors import (
+    Exited,
+    LimitExceeded,
+)
+from motes.model.call import STATUS_ERROR
+from motes.model.instance import EndReason
+from motes.model.release import MIB
+
+
+@pytest.mark.parametrize(
+    ("usage", "reason"),
+    [
+        (Usage(0.0, 65 * MIB), "memory_limit"),
+        (Usage(0.0, MIB, THREAD_LIMIT + 1), "process_limit"),
+    ],
+)
+def test_over_a_limit_the_instance_ends_and_its_caller_hears_why(usage: Usage, reason: str) -> None:
+    host = LentHost(function(memory_bytes=64 * MIB))
+    host.lease(ceiling=2, floor=2)
+    call = host.call()
+    neighbour = next(number for number in host.live() if number not in host.busy())
+    host.do(host.machine.on_usage({host.busy()[0]: usage, neighbour: Usage(0.0, MIB)}, MIB, host.now))
+    error = host.error(call)
+    assert isinstance(error, LimitExceeded) and error.detail["reason"] == reason
+    assert host.ends() == [reason]
+    assert neighbour in host.live()
+
+
+def test_too_much_output_ends_the_instance_and_its_caller_hears_why() -> None:
+    host = LentHost()
+    host.lease()
+    call = host.call()
+    (number,) = host.busy()
+    host.do(host.machine.on_output(number, OUTPUT_LIMIT_BYTES))
+    assert not host.answers(call)
+    host.do(host.machine.on_output(number, 1))
+    error = host.error(call)
+    assert isinstance(error, LimitExceeded) and error.detail["reason"] == "output_limit"
+    assert host.ends() == ["output_limit"]
+
+
+def test_output_counts_for_each_call_anew() -> None:
+    host = LentHost()
+    host.lease()
+    for _ in range(3):
+        call = host.call()
+        host.do(host.machine.on_output(host.busy()[0], OUTPUT_LIMIT_BYTES))
+        host.reply(host.busy()[0])
+        assert host.answers(call) == [DONE]
+
+
+def test_an_answer_that_was_quicker_than_the_end_counts_and_the_instance_gets_no_further_call() -> None:
+    host = LentHost(by_hand=[End])
+    host.lease(ceiling=1)
+    first, second = host.call(), host.call()
+    (number,) = host.busy()
+    host.do(host.machine.on_output(number, OUTPUT_LIMIT_BYTES + 1))
+    host.reply(number)
+    assert host.answers(first) == [DONE]
+    assert host.delivered() == [number]
+    host.end(number, EndReason.OUTPUT_LIMIT)
+    assert not host.answers(second) and len(host.busy()) == 1
+
+
+@pytest.mark.parametrize("reason", [EndReason.CRASHED, EndReason.EXITED, EndReason.PROTOCOL])
+def test_a_process_that_ends_in_the_middle_of_a_call_is_told_to_the_caller(reason: EndReason) -> None:
+    host = LentHost()
+    host.lease()
+    call = host.call()
+    host.end(host.busy()[0], reason)
+    error = host.error(call)
+    assert isinstance(error, Exited) and error.detail["reason"] == reason.value
+    assert host.answers(call)[0].status == STATUS_ERROR
+
+
+def test_a_poison_call_does_not_hold_up_the_next() -> None:
+    host = LentHost()
+    host.lease()
+    for _ in range(CRASHES_FREE):
+        host.call()
+        host.end(host.busy()[0], EndReason.CRASHED)
+    good = host.call()
+    host.reply(host.busy()[0])
+    assert host.answers(good) == [DONE]
+
+
+def test_poison_among_good_calls_never_brings_a_backoff() -> None:
+    host = LentHost()
+    host.lease()
+    for _ in range(20):
+        host.call()
+        host.end(host.busy()[0], EndReason.CRASHED)
+        good = host.call()
+        host.reply(host.busy()[0])
+        assert host.answers(good) == [DONE]
+
+
+def test_crashes_in_a_row_bring_a_backoff_that_grows() -> None:
+    host = LentHost()
+    host.lease()
+    waits = []
+    for _ in range(CRASHES_FREE + 3):
+        host.call()
+        began = host.now
+        while not host.busy():
+            host.wait(0.05)
+        waits.append(host.now - began)
+        host.end(host.busy()[0], EndReason.CRASHED)
+    assert waits[:CRASHES_FREE] == [0.0] * CRASHES_FREE
+    assert 0 < waits[-2] < waits[-1]
+
+
+def test_a_crashed_instance_of_the_floor_is_replaced_and_the_reason_says_so() -> None:
+    host = LentHost()
+    host.lease(floor=1)
+    host.end(host.live()[0], EndReason.CRASHED)
+    assert host.starts() == ["floor", "restart"]

@@ -1,0 +1,106 @@
+"""One function on one host: its queue, and how many instances the load is worth."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motes.agent.pool import (
+    BACKOFF_MAX_S,
+    CRASHES_FREE,
+    PER_CPU,
+    QUEUE_LIMIT,
+    QUEUE_LIMIT_BYTES,
+    START_COST_S,
+    Call,
+    Instance,
+    Pool,
+)
+from motes.model.host import Lease
+
+
+def a_pool(*, waiting: int = 0, busy: int = 0, age_s: float = 0.0, served: int = 0, service_s: float = 0.0) -> Pool:
+    """A pool at time 100 whose busy instances began their calls `age_s` ago."""
+    pool = Pool(Lease("h", "app", "f", "r", 100, 0, 1), 0.0)
+    for _ in range(served):
+        pool.note_served(service_s, 0.0)
+    for number in range(waiting):
+        pool.push(a_call(number))
+    for number in range(busy):
+        call = a_call(1000 + number)
+        call.began = 100.0 - age_s
+        pool.instances[number] = Instance(number, "app.f", "r", 0.0, alive=True, call=call)
+    return pool
+
+
+def a_call(number: int, body: bytes = b"xyz") -> Call:
+    return Call(number.to_bytes(16), "app.f", body, 100.0, 200.0, [])
+
+
+def test_the_queue_knows_its_bytes() -> None:
+    pool = a_pool(waiting=3)
+    assert pool.queue_bytes == 9
+    first = pool.pop()
+    pool.push(first, first=True)
+    assert pool.pop() is first
+    assert pool.remove(pool.queue[0]) and not pool.remove(first)
+    assert pool.queue_bytes == 3
+
+
+def test_the_queue_is_full_by_count_and_by_bytes() -> None:
+    assert a_pool(waiting=QUEUE_LIMIT).is_full(0)
+    assert not a_pool(waiting=1).is_full(QUEUE_LIMIT_BYTES - 3)
+    assert a_pool(waiting=1).is_full(QUEUE_LIMIT_BYTES)
+
+
+def test_nothing_waiting_wants_nothing_more() -> None:
+    assert a_pool(busy=3, age_s=9.0).wanted(100.0, 2.0) == 3
+
+
+def test_the_first_call_wants_one() -> None:
+    assert a_pool(waiting=1).wanted(100.0, 2.0) == 1
+
+
+def test_quick_calls_wait_for_those_that_run() -> None:
+    pool = a_pool(waiting=10, busy=1, served=100, service_s=START_COST_S / 20)
+    assert pool.wanted(100.0, 2.0) == 1
+
+
+def test_slow_calls_want_an_instance_each() -> None:
+    pool = a_pool(waiting=10, busy=1, served=100, service_s=1.0)
+    assert pool.wanted(100.0, 2.0) == 11
+
+
+@given(
+    st.integers(0, 200), st.integers(0, 50), st.floats(0, 5), st.integers(0, 60), st.floats(0, 2), st.floats(0.1, 64)
+)
+def test_what_is_wanted_never_exceeds_what_runs_and_waits(
+    waiting: int, busy: int, age_s: float, served: int, service_s: float, cpus: float
+) -> None:
+    pool = a_pool(waiting=waiting, busy=busy, age_s=age_s, served=served, service_s=service_s)
+    assert (1 if waiting else 0) <= pool.wanted(100.0, cpus) <= max(busy + waiting, 1)
+
+
+@given(st.integers(1, 200), st.floats(1, 64))
+def test_calls_that_want_a_processor_all_the_time_get_some_instances_for_each(waiting: int, cpus: float) -> None:
+    pool = a_pool(waiting=waiting)
+    for _ in range(50):
+        pool.note_served(1.0, 1.0)
+    assert pool.wanted(100.0, cpus) <= PER_CPU * cpus + 1
+
+
+def test_a_reply_ends_a_row_of_crashes() -> None:
+    pool = a_pool()
+    for _ in range(CRASHES_FREE):
+        pool.note_crash(0.0)
+    assert pool.not_before == 0.0
+    pool.note_served(0.1, 0.0)
+    pool.note_crash(0.0)
+    assert pool.not_before == 0.0
+
+
+def test_the_backoff_has_an_end() -> None:
+    pool = a_pool()
+    for _ in range(1100):
+        pool.note_crash(0.0)
+    assert pool.not_before == BACKOFF_MAX_S

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from motes.bus import server
+from motes.bus.connection import Connection, Message
+from motes.bus.notices import DISCONNECTS, ended_user
+from motes.errors import TimedOut, TooLarge, Unavailable
+
+DEADLINE_S = 20.0
+
+Join = Callable[..., Awaitable[Connection]]
+
+
+def run(running: Any, test: Callable[[Join], Awaitable[None]]) -> None:
+    async def within_deadline() -> None:
+        async with asyncio.timeout(DEADLINE_S), AsyncExitStack() as stack:
+
+            async def join(user: str, **hooks: Any) -> Connection:
+                connection = await Connection.open(running.url, running.home.credentials(user), **hooks)
+                stack.push_async_callback(connection.close)
+                return connection
+
+            await test(join)
+
+    asyncio.run(within_deadline())
+
+
+async def until(true: Callable[[], bool]) -> None:
+    while not true():  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+
+
+def test_a_thousand_messages_arrive_in_order(nats_server: Any) -> None:
+    async def test(join: Join) -> None:
+        keeper = await join("keeper")
+        heard: list[bytes] = []
+        await keeper.subscribe("order.*", lambda message: heard.append(message.data))
+        for number in range(1000):
+            assert keeper.publish(f"order.{number % 7}", b"%d" % number)
+        await keeper.flush()
+        assert heard == [b"%d" % number for number in range(1000)]
+
+    run(nats_server, test)
+
+
+def test_many_requests_at_once_each_get_their_own_answer(nats_server: Any) -> None:
+    async def test(join: Join) -> None:
+        keeper, caller = await join("keeper"), await join("local")
+        await keeper.subscribe("keeper.*.*", lambda message: keeper.publish(message.reply, message.data * 2) and None)
+        asked = [caller.request("keeper.local.x", b"%d;" % number, DEADLINE_S) for number in range(200)]
+        assert await asyncio.gather(*asked) == [b"%d;" % number * 2 for number in range(200)]
+
+    run(nats_server, test)
+
+
+def test_a_request_that_nobody_hears_fails_at_once(nats_server: Any) -> None:
+    async def test(join: Join) -> None:
+        caller = await join("local")
+        with pytest.raises(Unavailable, match="nobody"):
+            await caller.request("keeper.local.x", b"", DEADLINE_S)
+
+    run(nats_server, test)
+
+
+def test_a_request_that_nobody_answers_times_out(nats_server: Any) -> None:
+    async def test(join: Join) -> None:
+        keeper, caller = await join("keeper"), await join("local")
+        await keeper.subscribe("keeper.*.*", lambda message: None)
+        with pytest.raises(TimedOut) as caught:
+            await caller.request("keeper.local.x", b"", 0.05)
+        assert caught.value.detail == {"timeout_s": 0.05}
+
+    run(nats_server, test)
+
+
+def test_who_has_unsubscribed_hears_no_more(nats_server: Any) -> None:
+    async def test(join: Join) -> None:
+        keeper = await join("keeper")
+        heard: list[Message] = []
+        subscription = await keeper.subscribe("gone.a", heard.append)
+        subscription.unsubscribe()
+        subscription.unsubscribe()
+        keeper.publish("gone.a", b"")
+        await keeper.flush()
+        assert heard == []
+
+    run(nats_server, test)
+
+
+def test_a_message_over_the_limit_is_an_error_and_not_the_end_of_the_connection(nats_server: Any) -> None:
+    async def test(join: Join) -> None:
+        keeper = await join("keeper")
+        with pytest.raises(TooLarge) as caught:
+            keeper.publish("gone.a", b"x" * (server.MAX_PAYLOAD_BYTES + 1))
+        assert caught.value.detail == {"limit_bytes": server.MAX_PAYLOAD_BYTES}
+        await keeper.flush()
+
+    run(nats_server, test)
+
+
+def test_a_connection_comes_back_after_the_server_was_killed(own_nats_server: Any) -> None:
+    async def test(join: Join) -> None:
+        happened: list[str] = []
+        keeper = await join(
+            "keeper",
+            on_disconnected=lambda: happened.append("disconnected"),
+            on_reconnected=lambda: happened.append("reconnected"),
+        )
+        caller = await join("local")
+        await keeper.subscribe("keeper.*.*", lambda message: keeper.publish(message.reply, b"yes") and None)
+        own_nats_server.stop(signal.SIGKILL)
+        await until(lambda: not keeper.connected and not caller.connected)
+        assert not keeper.publish("gone.a", b"")
+        with pytest.raises(Unavailable):
+            await caller.request("keeper.local.x", b"", 1)
+        own_nats_server.start()
+        await until(lambda: keeper.connected and caller.connected)
+        assert await caller.request("keeper.local.x", b"", DEADLINE_S) == b"yes"
+        assert happened == ["disconnected", "reconnected"]
+
+    run(own_nats_server, test)
+
+
+def test_what_was_published_while_disconnected_is_gone_and_not_late(own_nats_server: Any) -> None:
+    async def test(join: Join) -> None:
+        keeper = await join("keeper")
+        heard: list[Message] = []
+        await keeper.subscribe("gone.a", heard.append)
+        own_nats_server.stop(signal.SIGKILL)
+        await until(lambda: not keeper.connected)
+        assert not keeper.publish("gone.a", b"late")
+        own_nats_server.start()
+        await until(lambda: keeper.connected)
+        keeper.publish("gone.a", b"in time")
+        await keeper.flush()
+        assert [message.data for message in heard] == [b"in time"]
+
+    run(own_nats_server, test)
+
+
+def test_a_subscription_made_while_disconnected_holds_afterwards(own_nats_server: Any) -> None:
+    async def test(join: Join) -> None:
+        keeper = await join("keeper")
+        own_nats_server.stop(signal.SIGKILL)
+        await until(lambda: not keeper.connected)
+        heard: list[Message] = []
+        await keeper.subscribe("gone.a", heard.append)
+        own_nats_server.start()
+        await until(lambda: keeper.connected)
+        keeper.publish("gone.a", b"x")
+        await keeper.flush()
+        assert len(heard) == 1
+
+    run(own_nats_server, test)
+
+
+def test_a_request_under_way_fails_when_the_server_dies(own_nats_server: Any) -> None:
+    async def test(join: Join) -> None:
+        keeper, caller = await join("keeper"), await join("local")
+        await keeper.subscribe("keeper.*.*", lambda message: None)
+        asked = asyncio.create_task(caller.request("keeper.local.x", b"", DEADLINE_S))
+        await caller.flush()
+        own_nats_server.stop(signal.SIGKILL)
+        with pytest.raises(Unavailable, match="lost"):
+            await asked
+
+    run(own_nats_server, test)
+
+
+def test_a_frozen_server_counts_as_lost(own_nats_server: Any) -> None:
+    async def test(join: Join) -> None:
+        keeper = await join("keeper")
+        own_nats_server.signal(signal.SIGSTOP)
+        await until(lambda: not keeper.connected)
+        own_nats_server.signal(signal.SIGCONT)
+        await until(lambda: keeper.connected)
+        await keeper.flush()
+
+    run(own_nats_server, test)
+
+
+def test_no_server_is_one_clear_error(own_nats_server: Any) -> None:
+    own_nats_server.stop()
+
+    async def test(join: Join) -> None:
+        with pytest.raises(Unavailable, match=f"no connection to NATS at {own_nats_server.url} as 'keeper'"):
+            await join("keeper")
+
+    run(own_nats_server, test)
+
+
+def test_a_server_that_is_none_is_one_clear_error(own_nats_server: Any) -> None:
+    async def test(join: Join) -> None:
+        async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"220 smtp\r\n")
+            await reader.read()
+            writer.close()
+
+        other = await asyncio.start_server(babble, "127.0.0.1", 0)
+        async with other:
+            url = f"nats://127.0.0.1:{other.sockets[0].getsockname()[1]}"
+            with pytest.raises(Unavailable):
+                await Connection.open(url, own_nats_server.home.credentials("keeper"))
+
+    run(own_nats_server, test)
+
+
+def test_the_server_tells_whose_connection_ended_whatever_it_called_itself(nats_server: Any) -> None:
+    async def test(join: Join) -> None:
+        system, host = await join("system"), await join("host-other")
+        ended: asyncio.Queue[str] = asyncio.Queue()
+        await system.subscribe(DISCONNECTS, lambda message: ended.put_nowait(ended_user(message.data)))
+        await host.close()
+        while await ended.get() != "host-other":
+            pass
+
+    run(nats_server, test)
+
+
+@pytest.mark.parametrize(
+    "notice", [b"", b"{}", b'{"client":{}}', b'{"client":{"jwt":"x"}}', b'{"client":{"jwt":"a.b.c"}}', b"[]"]
+)
+def test_a_notice_of_another_shape_names_nobody(notice: bytes) -> None:
+    assert ended_user(notice) == ""
+
+
+def test_closing_twice_and_while_disconnected_is_fine(own_nats_server: Any) -> None:
+    async def test(join: Join) -> None:
+        keeper = await join("keeper")
+        own_nats_server.stop(signal.SIGKILL)
+        await until(lambda: not keeper.connected)
+        await keeper.close()
+        await keeper.close()
+        assert not keeper.publish("gone.a", b"")
+
+    run(own_nats_server, test)

@@ -1,0 +1,57 @@
+"""Tables for people."""
+
+from __future__ import annotations
+
+import pytest
+
+from motes.cli.events import line_of
+from motes.cli.table import age, memory, plain, print_json, print_table
+from motes.model.host import Offer
+from motes.model.instance import Event
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0s"), (-5, "0s"), (119, "119s"), (120, "2m"), (7200, "2h"), (172_800, "2d")]
+)
+def test_an_age_has_one_unit(seconds: float, shown: str) -> None:
+    assert age(1000.0, 1000.0 + seconds) == shown
+
+
+@pytest.mark.parametrize("sent", ["\x1b[2J", "\x1b]52;c;eA==\x07", "\x9b31m", "\rmotes: all is well", "\x08", "\0"])
+def test_what_an_app_wrote_gives_a_terminal_no_orders(sent: str) -> None:
+    assert plain(sent).isprintable()
+    assert plain("a\té\n") == "a\té\n" and plain("\x1b") == "\\x1b"
+
+
+def test_an_event_is_one_line_whatever_it_quotes() -> None:
+    event = Event(0.0, "instance.end", "crashed", "h", "a", "f", detail="x\n1970-01-01 00:00:00 app.removed \x1b[2J")
+    assert line_of(event).splitlines() == [line_of(event)] and "\x1b" not in line_of(event)
+
+
+def test_memory_that_was_not_measured_is_a_dash() -> None:
+    assert (memory(0), memory(2**20)) == ("-", "1 MiB")
+
+
+def test_columns_line_up_and_numbers_stand_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("app", "calls"), [("a", "1"), ("hello", "1000")], "nothing")
+    assert capsys.readouterr().out == "APP    CALLS\na          1\nhello   1000\n"
+
+
+def test_nothing_is_cut_short_where_it_goes_to_a_program(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("app",), [("x" * 300,)], "nothing")
+    assert "x" * 300 in capsys.readouterr().out
+
+
+def test_what_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("app",), [("[red]x[/red]",)], "nothing")
+    assert "[red]x[/red]" in capsys.readouterr().out
+
+
+def test_an_empty_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("app",), [], "no app is deployed")
+    assert capsys.readouterr().out == "no app is deployed\n"
+
+
+def test_json_is_a_list_of_objects(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json([Offer(1.0, 2, 3)])
+    assert capsys.readouterr().out == '[{"cpus":1.0,"memory_bytes":2,"spaces":3}]\n'

@@ -1,0 +1,238 @@
+"""Which hosts: placement, lost hosts, failing hosts, and what a host's own report changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from controller.keeper_bench import Bench, function
+from motes.controller.core import LOST_S, Core
+from motes.controller.plan import MOST_ENDING
+from motes.controller.state import FAILED_S
+from motes.errors import NoRoom, Unavailable
+from motes.model.host import Lease
+from motes.model.release import MIB, Daemon
+
+WEB = Daemon("web", ("serve",), 8080)
+
+
+def where(bench: Bench, name: str = "web") -> list[str]:
+    return list(bench.ceilings(name))
+
+
+def test_equal_hosts_get_different_daemons() -> None:
+    bench = Bench("a", "b", "c", "d")
+    bench.deploy(*(Daemon(f"d{number}", ("serve",)) for number in range(20)))
+    assert len({where(bench, f"d{number}")[0] for number in range(20)}) == 4
+
+
+def test_a_host_that_lends_too_little_memory_is_passed_over() -> None:
+    bench = Bench()
+    bench.join("small", memory_bytes=100 * MIB)
+    bench.join("large")
+    bench.deploy(Daemon("web", ("serve",), memory_bytes=200 * MIB))
+    assert where(bench) == ["large"]
+
+
+def test_what_no_host_can_hold_is_refused_with_the_limit() -> None:
+    bench = Bench()
+    bench.join("small", memory_bytes=256 * MIB)
+    bench.deploy(function(memory_bytes=512 * MIB))
+    error = bench.refusal()
+    assert isinstance(error, NoRoom)
+    assert "512 MiB" in error.message and "256 MiB" in error.message
+
+
+def test_without_hosts_the_answer_is_that_none_is_up() -> None:
+    bench = Bench()
+    bench.deploy()
+    assert isinstance(bench.refusal(), Unavailable)
+
+
+def test_a_lost_hosts_work_is_placed_again() -> None:
+    bench = Bench("a", "b")
+    bench.deploy(WEB)
+    (first,) = where(bench)
+    bench.wait(LOST_S + 1, first)
+    (second,) = where(bench)
+    assert second != first
+    assert bench.routed("web") == (second,)
+
+
+def test_a_host_that_is_away_for_a_moment_keeps_its_work() -> None:
+    bench = Bench("a")
+    bench.deploy(function(least=1))
+    lease = bench.core.state.lease("a", "app.f")
+    bench.wait(1.5, "a")
+    assert bench.routed() == ()
+    bench.wait(1.0)
+    assert bench.routed() == ("a",)
+    assert bench.core.state.lease("a", "app.f") == lease
+
+
+def test_a_lost_host_that_returns_gives_up_what_others_have_got() -> None:
+    bench = Bench("a", "b")
+    bench.deploy(WEB)
+    (first,) = where(bench)
+    bench.hosts[first].deaf = True
+    bench.wait(LOST_S + 1, first)
+    bench.hosts[first].deaf = False
+    bench.wait(1.0)
+    bench.report()
+    assert bench.on_hosts("web") == 1
+    assert len(where(bench)) == 1
+
+
+def test_the_maximum_holds_again_at_once_when_a_lost_host_returns() -> None:
+    bench = Bench("a", "b")
+    bench.deploy(function(most=4))
+    bench.activate()
+    bench.rest(2)
+    bench.hosts["a"].deaf = True
+    bench.wait(LOST_S + 1, "a")
+    assert bench.ceilings() == {"b": 4}
+    bench.hosts["a"].deaf = False
+    bench.beat("a")
+    assert sum(bench.ceilings().values()) <= 4
+    bench.rest()
+    assert bench.ceilings() == {"a": 2, "b": 2}
+
+
+def test_a_host_where_a_daemon_cannot_start_is_left_for_another() -> None:
+    bench = Bench("a", "b")
+    bench.deploy(WEB)
+    (first,) = where(bench)
+    bench.hosts[first].failing["app.web"] = "space_failed"
+    bench.report(first)
+    (second,) = where(bench)
+    assert second != first
+
+
+def test_a_daemon_that_starts_nowhere_does_not_circle_among_the_hosts() -> None:
+    bench = Bench("a", "b", "c")
+    for host in bench.hosts.values():
+        host.failing["app.web"] = "not_listening"
+    bench.deploy(WEB)
+    bench.rest(50)
+    assert len([lease for lease in bench.gives() if lease.ceiling == 1]) <= 4
+
+
+def test_a_failure_is_forgiven_after_a_while_and_by_a_new_release() -> None:
+    bench = Bench("a", "b")
+    for host in bench.hosts.values():
+        host.failing["app.web"] = "not_listening"
+    bench.deploy(WEB)
+    bench.rest(5)
+    assert len(bench.core.state.failures) == 2
+    bench.deploy(Daemon("web", ("serve", "better")), release="r2")
+    assert not bench.core.state.failures
+    bench.rest(5)
+    for host in bench.hosts.values():
+        host.failing.clear()
+    bench.wait(FAILED_S + 1)
+    assert not bench.core.state.failures
+
+
+def test_a_draining_host_gets_no_work_and_loses_what_it_had() -> None:
+    bench = Bench("a", "b")
+    bench.deploy(WEB)
+    (first,) = where(bench)
+    bench.hosts[first].draining = True
+    bench.report(first)
+    (second,) = where(bench)
+    assert second != first
+
+
+def test_a_lease_that_did_not_arrive_is_sent_again() -> None:
+    bench = Bench("a")
+    bench.hosts["a"].deaf = True
+    bench.deploy(WEB)
+    assert not bench.hosts["a"].leases
+    bench.hosts["a"].deaf = False
+    bench.report()
+    assert bench.hosts["a"].leases["app.web"] == bench.core.state.lease("a", "app.web")
+
+
+def test_a_lease_is_not_given_anew_when_nothing_has_changed() -> None:
+    bench = Bench("a", "b")
+    bench.deploy(function(least=2), WEB)
+    bench.rest(2)
+    count = len(bench.effects)
+    bench.rest(5)
+    bench.wait(5.0)
+    assert len(bench.effects) == count
+
+
+def test_what_a_host_holds_from_an_earlier_controller_is_taken_over_when_it_is_deployed() -> None:
+    bench = Bench(core=Core(10))
+    bench.deploy()
+    bench.join("a", holds=[Lease("a", "app", "f", "r1", 100, 0, 7)])
+    assert bench.ceilings() == {"a": 100}
+
+
+def test_what_a_host_holds_of_an_app_that_is_gone_ends() -> None:
+    bench = Bench(core=Core(10))
+    bench.join("a", holds=[Lease("a", "old", "f", "r0", 100, 0, 7)])
+    assert bench.hosts["a"].leases["old.f"].ceiling == 0
+    bench.report()
+    assert bench.core.state.leases["a"] == {} and not bench.core.state.active
+
+
+@pytest.mark.parametrize("epoch", [7, 11, 10**6, 2**62])
+def test_a_host_gets_no_calls_by_saying_that_it_holds_a_lease(epoch: int) -> None:
+    """Neither one of an earlier controller, of which it said nothing at first, nor one of this controller."""
+    bench = Bench("a", "b", core=Core(10))
+    bench.deploy(WEB)
+    (honest,) = where(bench)
+    (liar,) = bench.hosts.keys() - {honest}
+    for _ in range(3):
+        bench.hosts[liar].leases["app.web"] = Lease(liar, "app", "web", "r1", 1, 1, epoch)
+        bench.report()
+    assert bench.routed("web") == (honest,) and bench.ceilings("web") == {honest: 1}
+
+
+def test_a_host_that_says_it_uses_everything_leaves_the_others_what_is_theirs() -> None:
+    bench = Bench("a", "b", "c")
+    bench.deploy(function(most=4))
+    bench.hosts["c"].deaf = True
+    lie = Lease("c", "app", "f", "r1", 10**6, 0, 1)
+    bench.hosts["c"].leases["app.f"], bench.hosts["c"].instances["app.f"] = lie, 10**6
+    bench.report()
+    bench.activate()
+    bench.rest()
+    assert sum(bench.ceilings().values()) == 4
+
+
+def test_a_host_with_thousands_of_claims_is_answered_a_few_at_a_time() -> None:
+    bench = Bench("a")
+    bench.deploy()
+    for number in range(5000):
+        bench.hosts["a"].leases[f"old{number}.f"] = Lease("a", f"old{number}", "f", "r", 1, 0, 1)
+    bench.hosts["a"].deaf = True
+    before = len(bench.gives())
+    bench.rest(5)
+    assert len(bench.gives()) - before <= 5 * MOST_ENDING
+    bench.hosts["a"].deaf = False
+    bench.rest(2 * 5000 // MOST_ENDING)
+    assert all(lease.ceiling == 0 for lease in bench.hosts["a"].leases.values())
+
+
+def test_an_ended_lease_is_remembered_until_the_host_has_confirmed_its_end() -> None:
+    bench = Bench("a")
+    bench.deploy(WEB)
+    bench.hosts["a"].deaf = True
+    bench.do(bench.core.on_removed("app", bench.now))
+    bench.rest(3)
+    assert bench.hosts["a"].leases["app.web"].ceiling == 1
+    bench.hosts["a"].deaf = False
+    bench.rest(2)
+    assert bench.hosts["a"].leases["app.web"].ceiling == 0
+    assert bench.core.state.leases["a"] == {}
+
+
+def test_a_host_that_started_anew_gets_its_leases_again() -> None:
+    bench = Bench("a")
+    bench.deploy(WEB)
+    bench.hosts["a"].leases.clear()
+    bench.hosts["a"].boot = 2
+    bench.report()
+    assert bench.hosts["a"].leases["app.web"].ceiling == 1

@@ -1,0 +1,173 @@
+"""A gateway on a real port, in front of a stand-in for the cluster and real daemons behind a real ingress."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from motes.errors import NotFound
+from motes.gateway.backend import Backend
+from motes.gateway.server import Server
+from motes.model.routes import Route, Routes
+from motes.router.ingress import serve_ingress
+
+Function = Callable[[bytes], Awaitable[bytes]]
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class StandIn:
+    """A cluster whose functions are coroutines of the test."""
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.functions: dict[str, Function] = {"hello.greet": self.greet}
+        self.daemons: dict[str, tuple[str, ...]] = {"web": ("one",)}
+        self.calls: list[tuple[str, bytes, float | None]] = []
+
+    async def greet(self, body: bytes) -> bytes:
+        return json.dumps(f"Hello, {json.loads(body)}").encode()
+
+    async def call_bytes(self, app: str, workload: str, body: bytes, timeout_s: float | None = None) -> bytes:
+        self.calls.append((f"{app}.{workload}", body, timeout_s))
+        if f"{app}.{workload}" not in self.functions:
+            raise NotFound(f"app {app!r} has no function {workload!r}; see what there is: motes apps")
+        return await self.functions[f"{app}.{workload}"](body)
+
+    async def routes(self, app: str) -> Routes:
+        if app in self.daemons:
+            return Routes(app, 1, {"main": Route("daemon", self.daemons[app])})
+        if f"{app}.greet" in self.functions:
+            return Routes(app, 1, {"greet": Route("function", ("one",))})
+        raise NotFound(f"no app {app!r}; see what there is: motes apps")
+
+
+@dataclass
+class Response:
+    """One HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Gateway:
+    """A running gateway and ways to talk to it."""
+
+    server: Server
+    cluster: StandIn
+    run_folder: Path
+    daemon_port: int = 0
+    handlers: list[asyncio.Server] = field(default_factory=list)
+    ingress_asked: int = 0
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> Any:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def raw(self, data: bytes) -> bytes:
+        """Everything that comes back for `data`, until the gateway closes."""
+        async with self.connection() as (reader, writer):
+            writer.write(data.replace(b"PORT", b"%d" % self.port))
+            with contextlib.suppress(ConnectionError):
+                return bytes(await reader.read())
+            return b""
+
+    async def request(
+        self, method: str, path: str, body: bytes = b"", host: str = "localhost:PORT", **headers: str
+    ) -> Response:
+        """One request on a connection of its own; underscores in header names stand for dashes."""
+        named = {"host": host, "content-length": str(len(body)), "connection": "close"}
+        named |= {name.replace("_", "-"): value for name, value in headers.items()}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+        head = f"{method} {path} HTTP/1.1\r\n{lines}\r\n".replace("PORT", str(self.port))
+        async with self.connection() as (reader, writer):
+            writer.write(head.encode("latin-1") + body)
+            response = await read_response(reader)
+            assert not any(name.startswith("access-control") for name in response.headers)
+            return response
+
+    async def serve_daemon(self, handler: Handler) -> None:
+        """Let `web` be what `handler` does with each connection."""
+        server = await asyncio.start_server(handler, "127.0.0.1", 0)
+        self.handlers.append(server)
+        self.daemon_port = server.sockets[0].getsockname()[1]
+
+
+async def read_response(reader: asyncio.StreamReader) -> Response:
+    """The next answer on a connection."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+    body = await reader.readexactly(int(headers["content-length"])) if "content-length" in headers else b""
+    return Response(int(head[0].split()[1]), headers, body)
+
+
+class Trial:
+    """Runs a test's coroutine with a gateway, on the event loop of the program, within a deadline."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, test: Callable[[Gateway], Awaitable[None]]) -> None:
+        uvloop.run(self._run(test))
+
+    async def _run(self, test: Callable[[Gateway], Awaitable[None]]) -> None:
+        cluster = StandIn()
+        backend = Backend()
+        backend.connect(cluster)
+        server = await Server.start(backend, self._folder, "127.0.0.1", 0)
+        gateway = Gateway(server, cluster, self._folder)
+        (self._folder / "hosts/one").mkdir(parents=True)
+
+        async def connect(app: str, workload: str) -> socket.socket:
+            gateway.ingress_asked += 1
+            connection = socket.socket()
+            connection.setblocking(False)
+            try:
+                await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", gateway.daemon_port))
+            except OSError:
+                connection.close()
+                raise
+            return connection
+
+        ingress = await serve_ingress(self._folder / "hosts/one/ingress.sock", connect)
+        try:
+            async with asyncio.timeout(60):
+                await test(gateway)
+        finally:
+            await server.stop()
+            ingress.close()
+            for handler in gateway.handlers:
+                handler.close()
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Iterator[Trial]:
+    yield Trial(tmp_path)
+
+
+@pytest.fixture
+def read() -> Callable[[asyncio.StreamReader], Awaitable[Response]]:
+    return read_response

@@ -1,0 +1,99 @@
+"""Hosts that end or fall silent, and this router's own connection."""
+
+from __future__ import annotations
+
+from motes.errors import HostLost
+from motes.model.host import SILENCE_S
+from motes.router.core import (
+    HOST_LOST_S,
+    CancelAt,
+)
+from router.routing import (
+    DONE,
+    a_router,
+    beat,
+    call,
+    error_of,
+    outcome_of,
+    sent_to,
+)
+
+
+def test_nobody_there_is_always_safe_to_try_elsewhere() -> None:
+    router = a_router("a", "b")
+    call_id, effects = call(router)
+    (first,) = sent_to(effects)
+    (second,) = sent_to(router.on_nobody_there(call_id, 0.1))
+    assert first != second
+
+
+def test_a_call_that_may_have_begun_is_not_sent_again() -> None:
+    router = a_router("a", "b")
+    _, effects = call(router)
+    (host,) = sent_to(effects)
+    assert isinstance(error_of(router.on_host_gone(host, 0.1)), HostLost)
+
+
+def test_an_idempotent_call_moves_to_another_host() -> None:
+    router = a_router("a", "b", idempotent=True)
+    _, effects = call(router)
+    (first,) = sent_to(effects)
+    (second,) = sent_to(router.on_host_gone(first, 0.1))
+    assert first != second
+
+
+def test_an_idempotent_call_is_also_sent_to_another_host_when_its_own_is_silent() -> None:
+    router = a_router("a", "b", idempotent=True)
+    call_id, effects = call(router)
+    (first,) = sent_to(effects)
+    other = "b" if first == "a" else "a"
+    router.on_beat(beat(other), SILENCE_S)
+    assert sent_to(router.tick(SILENCE_S)) == [other]
+    effects = router.on_reply(call_id, DONE, SILENCE_S + 0.1)
+    assert outcome_of(effects) == DONE
+    assert {effect.host for effect in effects if isinstance(effect, CancelAt)} == {"a", "b"}
+
+
+def test_a_call_on_a_silent_host_is_given_up_after_a_while() -> None:
+    router = a_router("a")
+    call(router, timeout_s=60.0)
+    assert router.tick(HOST_LOST_S - 0.1) == []
+    assert isinstance(error_of(router.tick(HOST_LOST_S)), HostLost)
+
+
+def test_new_calls_pass_over_a_silent_host_until_it_is_heard() -> None:
+    router = a_router("a")
+    call(router, now=SILENCE_S)
+    assert sent_to(router.tick(SILENCE_S + 0.1)) == []
+    assert sent_to(router.on_beat(beat("a"), SILENCE_S + 0.2)) == ["a"]
+
+
+def test_a_beat_of_the_past_revives_nobody() -> None:
+    router = a_router("a")
+    router.on_beat(beat("a", number=7), 0.0)
+    router.on_host_gone("a", 0.1)
+    router.on_beat(beat("a", number=7), 0.2)
+    assert sent_to(call(router, now=0.2)[1]) == []
+    router.on_beat(beat("a", boot="2", number=1), 0.3)
+    assert sent_to(call(router, now=0.3)[1]) == ["a"]
+
+
+def test_what_was_sent_before_the_connection_broke_is_unknown() -> None:
+    router = a_router("a")
+    call(router)
+    assert isinstance(error_of(router.on_disconnected(0.1)), HostLost)
+
+
+def test_idempotent_calls_wait_for_the_connection() -> None:
+    router = a_router("a", idempotent=True)
+    call(router)
+    assert router.on_disconnected(0.1) == []
+    assert sent_to(call(router, now=3.0)[1]) == []
+    assert sent_to(router.on_connected(4.0)) == ["a", "a"]
+
+
+def test_silence_while_disconnected_is_nobodys_fault() -> None:
+    router = a_router("a")
+    router.on_disconnected(0.0)
+    router.on_connected(60.0)
+    assert sent_to(call(router, now=60.0)[1]) == ["a"]

@@ -1,0 +1,112 @@
+"""Hosts that refuse a call or fail at it."""
+
+from __future__ import annotations
+
+from motes.errors import Overloaded, SpaceFailed
+from motes.router.core import (
+    MAX_SPACE_FAILURES,
+)
+from motes.router.hosts import EJECT_S, NO_LEASE_S
+from router.routing import (
+    DONE,
+    FULL,
+    NO_LEASE,
+    NO_SPACE,
+    a_router,
+    beat,
+    call,
+    error_of,
+    sent_to,
+)
+
+
+def test_a_host_without_a_lease_is_passed_over_for_the_next() -> None:
+    router = a_router("a", "b")
+    call_id, effects = call(router)
+    (first,) = sent_to(effects)
+    (second,) = sent_to(router.on_reply(call_id, NO_LEASE, 0.1))
+    assert {first, second} == {"a", "b"}
+
+
+def test_a_host_without_a_lease_is_asked_again_after_a_while_because_its_lease_may_have_been_late() -> None:
+    router = a_router("a")
+    call_id, _ = call(router)
+    assert sent_to(router.on_reply(call_id, NO_LEASE, 0.0)) == []
+    router.on_beat(beat("a"), NO_LEASE_S - 0.1)
+    assert sent_to(router.tick(NO_LEASE_S - 0.1)) == []
+    assert sent_to(router.tick(NO_LEASE_S)) == ["a"]
+
+
+def test_busy_everywhere_is_told_to_the_caller_at_once() -> None:
+    router = a_router("a", "b")
+    call_id, _ = call(router)
+    assert len(sent_to(router.on_reply(call_id, FULL, 0.1))) == 1
+    assert isinstance(error_of(router.on_reply(call_id, FULL, 0.2)), Overloaded)
+
+
+def test_a_host_that_fails_is_passed_over_longer_each_time() -> None:
+    router = a_router("a")
+    now, waits = 0.0, []
+    for _ in range(3):
+        call_id, effects = call(router, now)
+        assert sent_to(effects) == ["a"]
+        router.on_reply(call_id, NO_SPACE, now)
+        router.cancel(call_id)
+        began = now
+        while not sent_to(call(router, now)[1]):
+            now += 0.05
+            router.on_beat(beat("a"), now)
+        waits.append(round((now - began) / EJECT_S))
+        for other in list(router.calls):
+            router.cancel(other)
+    assert waits == [1, 2, 4]
+
+
+def test_a_host_that_works_again_starts_with_a_clean_slate() -> None:
+    router = a_router("a")
+    for failures in range(3):
+        call_id, _ = call(router, now=failures * 10.0)
+        router.on_reply(call_id, NO_SPACE, failures * 10.0)
+        router.cancel(call_id)
+        router.on_beat(beat("a"), failures * 10.0 + 9.9)
+    call_id, effects = call(router, now=30.0)
+    assert sent_to(effects) == ["a"]
+    router.on_reply(call_id, DONE, 30.0)
+    call_id, _ = call(router, now=30.0)
+    router.on_reply(call_id, NO_SPACE, 30.0)
+    router.on_beat(beat("a"), 30.0 + EJECT_S)
+    assert sent_to(router.tick(30.0 + EJECT_S)) == ["a"]
+
+
+def test_a_host_that_fails_fast_does_not_attract_the_calls() -> None:
+    router = a_router("bad", "good")
+    sent = []
+    for number in range(100):
+        now = number * 0.01
+        router.on_beat(beat("bad"), now), router.on_beat(beat("good"), now)
+        call_id, effects = call(router, now)
+        while (host := sent_to(effects)) == ["bad"]:
+            sent += host
+            effects = router.on_reply(call_id, NO_SPACE, now)
+        sent += host
+        if number >= 50:  # Good takes its time.
+            router.on_reply(call_id, DONE, now)
+    assert sent.count("bad") <= 3
+
+
+def test_a_call_for_which_no_host_can_make_a_space_is_given_up() -> None:
+    router = a_router("a", "b", "c", "d", "e")
+    call_id, _ = call(router)
+    for _ in range(MAX_SPACE_FAILURES - 1):
+        assert len(sent_to(router.on_reply(call_id, NO_SPACE, 0.0))) == 1
+    effects = router.on_reply(call_id, NO_SPACE, 0.0)
+    assert len(sent_to(effects)) == 1 or isinstance(error_of(effects), SpaceFailed)
+
+
+def test_a_refusal_that_comes_after_its_host_was_given_up_is_no_outcome() -> None:
+    router = a_router("a", idempotent=True)
+    call_id, _ = call(router)
+    assert sent_to(router.on_host_gone("a", 0.1)) == []
+    assert router.on_reply(call_id, NO_LEASE, 0.2) == []
+    router.on_beat(beat("a"), 0.3)
+    assert router.calls[call_id].hosts == ["a"]

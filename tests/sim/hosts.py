@@ -1,0 +1,249 @@
+"""A simulated host: the real Machine, with the habits of agent/service.py around it.
+
+`temper` is `good`, or how the host misbehaves: `fails spaces`, `fails starts`, `boasts` (claims that it is idle).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from motes.agent.effects import (
+    Answer,
+    Close,
+    Deliver,
+    Effect,
+    End,
+    Fetch,
+    Prepare,
+    Report,
+    Spawn,
+    StartDaemon,
+    Tell,
+)
+from motes.agent.machine import Machine
+from motes.agent.pool import START_COST_S, Call
+from motes.model.call import Outcome
+from motes.model.host import BEAT_INTERVAL_S, REPORT_INTERVAL_S, Beat, HostReport, Lease, Load, Offer
+from motes.model.instance import Event
+from sim.guests import Guests
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+SOON_MAX_S = 0.02
+FETCH_S = 0.01
+FETCH_TIMEOUT_S = 1.0
+
+
+class SimHost:
+    def __init__(self, world: World, name: str, offer: Offer) -> None:
+        self.world = world
+        self.name = name
+        self.offer = offer
+        self.temper = "good"
+        self.lives = False
+        self.boots = 0
+        self._pids = 0
+        self._frozen = False
+        self._late: list[Callable[[], None]] = []
+
+    @property
+    def now(self) -> float:
+        return self.world.clock.now
+
+    @property
+    def boot(self) -> str:
+        return f"{self.name}#{self.boots}"
+
+    # ------------------------------------------------------------------ life and death
+
+    def start(self) -> None:
+        if self.name in self.world.buried:
+            return
+        self.boots += 1
+        self.lives, self._frozen, self._late = True, False, []
+        self.machine: Machine = self.world.kinds.machine(self.name, self.offer)
+        self.guests = Guests(self)
+        self._beats, self._reported_at, self._soon, self._soon_s = 0, float("-inf"), False, START_COST_S
+        self.world.network.up(self.name)
+        self.world.checks.host_started(self)
+        boot = self.boots
+        self._beat()
+        self._report()
+        self.world.clock.every(BEAT_INTERVAL_S, lambda: self._periodic(boot))
+
+    def kill(self) -> None:
+        """The host ends at once, and everything on it."""
+        self.lives = False
+        self.boots += 1
+        self.world.host_cut(self.name)
+
+    def stop(self) -> None:
+        """Its owner stops it in order: no new calls, then it leaves."""
+        self.feed(self.machine.on_drain(self.now))
+        self.at(3.0, self._leave)
+
+    def _leave(self) -> None:
+        self.world.network.send(self.name, "keeper", lambda: self.world.keeper.on_left(self.name))
+        self.lives = False
+        self.boots += 1
+        self.world.clock.after(0.2, lambda: self.lives or self.world.host_cut(self.name))
+
+    def freeze(self, seconds: float) -> None:
+        """Handle nothing for a while, then everything that came meanwhile, with a state that is old by then."""
+        if self.lives and not self._frozen:
+            self._frozen, boot = True, self.boots
+            self.world.clock.after(seconds, lambda: self._thaw(boot))
+
+    def _thaw(self, boot: int) -> None:
+        if self.boots == boot:
+            self._frozen = False
+            late, self._late = self._late, []
+            for action in late:
+                if self.boots == boot:
+                    action()
+
+    def take(self, action: Callable[[], None]) -> None:
+        """Something reaches the agent: now, or when it is no longer frozen, or never when it has ended."""
+        if self._frozen:
+            self._late.append(action)
+        elif self.lives:
+            action()
+
+    def at(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Something happens on this host in a while, unless it has ended by then."""
+        boot = self.boots
+        self.world.clock.after(delay_s, lambda: self.take(action) if self.boots == boot else None)
+
+    def next_pid(self) -> int:
+        self._pids += 1
+        return self._pids
+
+    # ------------------------------------------------------------------ messages
+
+    def on_call(self, call_id: bytes, address: str, body: bytes, budget_s: float, reply: str) -> None:
+        call = Call(call_id, address, body, self.now, self.now + budget_s, [reply])
+        self.feed(self.machine.on_call(call, self.now))
+
+    def on_lease(self, lease: Lease) -> None:
+        self.world.checks.lease_arrives(self, lease)
+        self.feed(self.machine.on_lease(lease, self.now))
+        self.world.checks.lease_arrived(self, lease)
+
+    def on_cancel(self, call_id: bytes) -> None:
+        self.feed(self.machine.on_cancel(call_id, self.now))
+
+    # ------------------------------------------------------------------ effects
+
+    def feed(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            self.world.checks.host_does(self, effect)
+            self._do(effect)
+        self.world.checks.host_is(self)
+        if not self._soon and self.machine.has_waiting():
+            self._soon = True
+            self.at(self._soon_s, self._tick_soon)
+
+    def _do(self, effect: Any) -> None:
+        guests = self.guests
+        match effect:
+            case Answer():
+                self._answer(effect)
+            case Deliver():
+                guests.deliver(effect)
+            case Spawn():
+                guests.spawn(effect)
+            case End():
+                guests.kill(effect)
+            case Fetch():
+                self.at(FETCH_S, lambda: self._fetched(effect.release))
+            case Prepare():
+                guests.prepare(effect)
+            case Close():
+                guests.close(effect)
+            case StartDaemon():
+                guests.start_daemon(effect)
+            case Tell():
+                self._tell(effect)
+            case Report():
+                self._report()
+
+    def _answer(self, effect: Answer) -> None:
+        for reply in effect.replies:
+            caller, _, call_id = reply.partition("/")
+            self._answer_one(caller, bytes.fromhex(call_id), effect.outcome)
+
+    def _answer_one(self, caller: str, call_id: bytes, outcome: Outcome) -> None:
+        party = self.world.callers[caller]
+        self.world.network.send(self.name, caller, lambda: party.on_reply(call_id, outcome))
+
+    def _tell(self, effect: Tell) -> None:
+        app, _, workload = effect.address.partition(".")
+        reason = str(effect.reason)
+        event = Event(
+            self.now, effect.what, reason, self.name, app, workload, effect.release, effect.pid, effect.detail
+        )
+        self.world.network.send(self.name, "keeper", lambda: self.world.keeper.on_event(event))
+
+    def _fetched(self, release: str) -> None:
+        found = self.world.keeper.fetch(self.name, release)
+        if isinstance(found, Exception):
+            failure = found
+            self.at(FETCH_TIMEOUT_S, lambda: self.feed(self.machine.on_fetch_failed(release, failure, self.now)))
+        else:
+            self.feed(self.machine.on_release(release, found, self.now))
+
+    # ------------------------------------------------------------------ time
+
+    def _tick_soon(self) -> None:
+        self._soon = False
+        for number, usage in self.guests.measure()[0].items():
+            instance = self.machine.instances.get(number)
+            if instance is not None and instance.call is not None:
+                instance.cpu_s = usage.cpu_s
+        self.feed(self.machine.tick(self.now))
+        self._soon_s = min(self._soon_s * 1.5, SOON_MAX_S) if self.machine.has_waiting() else START_COST_S
+
+    def _periodic(self, boot: int) -> bool:
+        if self.boots != boot or not self.lives:
+            return False
+        if not self._frozen:
+            self._beat_once()
+        return True
+
+    def _beat_once(self) -> None:
+        usages, memory_bytes = self.guests.measure()
+        self.feed(self.machine.on_usage(usages, memory_bytes, self.now))
+        self.feed(self.machine.tick(self.now))
+        self._beat()
+        if self.now - self._reported_at >= REPORT_INTERVAL_S:
+            self._report()
+
+    def _beat(self) -> None:
+        self._beats += 1
+        load = self.machine.load()
+        if self.temper == "boasts":
+            load = {address: Load(-1_000, 0, 1_000) for address in load}
+        beat = Beat(self.name, self.boot, self._beats, load)
+        for party in (*self.world.callers.values(), self.world.keeper):
+            self._send_beat(party, beat)
+
+    def _send_beat(self, party: Any, beat: Beat) -> None:
+        self.world.network.send(self.name, party.name, lambda: party.on_beat(beat), lossy=True, twice=True)
+
+    def _report(self) -> None:
+        self._reported_at = self.now
+        machine = self.machine
+        report = HostReport(
+            host=self.name,
+            boot=self.boot,
+            pid=self.boots,
+            offer=machine.offer,
+            python="3.11",
+            draining=machine.draining,
+            spaces_used=machine.spaces_used(),
+            memory_bytes=machine.memory_bytes,
+            held=machine.held(self.now),
+        )
+        self.world.network.send(self.name, "keeper", lambda: self.world.keeper.on_report(report), lossy=True)

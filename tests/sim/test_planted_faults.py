@@ -1,0 +1,73 @@
+"""The simulator is worth its time only when it sees what is broken: cores broken on purpose must turn runs red."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from motes.agent.effects import Effect
+from motes.agent.machine import Machine
+from motes.controller import core, scaling
+from motes.controller.state import State
+from motes.model.host import Lease
+from motes.model.routes import Route
+from motes.router.core import Router
+from sim.invariants import BrokenInvariant
+from sim.scenario import Scenario
+from sim.world import Kinds
+
+SEEDS = range(40)
+
+
+def breach(kinds: Kinds, *faults: str) -> str:
+    """What the first seed that sees the fault says."""
+    for seed in SEEDS:
+        try:
+            Scenario(seed, frozenset(faults)).run(kinds)
+        except BrokenInvariant as error:
+            return str(error).splitlines()[0]
+    return "nothing was seen"
+
+
+class GullibleMachine(Machine):
+    """Takes every lease, also one with an epoch that has passed."""
+
+    def on_lease(self, lease: Lease, now: float) -> list[Effect]:
+        self.leases.pop(lease.address, None)
+        return super().on_lease(lease, now)
+
+
+class EagerRouter(Router):
+    """Sends every call again, as if each function were idempotent."""
+
+    def route(self, app: str, workload: str) -> Route | None:
+        route = super().route(app, workload)
+        return None if route is None else msgspec.structs.replace(route, idempotent=True)
+
+
+class LoyalCore(core.Core):
+    """Never gives up on a host."""
+
+    def _lose(self, name: str) -> list[core.Effect]:
+        return []
+
+
+def test_a_machine_that_takes_stale_epochs_is_seen() -> None:
+    assert " holds " in breach(Kinds(machine=GullibleMachine), "messages_twice", "messages_late", "redeployed")
+
+
+def test_a_router_that_sends_any_call_again_is_seen() -> None:
+    assert " ran on " in breach(Kinds(router=EagerRouter), "host_frozen", "host_cut_off")
+
+
+def test_a_controller_that_never_moves_a_lost_hosts_work_is_seen() -> None:
+    assert " at rest, not " in breach(Kinds(core=LoyalCore), "host_lost_for_good")
+
+
+def test_a_controller_that_gives_a_ceiling_away_before_it_is_free_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def only_by_the_lease(state: State, host: str, address: str) -> int:
+        lease = state.lease(host, address)
+        return 0 if lease is None else lease.ceiling
+
+    monkeypatch.setattr(scaling, "_may_use", only_by_the_lease)
+    assert "the hosts may run" in breach(Kinds(), "messages_late", "messages_lost")

@@ -1,0 +1,68 @@
+"""A socket of the space's network is connected at once, or says why not."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+import uvloop
+
+from motes.space import stock
+from motes.space.stock import connect_inside
+
+
+def new_socket() -> socket.socket:
+    made = socket.socket()
+    made.setblocking(False)
+    return made
+
+
+def test_a_listening_port_is_reached() -> None:
+    async def test() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener, new_socket() as made:
+            await connect_inside(made, listener.getsockname()[1])
+            assert made.getpeername() == listener.getsockname()
+
+    uvloop.run(test())
+
+
+def test_a_port_without_a_listener_refuses() -> None:
+    async def test() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        with new_socket() as made, pytest.raises(ConnectionRefusedError):
+            await connect_inside(made, port)
+
+    uvloop.run(test())
+
+
+def test_a_listener_with_a_full_backlog_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stock, "CONNECT_LIMIT_S", 0.1)
+
+    async def test() -> None:
+        made = [new_socket() for _ in range(8)]
+        with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
+            port = listener.getsockname()[1]
+            outcomes = await asyncio.gather(*(connect_inside(each, port) for each in made), return_exceptions=True)
+        for each in made:
+            each.close()
+        assert outcomes[0] is None
+        assert isinstance(outcomes[-1], ConnectionRefusedError)
+
+    uvloop.run(test())
+
+
+def test_a_connection_that_is_accepted_late_is_made_after_all() -> None:
+    async def test() -> None:
+        made = [new_socket() for _ in range(3)]
+        with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
+            listener.settimeout(10)
+            port = listener.getsockname()[1]
+            pending = [asyncio.create_task(connect_inside(each, port)) for each in made]
+            accepted = [(await asyncio.to_thread(listener.accept))[0] for _ in made]
+            await asyncio.gather(*pending)
+        for each in (*made, *accepted):
+            each.close()
+
+    uvloop.run(test())

@@ -1,0 +1,236 @@
+"""Trials: async tests that make real spaces, in a process that may: one per module and role.
+
+As `root` that process is root and gives it up itself; as `user` it is an ordinary user's from its first instruction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib.util
+import inspect
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+import traceback
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TRIAL_LIMIT_S = 60.0
+MODULE_LIMIT_S = 170.0
+ROOT, USER = "root", "user"
+ROLES = (ROOT, USER) if os.geteuid() == 0 else (USER,)
+REPOSITORY = Path(__file__).parents[2]
+
+Trial = Callable[["Lab"], Awaitable[None]]
+
+
+def trial(body: Trial) -> Callable[[str], None]:
+    """Make `body`, which is given a Lab, a test for each role."""
+
+    @pytest.mark.parametrize("role", ROLES)
+    def test(role: str) -> None:
+        failure = _results(inspect.getsourcefile(body) or "", role)[body.__name__]
+        assert failure is None, f"as {role}:\n{failure}"
+
+    test.__name__, test.__doc__, test.__module__ = body.__name__, body.__doc__, body.__module__
+    test.trial = body  # type: ignore[attr-defined]
+    return test
+
+
+@functools.cache
+def _results(file: str, role: str) -> dict[str, str | None]:
+    """Every trial of a module, by name: None, or how it failed."""
+    command = [sys.executable, "-m", "tests.space.trials", file, role]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=MODULE_LIMIT_S, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.rpartition("\n")[2])
+    assert isinstance(found, dict)
+    return found
+
+
+def main(file: str, role: str) -> None:
+    """Run a module's trials, and print what `_results` gives."""
+    from motes.space.descend import descend
+    from motes.space.interpreter import program_paths
+
+    if os.geteuid() == 0:
+        descend([*program_paths(), REPOSITORY], [], "trials")
+        if role == USER:
+            os.execv(sys.executable, [sys.executable, "-m", "tests.space.trials", file, role])
+    spec = importlib.util.spec_from_file_location("trials_module", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    bodies = {name: value.trial for name, value in vars(module).items() if hasattr(value, "trial")}
+    print(json.dumps({name: _run(body) for name, body in bodies.items()}), end="")
+
+
+def _run(body: Trial) -> str | None:
+    try:
+        if os.environ.get("MOTES_TRIALS_LOOP") == "asyncio":
+            asyncio.run(_within_limit(body))
+        else:
+            import uvloop
+
+            uvloop.run(_within_limit(body))
+    except BaseException as error:
+        # With the values, for there is no pytest here to show them.
+        told = traceback.TracebackException.from_exception(error, capture_locals=True)
+        for frame in told.stack:
+            frame.locals = frame.locals and {name: text[:2000] for name, text in frame.locals.items()}
+        return "".join(told.format())[-20000:]
+    return None
+
+
+async def _within_limit(body: Trial) -> None:
+    failures: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: failures.append(f"{context['message']}: {context.get('exception')!r}")
+    )
+    lab = Lab()
+    try:
+        await asyncio.wait_for(body(lab), TRIAL_LIMIT_S)
+    finally:
+        await lab.close()
+    assert not failures, failures
+
+
+class Lab:
+    """Makes spaces and closes them at the end of a trial."""
+
+    def __init__(self) -> None:
+        self._open: list[Functions] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="trial-")
+        self.folder = Path(self._folder.name)
+        self._count = 0
+
+    def app(self, files: str | dict[str, str]) -> Path:
+        """A folder with these files; a text is `app.py`."""
+        self._count += 1
+        folder = self.folder / f"app{self._count}"
+        folder.mkdir()
+        for name, text in ({"app.py": files} if isinstance(files, str) else files).items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(textwrap.dedent(text))
+        return folder
+
+    async def functions(
+        self, files: str | dict[str, str], entries: tuple[str, ...] = (), timeout_s: float = 20.0, **view: Any
+    ) -> Functions:
+        """An open function space with this app."""
+        from motes.space.function_space import FunctionSpace
+        from motes.space.view import View
+
+        opened = Functions()
+        code = View(code=self.app(files), **view)
+        opened.space = await FunctionSpace.open(code, opened, timeout_s=timeout_s, entries=entries)
+        self._open.append(opened)
+        return opened
+
+    async def close(self) -> None:
+        for each in self._open:
+            await each.space.close()
+        self._folder.cleanup()
+
+
+class Functions:
+    """A function space that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.space: Any = None
+        self.events: list[tuple[Any, ...]] = []
+        self.pids: dict[int, int] = {}
+        self.ends: dict[int, tuple[Any, str]] = {}
+        self.is_closed = False
+        self._printed: dict[int, bytes] = {}
+        self._outcomes: dict[int, list[Any]] = {}
+        self._changed = asyncio.Event()
+        self._last = 0
+
+    # What the space tells.
+
+    def started(self, number: int, pid: int) -> None:
+        self._note("started", number, pid)
+        self.pids[number] = pid
+
+    def replied(self, number: int, outcome: Any) -> None:
+        self._note("replied", number)
+        self._outcomes.setdefault(number, []).append(outcome)
+
+    def output(self, number: int, data: bytes) -> None:
+        self._note("output", number)
+        self._printed[number] = self._printed.get(number, b"") + data
+
+    def ended(self, number: int, reason: Any, detail: str) -> None:
+        self._note("ended", number, reason, detail)
+        assert number not in self.ends, f"instance {number} ended twice"
+        self.ends[number] = (reason, detail)
+
+    def closed(self, detail: str) -> None:
+        self._note("closed", detail)
+        self.is_closed = True
+
+    def _note(self, *event: Any) -> None:
+        self.events.append(event)
+        self._changed.set()
+
+    # What a trial asks.
+
+    def spawn(self, function: str, **limits: int) -> int:
+        """A new instance's number."""
+        from motes.space.limits import Limits
+
+        self._last += 1
+        self.space.spawn(self._last, function, Limits(**limits))
+        return self._last
+
+    async def ask(self, number: int, *arguments: Any, body: bytes | None = None) -> Any:
+        """The outcome of one more call: of the one argument, or of none."""
+        self.space.deliver(number, body if body is not None else b"".join(json.dumps(a).encode() for a in arguments))
+        before = len(self._outcomes.get(number, []))
+        await self.until(lambda: len(self._outcomes.get(number, [])) > before or number in self.ends)
+        answers = self._outcomes.get(number, [])
+        assert len(answers) > before, f"instance {number} ended: {self.ends[number]}\n{self.printed(number)}"
+        return answers[before]
+
+    async def call(self, function: str, *arguments: Any, **limits: int) -> Any:
+        """The result of a call to a new instance."""
+        return self.value(await self.ask(self.spawn(function, **limits), *arguments))
+
+    async def fail(self, function: str, *arguments: Any, **limits: int) -> Any:
+        """The error of a call to a new instance."""
+        outcome = await self.ask(self.spawn(function, **limits), *arguments)
+        assert outcome.status != 0, outcome.body
+        return outcome.error()
+
+    @staticmethod
+    def value(outcome: Any) -> Any:
+        assert outcome.status == 0, outcome.body
+        return json.loads(outcome.body)
+
+    async def end_of(self, number: int) -> tuple[Any, str]:
+        """Why it ended, when it has."""
+        await self.until(lambda: number in self.ends)
+        return self.ends[number]
+
+    def printed(self, number: int) -> str:
+        return self._printed.get(number, b"").decode()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            self._changed.clear()
+            await self._changed.wait()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,136 @@
+"""A real cluster in a folder of its own, started and stopped as a user does it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from motes import control, founding
+from motes.home import Home
+
+MOTES = str(Path(sys.executable).with_name("motes"))
+DEADLINE_S = 60.0
+
+
+class RunningCluster:
+    """The cluster whose home is `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = Home(folder)
+        self.environment = {**os.environ, "MOTES_HOME": str(folder)}
+
+    def run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """A `motes` command, whatever its exit code."""
+        return subprocess.run(
+            [MOTES, *words], env=self.environment, input=stdin, capture_output=True, text=True, timeout=DEADLINE_S
+        )
+
+    def motes(self, *words: str, stdin: str | None = None) -> str:
+        """What a `motes` command prints; it must succeed."""
+        done = self.run(*words, stdin=stdin)
+        assert done.returncode == 0, f"motes {' '.join(words)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.motes(*words, "--json"))
+
+    def refusal(self, code: int, *words: str, stdin: str | None = None) -> str:
+        """The one line that a `motes` command says when it fails; it may be preceded by what the app itself said."""
+        done = self.run(*words, stdin=stdin)
+        assert (done.returncode, done.stdout) == (code, ""), (words, done)
+        lines = done.stderr.splitlines()
+        assert [line for line in lines if line.startswith("motes: ")] == lines[-1:], done.stderr
+        assert "site-packages" not in done.stderr, done.stderr
+        return lines[-1]
+
+    def up(self) -> dict[str, Any]:
+        facts = self.json("up", "--http", "127.0.0.1:0")
+        assert isinstance(facts, dict)
+        return facts
+
+    def down(self) -> None:
+        self.run("down")
+
+    def deploy(self, name: str, source: str) -> None:
+        """Deploy `source` as the app `name`."""
+        file = self.folder.parent / f"{name}.py"
+        file.write_text(textwrap.dedent(source))
+        self.motes("deploy", str(file))
+
+    def pid(self, process: str) -> int:
+        """The process of that name in the supervisor's list, for example `agent-local`."""
+        for each in control.ask(self.home, "status", DEADLINE_S)["processes"]:
+            if each["name"] == process and each["pid"]:
+                return int(each["pid"])
+        raise LookupError(process)
+
+    def kill(self, process: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal to a process of the cluster; returns its pid."""
+        pid = self.pid(process)
+        os.kill(pid, number)
+        return pid
+
+    def wait_until_back(self, process: str, before: int) -> None:
+        """Until the process that had the pid `before` has been started again."""
+
+        def is_back() -> bool:
+            with contextlib.suppress(LookupError):
+                return self.pid(process) != before
+            return False
+
+        wait_until(is_back, f"{process} is back")
+
+    @contextlib.contextmanager
+    def foreign_host(self, name: str, environment: dict[str, str]) -> Iterator[None]:
+        """A host `name` whose agent has another environment than the cluster."""
+        founding.admit_host(self.home, name)
+        offers = self.home.offers()
+        self.home.write_json(self.home.hosts_file, {**offers, name: founding.default_offer()})
+        command = [sys.executable, "-m", "motes.agent", "--home", str(self.folder), "--name", name]
+        agent = subprocess.Popen(command, env={**self.environment, **environment})
+        try:
+            wait_until(lambda: name in {each["name"] for each in self.json("host", "ls")}, f"host {name} is up")
+            yield
+        finally:
+            agent.terminate()
+            agent.wait(DEADLINE_S)
+            self.home.write_json(self.home.hosts_file, offers)
+
+    def instances(self, workload: str | None = None) -> list[dict[str, Any]]:
+        return [each for each in self.json("ps") if workload in (None, each["workload"])]
+
+
+def wait_until(true: Callable[[], object], what: str = "") -> None:
+    """Until it is so; fails after DEADLINE_S."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not true():
+        assert time.monotonic() < deadline, f"never: {what or true}"
+        time.sleep(0.02)
+
+
+def family(pid: int) -> list[int]:
+    """A process and every one below it, parents first."""
+    found = [pid]
+    for parent in found:
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; one that has ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,0 +1,34 @@
+"""Run a shell script with a small disk of its own mounted at a folder: `small_disk.py FOLDER BYTES SCRIPT`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+NEW_MOUNTS, NEW_USER = 0x00020000, 0x10000000
+PRIVATE_RECURSIVE = 0x40000 | 0x4000
+
+
+def check(result: int) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def main() -> None:
+    folder, size, script = sys.argv[1:]
+    libc = ctypes.CDLL(None, use_errno=True)
+    user, group = os.getuid(), os.getgid()
+    check(libc.unshare(NEW_MOUNTS | (NEW_USER if user else 0)))
+    if user:
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    check(libc.mount(None, b"/", None, PRIVATE_RECURSIVE, None))
+    options = f"size={size},mode=755"
+    check(libc.mount(b"tmpfs", folder.encode(), b"tmpfs", 0, options.encode()))
+    os.execv("/bin/sh", ["/bin/sh", "-c", script])
+
+
+main()

@@ -1,0 +1,251 @@
+"""Motes from Python, as the README shows it: declared functions called in the cluster, and `connect`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from system.running import DEADLINE_S, RunningCluster, wait_until
+
+SHAPES = """
+    import os, time
+    from dataclasses import dataclass
+    from typing import TypedDict
+
+    import msgspec
+    from motes import function
+
+    @dataclass
+    class Word:
+        text: str
+        size: int
+
+    class Point(msgspec.Struct):
+        x: int
+        y: int = 0
+
+    class Book(TypedDict):
+        title: str
+
+    @function
+    def measure(text: str) -> Word:
+        return Word(text, len(text))
+
+    @function
+    def mirror(point: Point) -> Point:
+        return Point(point.y, point.x)
+
+    @function
+    def title(book: Book) -> str:
+        return book["title"]
+
+    @function
+    def double(data: bytes) -> bytes:
+        return data * 2
+
+    @function
+    def area(width: int, height: int = 1) -> int:
+        return width * height
+
+    @function
+    def now() -> float:
+        return time.time()
+
+    @function
+    def half(number: int) -> int:
+        if number % 2:
+            raise ValueError(f"{number} is odd")
+        return number // 2
+
+    @function(reuse="call")
+    def fresh() -> int:
+        return os.getpid()
+
+    @function(scale=(2, 4))
+    def spread() -> int:
+        return 1
+
+    def plain(number: int) -> int:
+        return number + 1
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
+    cluster = RunningCluster(tmp_path_factory.mktemp("python") / "home")
+    cluster.up()
+    try:
+        cluster.motes("host", "start", "--name", "b")
+        cluster.deploy("shapes", SHAPES)
+        yield cluster
+    finally:
+        cluster.down()
+
+
+@pytest.fixture
+def run(cluster: RunningCluster, tmp_path: Path) -> Any:
+    """Runs a program beside shapes.py and returns what it prints as JSON."""
+
+    def run_program(source: str) -> Any:
+        program = tmp_path / "program.py"
+        program.write_text(textwrap.dedent(source))
+        environment = {**cluster.environment, "PYTHONPATH": str(cluster.folder.parent)}
+        command = [sys.executable, "-W", "error", str(program)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE_S)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run_program
+
+
+def test_a_declared_function_runs_here_and_there(run: Any) -> None:
+    assert (
+        run("""
+        import json
+        from shapes import Point, Word, area, double, measure, mirror, now, title
+
+        assert measure("here") == measure.remote("here") == Word("here", 4)
+        assert mirror.remote(Point(1, 2)) == Point(2, 1)
+        assert title.remote({"title": "Emma"}) == "Emma"
+        assert double.remote(b"\\x00\\xff") == b"\\x00\\xff" * 2
+        assert area.remote(3, 4) == area.remote(height=4, width=3) == 12
+        assert area.remote(3) == 3
+        assert now.remote() > 1e9
+        print(json.dumps("done"))
+    """)
+        == "done"
+    )
+
+
+def test_aremote_is_awaited(run: Any) -> None:
+    assert run("""
+        import asyncio, json
+        from shapes import area
+
+        async def main():
+            return await asyncio.gather(*(area.aremote(number, 2) for number in range(5)))
+
+        print(json.dumps(asyncio.run(main())))
+    """) == [0, 2, 4, 6, 8]
+
+
+def test_map_keeps_the_order_and_shows_which_input_failed(run: Any) -> None:
+    assert run("""
+        import json
+        from motes.errors import FunctionError
+        from shapes import half
+
+        assert list(half.map(range(0, 400, 2), in_flight=16)) == list(range(200))
+        seen = []
+        try:
+            for result in half.map([2, 4, 5, 6]):
+                seen.append(result)
+        except FunctionError as error:
+            print(json.dumps([seen, error.detail["index"], error.detail["type"], "is odd" in error.message]))
+    """) == [[1, 2], 2, "ValueError", True]
+
+
+def test_map_takes_inputs_only_as_fast_as_results_are_taken(run: Any) -> None:
+    assert run("""
+        import itertools, json
+        from shapes import area
+
+        taken = itertools.count()
+        results = area.map((next(taken) for _ in itertools.repeat(None)), in_flight=8)
+        first = [next(results) for _ in range(3)]
+        results.close()
+        print(json.dumps([first, next(taken) <= 16]))
+    """) == [[0, 1, 2], True]
+
+
+def test_amap_streams_for_async_code(run: Any) -> None:
+    assert run("""
+        import asyncio, json
+        from shapes import half
+
+        async def main():
+            return [result async for result in half.amap([2, 4, 6])]
+
+        print(json.dumps(asyncio.run(main())))
+    """) == [1, 2, 3]
+
+
+def test_connect_calls_by_name(run: Any) -> None:
+    assert run("""
+        import asyncio, json
+        from motes import connect
+        from motes.errors import BadInput, NotFound
+
+        async def main():
+            async with connect() as cluster:
+                results = [
+                    await cluster.call("shapes.measure", "word"),
+                    await cluster.call("shapes.area", 3, 4),
+                    await cluster.call("shapes.area", width=3),
+                    await cluster.call("shapes.mirror", {"x": 1, "y": 2}),
+                ]
+                for call, error in (
+                    (cluster.call("shapes.measure", 5), BadInput),
+                    (cluster.call("shapes.area", 1, 2, 3), BadInput),
+                    (cluster.call("shapes.nothing"), NotFound),
+                    (cluster.call("nothing.at_all"), NotFound),
+                    (cluster.call("nonsense"), BadInput),
+                ):
+                    try:
+                        await call
+                    except error as found:
+                        results.append(type(found).__name__)
+                return results
+
+        print(json.dumps(asyncio.run(main())))
+    """) == [
+        {"text": "word", "size": 4},
+        12,
+        3,
+        {"x": 2, "y": 1},
+        "BadInput",
+        "BadInput",
+        "NotFound",
+        "NotFound",
+        "BadInput",
+    ]
+
+
+def test_without_a_cluster_the_error_says_what_to_do(cluster: RunningCluster, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("from shapes import now\nnow.remote()\n")
+    environment = {
+        **cluster.environment,
+        "PYTHONPATH": str(cluster.folder.parent),
+        "MOTES_HOME": str(tmp_path / "none"),
+    }
+    done = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True)
+    assert "start one with: motes up" in done.stderr
+
+
+def test_reuse_call_gives_every_call_a_process_of_its_own(cluster: RunningCluster) -> None:
+    assert len({cluster.motes("call", "shapes.fresh") for _ in range(3)}) == 3
+    reasons = [each["reason"] for each in cluster.json("events") if each["workload"] == "fresh"]
+    assert reasons.count("call_done") >= 2
+
+
+def test_a_minimum_of_two_is_spread_over_two_hosts(cluster: RunningCluster) -> None:
+    def hosts() -> list[str]:
+        return [each["host"] for each in cluster.instances("spread")]
+
+    wait_until(lambda: len(hosts()) == 2)
+    assert sorted(hosts()) == ["b", "local"]
+
+
+def test_a_plain_callable_is_deployed_by_name(cluster: RunningCluster) -> None:
+    file = cluster.folder.parent / "bare.py"
+    file.write_text("def plain(number: int) -> int:\n    return number + 1\n")
+    cluster.motes("deploy", f"{file}:plain")
+    assert cluster.motes("call", "bare.plain", "4").strip() == "5"

@@ -1,0 +1,68 @@
+"""What the pages say is in the code: every path, name and command in them exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from motes.cli.main import COMMANDS
+
+REPOSITORY = Path(__file__).parents[1]
+SOURCE = REPOSITORY / "src" / "motes"
+PAGES = ["README.md", *(f"docs/{page.name}" for page in (REPOSITORY / "docs").glob("*.md"))]
+OF_THE_READER = {"hello.py", "job.py", "bot.py", "/tmp/"}
+"""Files in examples."""
+
+
+def text(page: str) -> str:
+    return (REPOSITORY / page).read_text()
+
+
+def in_code(page: str) -> list[str]:
+    """What stands between backticks, and what is set in as code."""
+    prose, blocks = [], []
+    for line in text(page).splitlines():
+        (blocks if line.startswith("    ") else prose).append(line)
+    return [*re.findall(r"`([^`]+)`", "\n".join(prose)), *blocks]
+
+
+def found(path: str) -> Path | None:
+    """The file or folder of that name: from the repository's or the package's root, or in one of its parts."""
+    candidates = [REPOSITORY / path, SOURCE / path, *(SOURCE.glob(f"*/{path}") if "/" not in path.rstrip("/") else ())]
+    return next((each for each in candidates if each.exists()), None)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_that_a_page_names_exists(page: str) -> None:
+    named = {
+        path for code in in_code(page) for path in re.findall(r"(?<![\w./<>-])([a-z_/]+(?:\.py|/))(?![\w<$])", code)
+    }
+    assert [path for path in named if found(path) is None and path not in OF_THE_READER] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", text(page))
+    assert [link for link in links if not (REPOSITORY / page).parent.joinpath(link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_function_that_a_page_names_is_in_its_file(page: str) -> None:
+    for path, name in re.findall(r"`([a-z_/]+\.py):(\w+)`", text(page)):
+        file = found(path)
+        assert file is not None and re.search(rf"\bdef {name}\(", file.read_text()), f"{path}:{name}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_that_a_page_names_exists(page: str) -> None:
+    named = {name for code in in_code(page) for name in re.findall(r"(?:^|\$ |; )motes ([a-z]+)", code.strip())}
+    assert named <= set(COMMANDS)
+
+
+def test_every_part_of_the_package_is_on_the_architecture_page() -> None:
+    parts = text("docs/ARCHITECTURE.md").partition("## The parts")[2].partition("\n## ")[0]
+    packages = {f"{each.parent.name}/" for each in SOURCE.glob("*/__init__.py")}
+    modules = {each.name for each in SOURCE.glob("[a-z]*.py")}
+    assert packages | modules <= set(re.findall(r"\b[a-z]+(?:/|\.py)", parts))
