@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.nats import Bare, Thin, connect_bare
-from motes import control
 from motes.bus.connection import Connection
 from motes.client.cluster import Cluster
 from motes.client.deploy import deploy
 from motes.home import Home
-from motes.launch import END_WITH_PARENT, launch
+from motes.supervisor import control
+from motes.supervisor.launch import END_WITH_PARENT, launch
 
 APPS = Path(__file__).parent / "apps"
 OFFER = {"cpus": 2.0, "memory_bytes": 4 * 2**30, "spaces": 400}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from motes import founding
 from motes.bus import server
 from motes.home import Home
+from motes.supervisor import founding
 
 START_TIMEOUT_S = 20.0
 

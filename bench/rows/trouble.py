@@ -18,8 +18,8 @@ from bench.cluster import OFFER, Private, private_cluster
 from bench.load import load
 from bench.processes import Program
 from bench.result import Limits, Result, Series
-from motes import founding
 from motes.home import Home
+from motes.supervisor import founding
 
 BEFORE_S = 0.5
 FAR = "far"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from motes import founding
 from motes.bus import server
 from motes.errors import Unavailable, Untrusted
 from motes.home import Home
+from motes.supervisor import founding
 
 
 def test_the_wheels_binary_is_one_we_know() -> None:

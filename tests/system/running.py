@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from motes import control, founding
 from motes.home import Home
+from motes.supervisor import control, founding
 
 MOTES = str(Path(sys.executable).with_name("motes"))
 DEADLINE_S = 60.0

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from motes import control, founding
 from motes.errors import MotesError, NotFound, Unavailable
 from motes.home import Home
-from motes.launch import END_WITH_PARENT, launch, running
+from motes.supervisor import control, founding
+from motes.supervisor.launch import END_WITH_PARENT, launch, running
 from system.running import DEADLINE_S, family, is_alive, wait_until
 
 ANY_PORT = "127.0.0.1:0"
@@ -122,7 +122,7 @@ def test_up_twice_finds_the_running_cluster(tree: Tree) -> None:
 
 def test_two_at_once_make_one_cluster(tree: Tree) -> None:
     founding.found(tree.home)
-    code = "import sys; from motes.launch import launch; from motes.home import Home; "
+    code = "import sys; from motes.supervisor.launch import launch; from motes.home import Home; "
     code += f"print(launch(Home({str(tree.home.path)!r}), {ANY_PORT!r}, {tree.arguments!r}).facts['pid'])"
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     pids = {each.communicate(timeout=DEADLINE_S)[0] for each in both}
@@ -311,7 +311,7 @@ def test_what_lies_in_the_home_is_for_its_owner_only(tree: Tree) -> None:
 
 
 def test_a_tree_in_the_foreground_ends_with_whoever_started_it(tree: Tree) -> None:
-    code = "import time; from motes.launch import launch; from motes.home import Home; "
+    code = "import time; from motes.supervisor.launch import launch; from motes.home import Home; "
     code += f"launch(Home({str(tree.home.path)!r}), {ANY_PORT!r}, {(*tree.arguments, *END_WITH_PARENT)!r}); "
     code += "print('up', flush=True); time.sleep(1000)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as starter:

@@ -199,6 +199,7 @@ class Connection:
                 loop = asyncio.get_running_loop()
                 _, wire = await loop.create_connection(self._new_wire, host, int(port))
                 await self._greet(wire)
+                told = await self._subscribe_again(wire)
         except (OSError, TimeoutError) as error:
             if wire is not None:
                 wire.abort()
@@ -206,8 +207,10 @@ class Connection:
             raise Unavailable(f"no connection to NATS at {self.server} as {self.user!r}: {why}") from error
         self._wire = wire
         self.connected = True
-        for number, subject in self._subjects.items():
-            wire.subscribe(number, subject)
+        for number in self._subjects.keys() - told:
+            wire.subscribe(number, self._subjects[number])
+        for number in told - self._subjects.keys():
+            wire.unsubscribe(number)
 
     def _new_wire(self) -> Wire:
         wire: Wire
@@ -219,6 +222,17 @@ class Connection:
         self._payload_limit_bytes = int(info["max_payload"])
         wire.connect(self._options(str(info.get("nonce", ""))))
         await wire.ping()
+
+    async def _subscribe_again(self, wire: Wire) -> set[bytes]:
+        """Tell the server what is heard here, and wait until it knows: whoever sees `connected` can be answered."""
+        told = set(self._subjects)
+        for number in told:
+            wire.subscribe(number, self._subjects[number])
+        await wire.ping()
+        if not wire.open:
+            # Lost between the answer and this task's turn: nobody else would notice.
+            raise ConnectionError("the connection to NATS ended")
+        return told
 
     def _options(self, nonce: str) -> dict[str, Any]:
         signature = Ed25519PrivateKey.from_private_bytes(self.credentials.secret).sign(nonce.encode())

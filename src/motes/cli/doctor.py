@@ -127,8 +127,8 @@ def _home(home: Home) -> dict[str, Any]:
 
 def _cluster(home: Home) -> dict[str, Any] | None:
     """What the supervisor says of the cluster that runs here, or None."""
-    from motes import control
     from motes.errors import MotesError
+    from motes.supervisor import control
 
     try:
         return control.ask(home, "status", STATUS_TIMEOUT_S)

@@ -6,9 +6,9 @@ import json
 
 import click
 
-from motes import control
 from motes.errors import Unavailable
 from motes.home import Home
+from motes.supervisor import control
 
 TIMEOUT_S = 40.0
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motes import control, founding
 from motes.errors import BadInput, NotFound, Unavailable
 from motes.home import Home
 from motes.model.units import format_bytes, parse_bytes
+from motes.supervisor import control, founding
 
 if TYPE_CHECKING:
     from motes.model.host import HostStatus

@@ -82,7 +82,7 @@ def private_cluster(
 
 
 def _end(home: Home, supervisor: subprocess.Popen[bytes] | None) -> None:
-    from motes import control
+    from motes.supervisor import control
 
     if supervisor is None:
         # Interrupted while it started: it may be there all the same.
@@ -98,7 +98,7 @@ def _end(home: Home, supervisor: subprocess.Popen[bytes] | None) -> None:
 
 
 def _launch(home: Home, http: str) -> tuple[dict[str, Any], subprocess.Popen[bytes]]:
-    from motes.launch import END_WITH_PARENT, launch
+    from motes.supervisor.launch import END_WITH_PARENT, launch
 
     facts, supervisor = launch(home, http, END_WITH_PARENT)
     assert supervisor is not None, "a new home has no cluster"
@@ -121,7 +121,7 @@ def _launch_at_a_free_port(home: Home) -> tuple[dict[str, Any], subprocess.Popen
 
 
 def _is_free(http: str) -> bool:
-    from motes.supervisor import choose_http
+    from motes.supervisor.service import choose_http
 
     try:
         choose_http(http)

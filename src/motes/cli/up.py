@@ -31,7 +31,7 @@ def command(http: str, foreground: bool, as_json: bool) -> int:
       motes up
       motes up --http 127.0.0.1:0 --json
     """
-    from motes.launch import END_WITH_PARENT, launch
+    from motes.supervisor.launch import END_WITH_PARENT, launch
 
     launched = launch(Home(), http, END_WITH_PARENT if foreground else ())
     already = launched.supervisor is None

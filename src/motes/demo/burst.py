@@ -18,8 +18,8 @@ from motes.client.cluster import Cluster
 from motes.client.deploy import deploy
 from motes.demo.display import Display, HostShown
 from motes.errors import MotesError
-from motes.launch import tail
 from motes.model.instance import Event, InstanceReport, InstanceState
+from motes.supervisor.launch import tail
 
 APP = "index"
 FUNCTION = "parse"

@@ -1,7 +1,5 @@
 """The process tree of one machine: nats-server, controller, gateway and agents, as siblings.
 
-    python -m motes.supervisor --home HOME --http HOST:PORT
-
 Each child is restarted with backoff. The kernel ends every child when this process ends, however that happens, so
 nothing is orphaned. SIGTERM or SIGINT ends all in order; a second one ends all at once.
 This file imports neither NATS nor HTTP nor asyncio: what it has to outlive must not be able to break it.
@@ -9,27 +7,23 @@ This file imports neither NATS nor HTTP nor asyncio: what it has to outlive must
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
-import fcntl
-import json
 import os
 import selectors
 import signal
 import socket
 import sys
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from motes import control
 from motes.bus import server
-from motes.child import Child
-from motes.errors import BadInput, MotesError, Unavailable
+from motes.errors import BadInput, Unavailable
 from motes.home import Home
 from motes.model.names import is_name
-from motes.supervised import announce_ready, end_with_parent
+from motes.supervised import announce_ready
+from motes.supervisor import control
+from motes.supervisor.child import Child
 
 START_TIMEOUT_S = 30.0
 """All must be ready within this at the first start."""
@@ -268,30 +262,3 @@ def choose_http(text: str) -> str:
     except OSError as error:
         why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror or error})"
         raise Unavailable(f"port {port} on {host} {why}; choose another: motes up --http {host}:0") from error
-
-
-def main() -> int:
-    """Run the tree until told to end."""
-    parser = argparse.ArgumentParser(prog="motes.supervisor")
-    parser.add_argument("--home", required=True)
-    parser.add_argument("--http", required=True)
-    parser.add_argument("--programs")
-    parser.add_argument("--with-parent", action="store_true", help="end when the process that started this one ends")
-    options = parser.parse_args()
-    if options.with_parent:
-        end_with_parent()
-    home = Home(options.home)
-    programs = json.loads(Path(options.programs).read_text()) if options.programs else PROGRAMS
-    try:
-        with open(home.lock, "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return Supervisor(home, choose_http(options.http), programs).run()
-    except BlockingIOError:
-        announce_ready(error=f"a cluster runs in {home.path} already", running=True)
-    except (MotesError, OSError) as error:
-        announce_ready(error=str(error))
-    return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

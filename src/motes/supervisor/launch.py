@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from motes import control, founding
 from motes.errors import TimedOut, Unavailable
 from motes.home import Home
 from motes.supervised import READY_FD_VARIABLE
+from motes.supervisor import control, founding
 
 READY_TIMEOUT_S = 60.0
 """Over the supervisor's own limit for its children, so that its reason is heard first."""
