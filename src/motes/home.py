@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,8 @@ class Home:
 
 
 def _is_alive(pid: object) -> bool:
-    if not isinstance(pid, int) or pid <= 0:
+    # Hosts run on Linux only; asking about a process the POSIX way would end it on Windows.
+    if sys.platform == "win32" or not isinstance(pid, int) or pid <= 0:
         return False
     try:
         os.kill(pid, 0)
