@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.lent_host import DONE, LentHost, function
-from motes.agent.effects import Close, Fetch, Prepare, Spawn
+from motes.agent.effects import Close, Fetch, Prepare, Spawn, Tell
 from motes.agent.pool import CRASHES_FREE
 from motes.errors import (
     LoadFailed,
@@ -58,6 +58,8 @@ def test_a_bundle_that_cannot_be_had_sends_calls_elsewhere_and_is_fetched_again(
     call = host.call()
     host.do(host.machine.on_fetch_failed("r1", Unavailable("no keeper"), host.now))
     assert isinstance(host.error(call), SpaceFailed)
+    (told,) = [each for each in host.seen(Tell) if each.what == "start.failed"]
+    assert (told.address, told.release, told.detail) == ("app.f", "r1", "no keeper")
     host.wait(1.0)
     assert len(host.seen(Fetch)) == 2
     host.do(host.machine.on_release("r1", host.manifests["r1"], host.now))

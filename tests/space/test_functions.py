@@ -232,7 +232,12 @@ async def test_loading_that_does_not_end_is_given_up(lab: Lab) -> None:
 
 FAILING = """
     import os, signal, sys, threading, time
+    from dataclasses import dataclass
     from motes import function
+
+    @dataclass
+    class Point:
+        x: int
 
     @function
     def raises(): return inner()
@@ -282,6 +287,12 @@ FAILING = """
     @function
     def fine(): return 1
     @function
+    def promises_text() -> str: return 1
+    @function
+    def promises_points() -> list[Point]: return [Point("x")]
+    @function
+    def promises_numbers() -> list[float]: return [float("nan")]
+    @function
     def prints():
         while True: print("x" * 1000)
 """
@@ -315,6 +326,20 @@ async def test_every_kind_of_failure_is_answered_and_typed(lab: Lab) -> None:
     assert {name: type(error) for name, error in errors.items()} == expected
     assert errors["too_large"].detail["limit_bytes"] == PAYLOAD_LIMIT_BYTES
     assert len(errors["huge_message"].message) < 5000
+
+
+@trial
+async def test_a_result_that_breaks_the_annotation_is_not_sent(lab: Lab) -> None:
+    app = await lab.functions(FAILING)
+    expected = {
+        "promises_text": "the function promises str: Expected `str`, got `int`",
+        "promises_points": "Expected `int`, got `str` - at `$[0].x`",
+        "promises_numbers": "Expected `float`, got `null` - at `$[0]`",
+    }
+    errors = {name: await app.fail(name) for name in expected}
+    assert {type(error) for error in errors.values()} == {BadResult}
+    for name, words in expected.items():
+        assert f"function '{name}'" in errors[name].message and errors[name].message.endswith(words)
 
 
 @trial

@@ -280,7 +280,7 @@ def test_a_name_that_cannot_be_one_is_refused(cluster: RunningCluster, tmp_path:
     ("command", "port", "says"),
     [
         ("python -c 'import sys; print(\"bye\"); sys.exit(3)'", "8000", "ended before it listened on port 8000"),
-        ("python -c 'print(\"bye\")'", None, "returned exit code 0"),
+        ("python -c 'print(\"bye\")'", None, "does not serve: it ended with exit code 0"),
         ("python -c 'import time; print(\"bye\", flush=True); time.sleep(60)'", "8000", "did not listen on port 8000"),
         ("no-such-program bye", "8000", "ended before it listened"),
     ],

@@ -110,9 +110,10 @@ class _Events:
         while self._size > 2 * LOG_BYTES and len(self._written) > 1:
             self._size -= len(self._written.popleft())
 
-    def closed(self, *what: object) -> None:
+    def closed(self, *what: str) -> None:
+        """The space ended, as a function's space tells it (why) or a daemon's (the reason, and more about it)."""
         if not self.is_closed.done():
-            self.why = " ".join(str(each) for each in what if each)
+            self.why = _sentence(*what)
             self.is_closed.set_result(None)
 
     def started(self, number: int, pid: int) -> None: ...
@@ -120,3 +121,9 @@ class _Events:
     def replied(self, number: int, outcome: Outcome) -> None: ...
 
     def ended(self, number: int, reason: EndReason, detail: str) -> None: ...
+
+
+def _sentence(reason: str, detail: str = "") -> str:
+    if reason in (EndReason.RETURNED, EndReason.EXITED, EndReason.CRASHED):
+        return f"it ended with {detail}"
+    return detail or reason

@@ -20,7 +20,8 @@ def note_failure(state: HostState, release: str, space: SpaceView, error: MotesE
     space.failures += 1
     space.error = error
     space.retry_at = now + min(SPACE_BACKOFF_S * 2 ** min(space.failures - 1, MAX_DOUBLINGS), SPACE_BACKOFF_MAX_S)
-    effects: list[Effect] = [Tell("start.failed", EndReason.SPACE_FAILED, "", release, 0, error.message), Report()]
+    told = Tell("start.failed", EndReason.SPACE_FAILED, _whose(state, release), release, 0, error.message)
+    effects: list[Effect] = [told, Report()]
     for pool in state.pools.values():
         if pool.lease.release == release:
             pool.failing = error.message
@@ -30,6 +31,13 @@ def note_failure(state: HostState, release: str, space: SpaceView, error: MotesE
         if unit.lease.release == release:
             unit.failing = error.message
     return effects
+
+
+def _whose(state: HostState, release: str) -> str:
+    """The workload that a release is of here; when it is several, their app."""
+    addresses = [address for address, pool in state.pools.items() if pool.lease.release == release]
+    addresses += [address for address, unit in state.daemons.items() if unit.lease.release == release]
+    return addresses[0] if len(addresses) == 1 else addresses[0].partition(".")[0] if addresses else ""
 
 
 def refetch(state: HostState, release: str, space: SpaceView, now: float) -> list[Effect]:

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 _NOTHING = (b"", b"null")
+_PLAIN = frozenset({str, int, bool, bytes, type(None)})
+"""Types of which every value is a message that fits. (Not float: NaN is sent as null.)"""
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -35,6 +37,10 @@ class Typed:
         self._arguments = self._arguments_type()
         self._decoder = msgspec.json.Decoder(self._arguments)
         self._encode = msgspec.json.Encoder().encode
+        annotation = self._types.get("return", Any)
+        self._result_name = _name(annotation)
+        self._plain_result = annotation if isinstance(annotation, type) and annotation in _PLAIN else None
+        self._result_decoder = None if annotation is Any else _result_decoder(name, annotation)
         self.parameter_names = tuple(parameter.name for parameter in self._parameters)
 
     def schema(self) -> dict[str, Any]:
@@ -55,8 +61,18 @@ class Typed:
         return (), {parameter.name: getattr(given, parameter.name) for parameter in parameters}
 
     def result(self, value: Any) -> bytes:
-        """The result as JSON. Raises TypeError, ValueError, OverflowError or RecursionError where that cannot be."""
-        return self._encode(value)
+        """The result as JSON. Raises TypeError, ValueError, OverflowError or RecursionError where that cannot be.
+
+        What the annotation promises is checked on the message itself, for that is what callers get: 0.3 us for a small
+        struct, and nothing where the type alone says enough.
+        """
+        body = self._encode(value)
+        if type(value) is not self._plain_result and self._result_decoder is not None:
+            try:
+                self._result_decoder.decode(body)
+            except msgspec.ValidationError as error:
+                raise TypeError(f"the function promises {self._result_name}: {error}") from None
+        return body
 
     def _only_argument(self, parameter: inspect.Parameter, body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if not body:
@@ -93,9 +109,12 @@ class Typed:
             raise NotDeployable(f"function {self.name!r}: its parameters cannot be a message: {error}") from None
 
     def _result_schema(self) -> dict[str, Any]:
-        if "return" not in self._types:
-            return {}
-        return _try_schema(f"function {self.name!r}, result", self._types["return"])
+        return _schema(self._types["return"]) if "return" in self._types else {}
+
+
+def _result_decoder(name: str, annotation: Any) -> msgspec.json.Decoder[Any]:
+    _try_schema(f"function {name!r}, result", annotation)
+    return msgspec.json.Decoder(annotation)
 
 
 def _default(value: Any) -> Any:
