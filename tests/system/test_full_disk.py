@@ -1,4 +1,4 @@
-"""A full disk under $MOTES_HOME: one clear error, nothing lost, and it works again when there is room."""
+"""A full or read-only disk under $MOTES_HOME: one clear error, nothing lost, and it works again afterwards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SMALL_DISK = Path(__file__).with_name("small_disk.py")
 HELLO = "from motes import function\n\n@function\ndef greet(name: str) -> str:\n    return 'hello, ' + name\n"
 
 
-def on_a_small_disk(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+def on_a_small_disk(folder: Path, *scripts: str) -> subprocess.CompletedProcess[str]:
     disk = folder / "disk"
     disk.mkdir()
     environment = {
@@ -23,7 +23,7 @@ def on_a_small_disk(folder: Path, script: str) -> subprocess.CompletedProcess[st
         "DISK": str(disk),
         "APPS": str(folder),
     }
-    command = [sys.executable, str(SMALL_DISK), str(disk), "20M", script]
+    command = [sys.executable, str(SMALL_DISK), str(disk), "20M", *scripts]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=2 * DEADLINE_S)
 
 
@@ -64,3 +64,31 @@ def test_up_on_a_full_disk_says_so(tmp_path: Path) -> None:
     assert done.returncode == 8, (done.returncode, done.stderr)
     assert "full disk" in done.stderr and "MOTES_HOME" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_up_on_a_read_only_disk_says_so_and_later_resumes(tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_text(HELLO)
+    done = on_a_small_disk(
+        tmp_path,
+        """
+        $MOTES up --http 127.0.0.1:0 >/dev/null || exit 90
+        $MOTES deploy $APPS/hello.py >/dev/null || exit 91
+        $MOTES down >/dev/null || exit 92
+        """,
+        "ro",
+        """
+        touch $DISK/writable 2>/dev/null && exit 93
+        $MOTES up --http 127.0.0.1:0
+        test $? = 8 || exit 94
+        """,
+        "rw",
+        """
+        $MOTES up --http 127.0.0.1:0 >/dev/null || exit 95
+        $MOTES call hello.greet Ada || exit 96
+        $MOTES down >/dev/null
+        """,
+    )
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    assert done.stdout.splitlines() == ['"hello, Ada"']
+    assert len(done.stderr.splitlines()) == 1
+    assert "cannot be written to" in done.stderr and "MOTES_HOME" in done.stderr
