@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from motes import errors
 from motes.cli.main import COMMANDS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -66,3 +67,14 @@ def test_every_part_of_the_package_is_on_the_architecture_page() -> None:
     packages = {f"{each.parent.name}/" for each in SOURCE.glob("*/__init__.py")}
     modules = {each.name for each in SOURCE.glob("[a-z]*.py")}
     assert packages | modules <= set(re.findall(r"\b[a-z]+(?:/|\.py)", parts))
+
+
+def test_the_page_of_errors_has_each_one_as_it_is() -> None:
+    rows = [
+        [word.strip(" `") for word in line.split("|")[1:5]]
+        for line in text("docs/ERRORS.md").splitlines()
+        if "| `" in line
+    ]
+    leaves = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.MotesError)]
+    leaves = [kind for kind in leaves if not kind.__subclasses__()]
+    assert rows == [[kind.__name__, kind.code, str(kind.http_status), str(kind.exit_code)] for kind in leaves]

@@ -24,7 +24,8 @@
         ├── Unavailable        no cluster, no NATS, or nobody who answers
         └── Untrusted          a signature or a hash does not hold
 
-On the wire an error is its `code`, `message` and `detail`; `from_wire` makes the exception again.
+On the wire an error is its `code`, `message` and `detail`; `from_wire` makes the exception again. docs/ERRORS.md says
+of each what to do.
 """
 
 from __future__ import annotations
@@ -203,6 +204,13 @@ class Untrusted(EngineError):
     http_status = 403
 
 
+class RemoteTraceback(Exception):
+    """Where it happened inside the app, as text: the cause of an error that brought a traceback."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
+
+
 def _tree(kind: type[MotesError]) -> list[type[MotesError]]:
     return [kind, *(found for child in kind.__subclasses__() for found in _tree(child))]
 
@@ -211,7 +219,13 @@ _BY_CODE = {kind.code: kind for kind in _tree(MotesError)}
 
 
 def from_wire(data: dict[str, Any]) -> MotesError:
-    """The exception that `data` (`{"code", "message", "detail"}`) stands for; an unknown code gives MotesError."""
+    """The exception that `data` (`{"code", "message", "detail"}`) stands for; an unknown code gives MotesError.
+
+    Python shows the app's own traceback before the caller's.
+    """
     kind = _BY_CODE.get(str(data.get("code")), MotesError)
     detail = data.get("detail")
-    return kind(str(data.get("message", "")), **(detail if isinstance(detail, dict) else {}))
+    error = kind(str(data.get("message", "")), **(detail if isinstance(detail, dict) else {}))
+    if text := error.detail.get("traceback"):
+        error.__cause__ = RemoteTraceback(text)
+    return error

@@ -152,6 +152,21 @@ def test_map_keeps_the_order_and_shows_which_input_failed(run: Any) -> None:
     """) == [[1, 2], 2, "ValueError", True]
 
 
+def test_an_error_of_the_function_shows_where_in_the_app_it_happened(run: Any) -> None:
+    printed, cause = run("""
+        import json, traceback
+        from motes.errors import FunctionError
+        from shapes import half
+
+        try:
+            half.remote(5)
+        except FunctionError as error:
+            print(json.dumps(["".join(traceback.format_exception(error)), str(error.__cause__)]))
+    """)
+    assert "is odd" in cause and "in half" in cause and 'File "' in cause
+    assert printed.index(cause.strip()) < printed.index("direct cause") < printed.index("half.remote(5)")
+
+
 def test_map_takes_inputs_only_as_fast_as_results_are_taken(run: Any) -> None:
     assert run("""
         import itertools, json
