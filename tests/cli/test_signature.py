@@ -10,8 +10,8 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from motes.cli.signature import curl, example_body, signature
 from motes.model.release import Function
+from motes.model.signature import curl, example_body, signature
 
 
 @dataclass
@@ -72,9 +72,9 @@ def test_the_example_for_several_parameters_has_those_that_are_needed() -> None:
 
 
 def test_the_curl_line_is_safe_in_a_shell() -> None:
-    line = curl(function(kind=Literal["it's"]), "app", "http://127.0.0.1:8080")
+    line = curl("http://127.0.0.1:8080/app/f", function(kind=Literal["it's"]))
     assert shlex.split(line) == ["curl", "http://127.0.0.1:8080/app/f", "-d", '"it\'s"']
 
 
 def test_a_function_without_parameters_is_posted_an_empty_body() -> None:
-    assert curl(function(), "app", "http://h") == "curl -X POST http://h/app/f"
+    assert curl("http://h/app/f", function()) == "curl -X POST http://h/app/f"

@@ -24,6 +24,15 @@ Function = Callable[[bytes], Awaitable[bytes]]
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
+GREET = Route(
+    "function",
+    ("one",),
+    parameters={"$ref": "#/$defs/Who", "$defs": {"Who": {"title": "</pre><script>", "type": "string"}}},
+    parameter_names=("who",),
+    result={"type": "array", "items": {"$ref": "#/$defs/Line"}, "$defs": {"Line": {"type": "string"}}},
+)
+
+
 class StandIn:
     """A cluster whose functions are coroutines of the test."""
 
@@ -46,7 +55,7 @@ class StandIn:
         if app in self.daemons:
             return Routes(app, 1, {"main": Route("daemon", self.daemons[app])})
         if f"{app}.greet" in self.functions:
-            return Routes(app, 1, {"greet": Route("function", ("one",))})
+            return Routes(app, 1, {"greet": GREET})
         raise NotFound(f"no app {app!r}; see what there is: motes apps")
 
 

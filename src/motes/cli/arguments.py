@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
-from motes.cli.signature import Schema, parameters, properties, resolve, type_name
 from motes.errors import BadInput
 from motes.model.routes import Route
+from motes.model.signature import Schema, parameters, properties, resolve, type_name
 
 STDIN = "-"
 

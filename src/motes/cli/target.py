@@ -63,12 +63,12 @@ def ways_in(manifest: Manifest, http: str) -> list[dict[str, str]]:
 
 
 def _way_in(app: str, workload: Any, http: str) -> dict[str, str]:
-    from motes.cli.signature import curl, signature
     from motes.model.release import Function
+    from motes.model.signature import curl, signature
 
     if isinstance(workload, Function):
         url = f"{http}/{app}/{workload.name}"
-        shown = {"signature": signature(workload), "url": url, "curl": curl(workload, app, http)}
+        shown = {"signature": signature(workload), "url": url, "curl": curl(url, workload)}
         return {"name": workload.name, "kind": "function", **shown}
     found = {"name": workload.name, "kind": "daemon", "command": shlex.join(workload.command)}
     if workload.port is None:

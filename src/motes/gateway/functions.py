@@ -1,4 +1,4 @@
-"""Functions over HTTP, as a raw ASGI application: `POST /APP/FUNCTION` with JSON, and the two health pages."""
+"""Functions over HTTP, as a raw ASGI application: `POST /APP/FUNCTION` with JSON, an app's page, the health pages."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
+
 from motes.bus.subjects import is_name
 from motes.errors import BadInput, MotesError, Overloaded
+from motes.gateway.app_page import HEADERS, app_page
 from motes.gateway.backend import Backend
 from motes.gateway.call_request import (
     Body,
@@ -23,6 +26,7 @@ from motes.gateway.call_request import (
     check_type,
     timeout_of,
 )
+from motes.gateway.openapi import openapi
 from motes.gateway.problems import Problem, problem_of
 from motes.gateway.rules import LISTENED, daemon_of, judge
 
@@ -32,8 +36,9 @@ MAX_CALLS = 1000
 """Calls under way at a time; more are answered 503."""
 LARGE_ANSWER_BYTES = 64 * 2**10
 """What a connection takes in at once; of a larger answer the rest waits here for a caller that reads slowly."""
-_JSON = b"application/json"
-_PLAIN = b"text/plain; charset=utf-8"
+_JSON: Headers = [(b"content-type", b"application/json")]
+_PLAIN: Headers = [(b"content-type", b"text/plain; charset=utf-8")]
+_OPENAPI = "openapi.json"
 
 
 class Functions:
@@ -47,8 +52,8 @@ class Functions:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         try:
-            status, media_type, body = await self._answer(scope, receive)
-            await self._deliver(send, status, [(b"content-type", media_type)], body)
+            headers, body = await self._answer(scope, receive)
+            await self._deliver(send, 200, headers, body)
         except Refusal as refusal:
             await _respond_problem(send, refusal.problem)
         except MotesError as error:
@@ -59,12 +64,14 @@ class Functions:
             logging.getLogger(__name__).exception("a request failed by a mistake of the gateway's")
             await _respond_problem(send, _OWN_MISTAKE)
 
-    async def _answer(self, scope: Message, receive: Receive) -> tuple[int, bytes, bytes]:
+    async def _answer(self, scope: Message, receive: Receive) -> tuple[Headers, bytes]:
         self._check_rules(scope)
         path: str = scope["path"]
         parts = path.split("/")
+        if len(parts) == 3 and parts[2] in ("", _OPENAPI):
+            return await self._describe(parts[1], parts[2], scope)
         if len(parts) == 3:
-            return 200, _JSON, await self._call(parts[1], parts[2], scope, receive)
+            return _JSON, await self._call(parts[1], parts[2], scope, receive)
         if path not in ("/", "/healthz", "/readyz"):
             raise Refusal(
                 Problem(404, "not_found", "no such page; call POST /APP/FUNCTION (`motes apps` lists the apps)")
@@ -85,16 +92,27 @@ class Functions:
         finally:
             self._bodies.hold(-len(body))
 
-    def _page(self, path: str) -> tuple[int, bytes, bytes]:
+    async def _describe(self, app: str, page: str, scope: Message) -> tuple[Headers, bytes]:
+        """What the app's functions take and give: for programs, or as a page."""
+        if not is_name(app):
+            raise Refusal(Problem(404, "not_found", f"no app {app[:80]!r} (`motes apps` lists the apps)"))
+        check_method(scope, ("GET", "HEAD"))
+        routes = await self._backend.routes(app)
+        server = f"http://localhost:{self._port}"
+        if page == _OPENAPI:
+            return _JSON, msgspec.json.encode(openapi(routes, server))
+        return list(HEADERS), app_page(routes, server)
+
+    def _page(self, path: str) -> tuple[Headers, bytes]:
         if path == "/healthz":
-            return 200, _PLAIN, b"ok\n"
+            return _PLAIN, b"ok\n"
         if path == "/":
-            return 200, _PLAIN, _WELCOME % (self._port, self._port)
+            return _PLAIN, _WELCOME % (self._port, self._port)
         if not self._backend.ready:
             raise Refusal(
                 Problem(503, "unavailable", "the cluster does not answer yet", headers=((b"retry-after", b"1"),))
             )
-        return 200, _PLAIN, b"ready\n"
+        return _PLAIN, b"ready\n"
 
     def _check_rules(self, scope: Message) -> None:
         if scope["state"]["problem"] is not None:
@@ -169,4 +187,4 @@ async def _respond(send: Send, status: int, headers: Headers, body: bytes, is_en
 
 
 _OWN_MISTAKE = Problem(500, "internal", "the gateway made a mistake; its log says more", close=True)
-_WELCOME = b"Motes: functions at POST http://localhost:%d/APP/FUNCTION, daemons at http://APP.localhost:%d/\n"
+_WELCOME = b"Motes: functions at POST http://localhost:%d/APP/FUNCTION, an app's page at /APP/, daemons at http://APP.localhost:%d/\n"

@@ -18,6 +18,8 @@ class Route(msgspec.Struct, frozen=True):
     parameters: dict[str, Any] = {}
     """JSON Schema of the body, so that a caller can turn text into what the function expects."""
     parameter_names: tuple[str, ...] = ()
+    result: dict[str, Any] = {}
+    """JSON Schema of the result, for the app's page and its OpenAPI document."""
 
 
 class Routes(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from motes.model.release import Function
+    from motes.model.routes import Route
 
 Schema = dict[str, Any]
 
@@ -72,13 +73,12 @@ def _parameter(name: str, schema: Schema, root: Schema, is_needed: bool) -> str:
     return f"{name}: {type_name(schema, root)}" + ("" if is_needed else " = ...")
 
 
-def curl(function: Function, app: str, http: str) -> str:
-    """A line for a shell that calls the function."""
-    url = f"{http}/{app}/{function.name}"
+def curl(url: str, function: Function | Route) -> str:
+    """A line for a shell that calls the function, which is at `url`."""
     return f"curl {url} -d {shlex.quote(example_body(function))}" if function.parameter_names else f"curl -X POST {url}"
 
 
-def example_body(function: Function) -> str:
+def example_body(function: Function | Route) -> str:
     """JSON that the function takes."""
     root = function.parameters
     if len(function.parameter_names) == 1:

@@ -1,0 +1,77 @@
+"""An app's functions as an OpenAPI 3.1 document, made from what each declares. https://spec.openapis.org/oas/v3.1.0"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from motes.model.routes import Route, Routes
+
+_DEFINITIONS = "#/$defs/"
+
+
+def openapi(routes: Routes, server: str) -> dict[str, Any]:
+    """The document; `server` is the address under which the gateway was asked, as `http://localhost:8080`."""
+    shared: dict[str, Any] = {"Problem": _PROBLEM}
+    functions = {name: route for name, route in sorted(routes.workloads.items()) if route.kind == "function"}
+    paths = {f"/{routes.app}/{name}": {"post": _operation(name, route, shared)} for name, route in functions.items()}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": routes.app, "version": str(routes.epoch)},
+        "servers": [{"url": server}],
+        "paths": paths,
+        "components": {"schemas": shared},
+    }
+
+
+def _operation(name: str, route: Route, shared: dict[str, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": name,
+        "responses": {
+            "200": {"description": "the result", "content": _json(_own(name, route.result, shared))},
+            "default": {
+                "description": "what went wrong (RFC 9457)",
+                "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            },
+        },
+    }
+    if route.parameter_names:
+        body = _own(name, route.parameters, shared)
+        operation["requestBody"] = {"required": True, "content": _json(body)}
+    return operation
+
+
+def _json(schema: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _own(function: str, schema: Any, shared: dict[str, Any]) -> Any:
+    """The schema with its definitions moved to the document's, under names that no other function's take."""
+    for name, definition in schema.get("$defs", {}).items():
+        shared[f"{function}.{name}"] = _moved(function, definition)
+    return _moved(function, {key: value for key, value in schema.items() if key != "$defs"})
+
+
+def _moved(function: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_moved(function, each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _reference(function, each) if key == "$ref" else _moved(function, each) for key, each in value.items()}
+
+
+def _reference(function: str, reference: Any) -> Any:
+    if isinstance(reference, str) and reference.startswith(_DEFINITIONS):
+        return f"#/components/schemas/{function}.{reference.removeprefix(_DEFINITIONS)}"
+    return _moved(function, reference)
+
+
+_PROBLEM = {
+    "type": "object",
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+    },
+    "required": ["type", "title", "status", "detail"],
+}
