@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from motes.bus.connection import Connection
-from motes.bus.store import CHUNK_LIMIT_BYTES, LOG_LINE_LIMIT_BYTES, LOG_LINES_LIMIT, Store
+from motes.bus.store import Store
+from motes.bus.streams import CHUNK_LIMIT_BYTES, EVENTS_OF_ONE_LIMIT, LOG_LIMIT_BYTES, LOGS_OF_ONE_LIMIT
 from motes.errors import NotFound, Unavailable
 
 DEADLINE_S = 30.0
@@ -47,9 +48,10 @@ def test_apps_and_releases_are_kept_by_name(own_nats_server: Any) -> None:
         await store.put_app("b-c_d", b"3")
         await store.put_release("0123abcd", b"signed")
         assert await store.apps() == {"a": b"2", "b-c_d": b"3"}
-        await store.delete_app("a")
-        await store.delete_app("a")
+        await store.remove_app("a", b"the owner's word")
+        await store.remove_app("a", b"the owner's last word")
         assert await store.apps() == {"b-c_d": b"3"}
+        assert await store.removals() == {"a": b"the owner's last word"}
         assert await store.release("0123abcd") == b"signed"
         assert await store.releases() == {"0123abcd": b"signed"}
         await store.delete_release("0123abcd")
@@ -128,8 +130,8 @@ def test_events_are_read_from_the_end(own_nats_server: Any) -> None:
     async def test(store: Store, host: Connection) -> None:
         assert await store.events(10) == []
         for number in range(1200):
-            host.publish("report.local.event", b"%d" % number)
-        told = [("report.local.event", b"%d" % number) for number in range(1200)]
+            store.add_event("local", b"%d" % number)
+        told = [b"%d" % number for number in range(1200)]
         await until_equal(lambda: store.events(1), told[-1:])
         assert await store.events(3) == told[-3:]
         assert await store.events(5000) == told
@@ -137,52 +139,74 @@ def test_events_are_read_from_the_end(own_nats_server: Any) -> None:
     run(own_nats_server, test)
 
 
-def test_logs_are_read_by_app_and_by_workload(own_nats_server: Any) -> None:
+def test_one_that_tells_without_end_pushes_out_its_own_events(own_nats_server: Any) -> None:
+    async def test(store: Store, host: Connection) -> None:
+        store.add_event("quiet", b"first")
+        for number in range(EVENTS_OF_ONE_LIMIT + 500):
+            store.add_event("loud", b"%d" % number)
+        store.add_event("quiet", b"last")
+        await until_equal(lambda: store.events(1), [b"last"])
+        kept = await store.events(10 * EVENTS_OF_ONE_LIMIT)
+        assert kept == [b"first", *(b"%d" % number for number in range(500, EVENTS_OF_ONE_LIMIT + 500)), b"last"]
+        assert await store.events(2) == [b"%d" % (EVENTS_OF_ONE_LIMIT + 499), b"last"]
+
+    run(own_nats_server, test)
+
+
+def test_logs_are_read_by_app_and_go_with_it(own_nats_server: Any) -> None:
     async def test(store: Store, host: Connection) -> None:
         for number in range(20):
-            host.publish(f"report.local.log.app.{'even' if number % 2 == 0 else 'odd'}", b"%d" % number)
-            host.publish("report.local.log.another.even", b"another's")
-        odd = "report.local.log.app.odd"
-        await until_equal(lambda: store.logs("app", "odd", 2), [(odd, b"17"), (odd, b"19")])
-        assert [data for _, data in await store.logs("app", None, 3)] == [b"17", b"18", b"19"]
-        assert await store.logs("nothing", None, 3) == []
+            store.add_log("app", b"%d" % number)
+            store.add_log("another", b"another's")
+        await until_equal(lambda: store.logs("app"), [b"%d" % number for number in range(20)])
+        assert await store.logs("nothing") == []
         await store.delete_logs("app")
-        assert await store.logs("app", None, 3) == []
-        assert await store.logs("another", None, 1) == [("report.local.log.another.even", b"another's")]
+        assert await store.logs("app") == []
+        await until_equal(lambda: store.logs("another"), [b"another's"] * 20)
 
     run(own_nats_server, test)
 
 
-def test_logs_are_bounded_and_the_oldest_goes(own_nats_server: Any) -> None:
+def test_a_loud_app_pushes_out_its_own_lines_and_nobody_elses(own_nats_server: Any) -> None:
     async def test(store: Store, host: Connection) -> None:
-        host.publish("report.local.log.quiet.f", b"kept")
-        for number in range(LOG_LINES_LIMIT + 500):
-            host.publish("report.local.log.loud.f", b"%d" % number)
-        host.publish("report.local.log.loud.f", b"x" * (LOG_LINE_LIMIT_BYTES + 1))
-        host.publish("report.local.log.loud.f", b"last")
-        await until_equal(lambda: store.logs("loud", None, 1), [("report.local.log.loud.f", b"last")])
-        everything = await store.logs("loud", None, 10 * LOG_LINES_LIMIT)
-        assert len(everything) == LOG_LINES_LIMIT
-        assert everything[0][1] == b"501"
-        assert [data for _, data in await store.logs("quiet", None, 5)] == [b"kept"]
+        store.add_log("quiet", b"kept")
+        for number in range(LOGS_OF_ONE_LIMIT + 500):
+            store.add_log("loud", b"%d" % number)
+        store.add_log("loud", b"x" * (LOG_LIMIT_BYTES + 1))
+        store.add_log("loud", b"last")
+        everything: list[bytes] = []
+        while everything[-1:] != [b"last"]:
+            everything = await store.logs("loud")
+        assert len(everything) == LOGS_OF_ONE_LIMIT
+        assert (everything[0], everything[-1]) == (b"501", b"last")
+        assert await store.logs("quiet") == [b"kept"]
 
     run(own_nats_server, test)
 
 
-def test_a_report_has_no_acknowledgement_sent_anywhere(own_nats_server: Any) -> None:
-    """Else a host could name another host's subject as the reply, and the server would publish there for it."""
-
+@pytest.mark.parametrize("subject", ["event.local", "event.keeper", "log.app"])
+@pytest.mark.parametrize("user", ["host-local", "local", "gateway"])
+def test_nobody_but_the_keeper_writes_what_is_kept(own_nats_server: Any, user: str, subject: str) -> None:
     async def test(store: Store, host: Connection) -> None:
-        victim = await Connection.open(own_nats_server.url, own_nats_server.home.credentials("host-other"))
-        heard: list[object] = []
-        await victim.subscribe("host.other.>", heard.append)
-        for subject in ("report.local.event", "report.local.log.a.f"):
-            host.publish(subject, b"x", "host.other.lease")
-        await until_equal(lambda: store.events(1), [("report.local.event", b"x")])
-        await until_equal(lambda: store.logs("a", None, 1), [("report.local.log.a.f", b"x")])
-        await victim.flush()
-        assert heard == []
-        await victim.close()
+        liar = await Connection.open(own_nats_server.url, own_nats_server.home.credentials(user))
+        liar.publish(subject, b"forged")
+        await liar.flush()
+        assert f'Publish to "{subject}"' in liar.refused
+        assert await store.events(1) == await store.logs("app") == []
+        await liar.close()
+
+    run(own_nats_server, test)
+
+
+def test_a_store_of_other_limits_is_opened_with_these(own_nats_server: Any) -> None:
+    async def test(store: Store, host: Connection) -> None:
+        await store._js.delete_stream("LOGS")
+        await store._js.add_stream(name="LOGS", subjects=["report.*.log.>"], no_ack=True, persist_mode="async")
+        store.add_log("app", b"unheard")
+        again = await Store.open(store._connection)
+        again.add_log("app", b"kept")
+        await until_equal(lambda: again.logs("app"), [b"kept"])
+        await again.close()
 
     run(own_nats_server, test)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from motes.controller.core import Core, Effect, Give, Publish, Tell
+from motes.controller.core import Core
+from motes.controller.effects import Effect, Give, Publish, Tell
 from motes.errors import MotesError
 from motes.model.host import Beat, Held, HostReport, Lease, Load, Offer
 from motes.model.release import Function, Manifest, Release, Scale, Workload
@@ -15,11 +16,16 @@ def function(name: str = "f", least: int = 0, most: int | None = None, **more: o
     return Function(name, "app", name, scale=Scale(least, most), **more)  # type: ignore[arg-type]
 
 
+def new_core(epoch: int, settled_at: float = float("-inf"), proven: bool = True) -> Core:
+    """`proven`: whether hosts can prove what they say that earlier controllers gave them."""
+    return Core(epoch, settled_at, lambda host, address, held: proven)
+
+
 class FakeHost:
     """What a host would hold and say."""
 
     def __init__(self, name: str, offer: Offer) -> None:
-        self.name, self.offer, self.boot, self.beats = name, offer, 1, 0
+        self.name, self.offer, self.boot, self.beats, self.reports = name, offer, 1, 0, 0
         self.leases: dict[str, Lease] = {}
         self.instances: dict[str, int] = {}
         self.wanted: dict[str, int] = {}
@@ -27,10 +33,22 @@ class FakeHost:
         self.deaf = False
         """Does not get what is sent to it."""
         self.draining = False
+        self.running: dict[str, list[int]] = {}
 
     def report(self) -> HostReport:
         held = {address: self._held(address, lease) for address, lease in self.leases.items()}
-        return HostReport(self.name, str(self.boot), 1, self.offer, "3.11", draining=self.draining, held=held)
+        self.reports += 1
+        return HostReport(
+            self.name,
+            str(self.boot),
+            1,
+            self.offer,
+            "3.11",
+            draining=self.draining,
+            held=held,
+            number=self.reports,
+            running=self.running,
+        )
 
     def _held(self, address: str, lease: Lease) -> Held:
         instances = self.instances.get(address, 0)
@@ -40,7 +58,7 @@ class FakeHost:
 
 class Bench:
     def __init__(self, *hosts: str, spaces: int = 100, core: Core | None = None) -> None:
-        self.core = core or Core(0)
+        self.core = core or new_core(0)
         self.now = 0.0
         self.spaces = spaces
         self.hosts: dict[str, FakeHost] = {}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from controller.keeper_bench import Bench, function
-from motes.controller.core import FORGET_S, LOST_S, SETTLE_S, Core
+from controller.keeper_bench import Bench, function, new_core
+from motes.controller.core import FORGET_S, LOST_S, SETTLE_S
+from motes.controller.summary import has_taken_over, statuses, summaries
 from motes.errors import NotFound, Unavailable
 from motes.model.host import SILENCE_S, Beat, Load
 from motes.model.instance import Event
@@ -61,9 +62,9 @@ def test_a_beat_of_an_earlier_boot_revives_nobody() -> None:
     bench = Bench("a")
     bench.do(bench.core.on_gone("a", bench.now))
     bench.do(bench.core.on_beat(Beat("a", "0", 99), bench.now))
-    assert [status.state for status in bench.core.statuses()] == ["silent"]
+    assert [status.state for status in statuses(bench.core.state)] == ["silent"]
     bench.beat("a")
-    assert [status.state for status in bench.core.statuses()] == ["up"]
+    assert [status.state for status in statuses(bench.core.state)] == ["up"]
 
 
 def test_a_host_that_is_lost_for_long_is_forgotten_altogether() -> None:
@@ -129,7 +130,7 @@ def test_a_removed_app_is_told_to_the_routers_and_leaves_nothing() -> None:
     bench.beat("a", load={"app.f": Load(busy=1)})
     bench.rest(2)
     assert not bench.core.state.active and bench.core.state.leases["a"] == {}
-    assert not bench.core.summaries()
+    assert not summaries(bench.core.state)
 
 
 def test_epochs_only_rise() -> None:
@@ -146,10 +147,10 @@ def test_epochs_only_rise() -> None:
 def test_a_daemon_has_taken_over_when_an_instance_of_the_release_serves() -> None:
     bench = Bench("a")
     bench.deploy(Daemon("web", ("serve",)))
-    assert not bench.core.has_taken_over("app.web", "r1")
+    assert not has_taken_over(bench.core.state, "app.web", "r1")
     bench.hosts["a"].instances["app.web"] = 1
     bench.report()
-    assert bench.core.has_taken_over("app.web", "r1")
+    assert has_taken_over(bench.core.state, "app.web", "r1")
 
 
 def test_a_function_has_taken_over_when_no_older_instance_serves() -> None:
@@ -157,11 +158,11 @@ def test_a_function_has_taken_over_when_no_older_instance_serves() -> None:
     bench.deploy(function(least=1))
     bench.hosts["a"].instances["app.f"] = 1
     bench.report()
-    assert bench.core.has_taken_over("app.f", "r1")
+    assert has_taken_over(bench.core.state, "app.f", "r1")
     bench.deploy(function(least=1), release="r2")
-    assert not bench.core.has_taken_over("app.f", "r2")
+    assert not has_taken_over(bench.core.state, "app.f", "r2")
     bench.report()
-    assert bench.core.has_taken_over("app.f", "r2")
+    assert has_taken_over(bench.core.state, "app.f", "r2")
 
 
 def test_why_a_workload_fails_shows_with_its_app() -> None:
@@ -169,7 +170,7 @@ def test_why_a_workload_fails_shows_with_its_app() -> None:
     bench.deploy(Daemon("web", ("serve",)))
     bench.hosts["a"].failing["app.web"] = "not_listening: port 8080 stays closed"
     bench.report()
-    (summary,) = bench.core.summaries()
+    (summary,) = summaries(bench.core.state)
     assert summary.failing == {"web": "a: not_listening: port 8080 stays closed"}
 
 
@@ -177,7 +178,7 @@ def test_why_a_workload_fails_shows_with_its_app() -> None:
 
 
 def after_a_restart(old: Bench) -> Bench:
-    new = Bench(core=Core(1 << 32, old.now + SETTLE_S))
+    new = Bench(core=new_core(1 << 32, old.now + SETTLE_S))
     new.now, new.hosts, new.spaces = old.now, old.hosts, old.spaces
     return new
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from controller.keeper_bench import Bench, function
-from motes.controller.core import LOST_S, Core
+from controller.keeper_bench import Bench, function, new_core
+from motes.controller.core import LOST_S
 from motes.controller.plan import MOST_ENDING
 from motes.controller.state import FAILED_S
 from motes.errors import NoRoom, Unavailable
@@ -163,14 +163,14 @@ def test_a_lease_is_not_given_anew_when_nothing_has_changed() -> None:
 
 
 def test_what_a_host_holds_from_an_earlier_controller_is_taken_over_when_it_is_deployed() -> None:
-    bench = Bench(core=Core(10))
+    bench = Bench(core=new_core(10))
     bench.deploy()
     bench.join("a", holds=[Lease("a", "app", "f", "r1", 100, 0, 7)])
     assert bench.ceilings() == {"a": 100}
 
 
 def test_what_a_host_holds_of_an_app_that_is_gone_ends() -> None:
-    bench = Bench(core=Core(10))
+    bench = Bench(core=new_core(10))
     bench.join("a", holds=[Lease("a", "old", "f", "r0", 100, 0, 7)])
     assert bench.hosts["a"].leases["old.f"].ceiling == 0
     bench.report()
@@ -180,7 +180,7 @@ def test_what_a_host_holds_of_an_app_that_is_gone_ends() -> None:
 @pytest.mark.parametrize("epoch", [7, 11, 10**6, 2**62])
 def test_a_host_gets_no_calls_by_saying_that_it_holds_a_lease(epoch: int) -> None:
     """Neither one of an earlier controller, of which it said nothing at first, nor one of this controller."""
-    bench = Bench("a", "b", core=Core(10))
+    bench = Bench("a", "b", core=new_core(10))
     bench.deploy(WEB)
     (honest,) = where(bench)
     (liar,) = bench.hosts.keys() - {honest}

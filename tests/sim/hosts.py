@@ -54,7 +54,7 @@ class SimHost:
 
     @property
     def boot(self) -> str:
-        return f"{self.name}#{self.boots}"
+        return f"{self.name}#{self.boots:06}"
 
     # ------------------------------------------------------------------ life and death
 
@@ -65,6 +65,7 @@ class SimHost:
         self.lives, self._frozen, self._late = True, False, []
         self.machine: Machine = self.world.kinds.machine(self.name, self.offer)
         self.guests = Guests(self)
+        self._reports = 0
         self._beats, self._reported_at, self._soon, self._soon_s = 0, float("-inf"), False, START_COST_S
         self.world.network.up(self.name)
         self.world.checks.host_started(self)
@@ -234,6 +235,7 @@ class SimHost:
 
     def _report(self) -> None:
         self._reported_at = self.now
+        self._reports += 1
         machine = self.machine
         report = HostReport(
             host=self.name,
@@ -245,5 +247,7 @@ class SimHost:
             spaces_used=machine.spaces_used(),
             memory_bytes=machine.memory_bytes,
             held=machine.held(self.now),
+            number=self._reports,
+            running=machine.running(),
         )
         self.world.network.send(self.name, "keeper", lambda: self.world.keeper.on_report(report), lossy=True)

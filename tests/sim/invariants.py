@@ -6,7 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from motes.agent.effects import Deliver, Effect, Spawn, StartDaemon, Tell
-from motes.controller import core as controller
+from motes.controller import effects as controller
+from motes.controller.core import Core
 from motes.model.host import Lease
 from motes.model.release import Function
 from sim.clock import Clock
@@ -124,7 +125,7 @@ class Checks:
             self.lost_somebody = True
         self._clock.note(f"keeper tells {effect}")
 
-    def keeper_is(self, core: controller.Core, now: float, settled_at: float) -> None:
+    def keeper_is(self, core: Core, now: float, settled_at: float) -> None:
         if now < settled_at + REPLAN_S:
             return
         for address, _, workload in core.state.workloads():

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from motes.controller.core import SETTLE_S, Core, Effect, Give, Publish
+from motes.controller.core import SETTLE_S, Core
+from motes.controller.effects import Effect, Give, Publish
+from motes.controller.proofs import Proofs
 from motes.errors import MotesError, NotFound, Unavailable
+from motes.grants.keys import KEY_BYTES, Key
 from motes.model.host import Beat, HostReport, Lease
 from motes.model.instance import Event
 from motes.model.release import Manifest, Release
@@ -32,6 +35,7 @@ class SimKeeper:
         self.deployed: dict[str, tuple[str, Release]] = {}
         self.releases: dict[str, Release] = {}
         self.settled_at = 0.0
+        self.proofs = Proofs(Key(bytes(KEY_BYTES)))
 
     @property
     def now(self) -> float:
@@ -43,7 +47,7 @@ class SimKeeper:
         self.generation += 1
         self._world.network.up(self.name)
         self.settled_at = self.now + SETTLE_S if self.deployed else self.now
-        self.core = self._world.kinds.core(self.generation << EPOCH_BITS, self.settled_at)
+        self.core = self._world.kinds.core(self.generation << EPOCH_BITS, self.settled_at, self.proofs.hold)
         for release_id, release in self.deployed.values():
             self.carry_out(self.core.on_deployed(release_id, release, self.now))
         generation = self.generation
@@ -127,7 +131,7 @@ class SimKeeper:
     def carry_out(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Give):
-                self._give(effect.lease)
+                self._give(self.proofs.sealed(effect.lease))
             elif isinstance(effect, Publish):
                 for name in self._world.callers:
                     self._publish(name, effect.routes)

@@ -43,7 +43,9 @@ def _check_host(world: World, host: SimHost) -> None:
     assert core is not None
     that(not machine.calls, f"{host.name} has calls that nobody answers: {list(machine.calls)}")
     that(not any(pool.queue or pool.queue_bytes for pool in machine.pools.values()), f"{host.name} has queues")
-    given = {address: lease for address, lease in core.state.leases.get(host.name, {}).items()}
+    given = {
+        address: world.keeper.proofs.sealed(lease) for address, lease in core.state.leases.get(host.name, {}).items()
+    }
     held = {address: lease for address, lease in machine.leases.items() if lease.ceiling > 0}
     that(given == held, f"{host.name} holds {held}, the controller says {given}")
     that({*machine.pools, *machine.daemons} == set(held), f"{host.name} keeps {[*machine.pools]} for {[*held]}")

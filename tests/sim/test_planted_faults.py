@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from motes.agent.effects import Effect
+from motes.agent import effects as agent
 from motes.agent.machine import Machine
 from motes.controller import core, scaling
+from motes.controller.effects import Effect
 from motes.controller.state import State
 from motes.model.host import Lease
 from motes.model.routes import Route
@@ -32,7 +33,7 @@ def breach(kinds: Kinds, *faults: str) -> str:
 class GullibleMachine(Machine):
     """Takes every lease, also one with an epoch that has passed."""
 
-    def on_lease(self, lease: Lease, now: float) -> list[Effect]:
+    def on_lease(self, lease: Lease, now: float) -> list[agent.Effect]:
         self.leases.pop(lease.address, None)
         return super().on_lease(lease, now)
 
@@ -48,7 +49,7 @@ class EagerRouter(Router):
 class LoyalCore(core.Core):
     """Never gives up on a host."""
 
-    def _lose(self, name: str) -> list[core.Effect]:
+    def _lose(self, name: str) -> list[Effect]:
         return []
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from motes.agent.machine import Machine
 from motes.controller.core import Core
+from motes.controller.state import IsProven
 from motes.model.host import Offer
 from motes.model.release import Daemon, Function, Manifest, Release, Scale, Workload
 from motes.router.core import Router
@@ -45,7 +46,7 @@ class Kinds:
 
     machine: Callable[[str, Offer], Machine] = Machine
     router: Callable[[Callable[[int], int]], Router] = Router
-    core: Callable[[int, float], Core] = Core
+    core: Callable[[int, float, IsProven], Core] = Core
 
 
 class World:

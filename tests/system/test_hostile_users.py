@@ -175,10 +175,15 @@ def test_a_question_for_logs_cannot_become_another_one(cluster: RunningCluster) 
 
 
 def test_garbage_and_forged_reports_are_shown_to_nobody(cluster: RunningCluster) -> None:
-    event = {"at": 1, "what": "app.removed", "reason": "forged", "host": "local", "app": "hello"}
+    event = {"at": 1, "what": "start.failed", "reason": "forged", "host": "local", "app": "hello"}
     line = {"at": 1, "host": "local", "app": "hello", "workload": "greet", "pid": 1, "text": "forged\n"}
     reports = {
-        "report.evil.event": [event, {**event, "host": "evil", "pid": 10**30}, {**event, "host": "evil", "at": 1e300}],
+        "report.evil.event": [
+            event,
+            {**event, "host": "evil", "pid": 10**30},
+            {**event, "host": "evil", "at": 1e300},
+            {**event, "host": "evil", "what": "app.removed"},
+        ],
         "report.evil.log.hello.greet": [line, {**line, "host": "evil", "workload": "nap"}],
     }
 
@@ -210,10 +215,13 @@ def test_garbage_and_forged_reports_are_shown_to_nobody(cluster: RunningCluster)
         {"held": {"hello.greet": [1, "r", 1, 0, 0, 0, float("-inf")]}},
         {"held": {"hello.greet": ["1", "r", 1]}},
         {"held": {f"a{number}.f": [1, "r", 1] for number in range(60_000)}},
+        {"running": {"hello.greet": [-1, 2**64 - 1]}},
+        {"running": {f"a{number}.f": [1] for number in range(60_000)}},
+        {"running": {"hello.greet": list(range(1, 100_000))}},
         {"host": "local"},
         {"host": ["evil"]},
     ],
-    ids=range(11),
+    ids=range(14),
 )
 def test_an_absurd_report_harms_only_who_sent_it(cluster: RunningCluster, absurd: dict[str, Any]) -> None:
     honest = {
@@ -226,8 +234,8 @@ def test_an_absurd_report_harms_only_who_sent_it(cluster: RunningCluster, absurd
 
     async def work(people: People) -> None:
         host = await people.join("host-evil")
-        for report in (honest, {**honest, **absurd}):
-            host.publish("report.evil.state", msgspec.msgpack.encode(report))
+        for number, report in enumerate((honest, {**honest, **absurd}), start=1):
+            host.publish("report.evil.state", msgspec.msgpack.encode({**report, "number": number}))
         load = {f"a{number}.f": [2**63, -1, 10**9] for number in range(20_000)}
         for beat in (
             ["evil", "1", 1, load],

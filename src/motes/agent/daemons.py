@@ -69,4 +69,5 @@ class DaemonUnit:
     def held(self) -> Held:
         up = int(self.is_up)
         wanted = max(self.lease.ceiling, 0)
-        return Held(self.lease.epoch, self.release, self.lease.ceiling, up, wanted, 0, 0.0, "" if up else self.failing)
+        failing = "" if up else self.failing
+        return Held(self.lease.epoch, self.release, self.lease.ceiling, up, wanted, 0, 0.0, failing, self.lease.proof)

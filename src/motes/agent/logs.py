@@ -1,4 +1,7 @@
-"""What instances write, gathered for a short time and sent to the LOGS stream; bounded, the oldest is dropped."""
+"""What instances write, gathered for a short time and sent to the controller; bounded, the oldest is dropped.
+
+Each app has a budget of its own, and the apps take turns: a loud one costs the others nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,32 +15,65 @@ from motes.bus import subjects
 from motes.model.keeper import LogLine
 
 FLUSH_S = 0.1
-MESSAGE_BYTES = 8 * 2**10
-"""The most text in one message: as JSON it may grow to six times that, and the stream takes 64 KiB."""
-BUFFER_BYTES = 64 * 2**10
-"""What one workload may write between two flushes; more, and the oldest of it is dropped."""
+MESSAGE_BYTES = 4 * 2**10
+"""The most text in one message."""
+MESSAGES_AT_ONCE = 40
+"""In one flush, from the whole host: fewer than the controller takes (see motes.controller.intake)."""
+APP_BUFFER_BYTES = 256 * 2**10
+"""What of one app waits to be sent; more, and the oldest of it is dropped."""
+
+_Writer = tuple[str, int]
+"""A workload's address and a process id."""
 
 
-class _Buffer:
-    """One instance's output since the last flush."""
+class _Piece:
+    """The text of one message, as it grows."""
+
+    def __init__(self, writer: _Writer) -> None:
+        self.writer = writer
+        self.data = bytearray()
+
+
+class _Waiting:
+    """What of one app waits to be sent."""
 
     def __init__(self) -> None:
-        self.parts: deque[bytes] = deque()
-        self.size = 0
-        self.dropped = 0
+        self._pieces: deque[_Piece] = deque()
+        self._growing: dict[_Writer, _Piece] = {}
+        self._size = 0
+        self._dropped = 0
 
-    def add(self, data: bytes) -> None:
-        self.parts.append(data)
-        self.size += len(data)
-        while self.size > BUFFER_BYTES:
-            self.size -= len(gone := self.parts.popleft())
-            self.dropped += len(gone)
+    def add(self, writer: _Writer, data: bytes) -> None:
+        self._size += len(data)
+        while data:
+            piece = self._growing.get(writer)
+            if piece is None:
+                piece = self._growing[writer] = _Piece(writer)
+                self._pieces.append(piece)
+            room = MESSAGE_BYTES - len(piece.data)
+            piece.data += data[:room]
+            data = data[room:]
+            if len(piece.data) == MESSAGE_BYTES:
+                del self._growing[writer]
+        while self._size > APP_BUFFER_BYTES:
+            self._dropped += len(self._take().data)
 
-    def texts(self) -> list[str]:
-        whole = b"".join(self.parts)
-        note = [f"[{self.dropped} bytes dropped: written faster than logs are kept]\n"] if self.dropped else []
-        pieces = [whole[at : at + MESSAGE_BYTES] for at in range(0, len(whole), MESSAGE_BYTES)]
-        return note + [piece.decode(errors="replace") for piece in pieces]
+    def next(self) -> tuple[_Writer, str] | None:
+        """The next message, or None."""
+        if not self._pieces:
+            return None
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            return self._pieces[0].writer, f"[{dropped} bytes dropped: written faster than logs are kept]\n"
+        piece = self._take()
+        return piece.writer, piece.data.decode(errors="replace")
+
+    def _take(self) -> _Piece:
+        piece = self._pieces.popleft()
+        self._size -= len(piece.data)
+        if self._growing.get(piece.writer) is piece:
+            del self._growing[piece.writer]
+        return piece
 
 
 class Logs:
@@ -46,17 +82,30 @@ class Logs:
     def __init__(self, host: str, publish: Callable[[str, bytes], object]) -> None:
         self._host = host
         self._publish = publish
-        self._buffers: dict[tuple[str, int], _Buffer] = {}
+        self._apps: dict[str, _Waiting] = {}
+        """In the order of their turns."""
 
     def add(self, address: str, pid: int, data: bytes) -> None:
         """`data` was written by process `pid` of the workload."""
-        self._buffers.setdefault((address, pid), _Buffer()).add(data)
+        self._apps.setdefault(address.partition(".")[0], _Waiting()).add((address, pid), data)
 
-    def flush(self) -> None:
-        """Send everything gathered; call it every FLUSH_S."""
-        buffers, self._buffers = self._buffers, {}
-        for (address, pid), buffer in buffers.items():
-            app, _, workload = address.partition(".")
-            for text in buffer.texts():
-                line = LogLine(time.time(), self._host, app, workload, pid, text)
-                self._publish(subjects.log(self._host, app, workload), msgspec.json.encode(line))
+    def flush(self, most: float = MESSAGES_AT_ONCE) -> None:
+        """Send what has been gathered, one message of each app in turn, at most so many; call it every FLUSH_S."""
+        while self._apps and most > 0:
+            app = next(iter(self._apps))
+            waiting = self._apps.pop(app)
+            message = waiting.next()
+            if message is not None:
+                self._apps[app] = waiting
+                self._send(app, *message)
+                most -= 1
+
+    def flush_all(self) -> None:
+        """Send everything: the host stops."""
+        self.flush(float("inf"))
+
+    def _send(self, app: str, writer: _Writer, text: str) -> None:
+        address, pid = writer
+        workload = address.partition(".")[2]
+        line = LogLine(time.time(), self._host, app, workload, pid, text)
+        self._publish(subjects.log(self._host, app, workload), msgspec.json.encode(line))

@@ -227,4 +227,5 @@ class Pool:
             calls=self.calls_ended,
             idle_s=0.0 if self.queue or len(self.idle) < len(self.instances) else max(now - self.last_call_at, 0.0),
             failing=self.failing,
+            proof=self.lease.proof,
         )

@@ -61,13 +61,14 @@ class Agent:
         self.machine = Machine(host, offer)
         self.connection = connection
         self.code = Code(folder, connection, trust)
-        self.boot = os.urandom(8).hex()
+        self.boot = f"{time.time_ns():016x}{os.urandom(4).hex()}"
         self._trust = trust
         self._loop = asyncio.get_running_loop()
         self._logs = Logs(host, connection.publish)
         self.spaces = Spaces(self)
         self._inspection = Inspection(self.code)
         self._beat_number = 0
+        self._report_number = 0
         self._reported_at = 0.0
         self._soon: asyncio.TimerHandle | None = None
         self._soon_s = START_COST_S
@@ -105,7 +106,7 @@ class Agent:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.spaces.close_all()
-        self._logs.flush()
+        self._logs.flush_all()
         with contextlib.suppress(MotesError):
             await self.connection.request(subjects.keeper(self.connection.user, "leave"), b"\xc0", 1.0)
 
@@ -275,6 +276,7 @@ class Agent:
 
     def _state(self) -> bytes:
         machine = self.machine
+        self._report_number += 1
         report = HostReport(
             host=self.host,
             boot=self.boot,
@@ -286,6 +288,8 @@ class Agent:
             memory_bytes=machine.memory_bytes,
             cpu_s=self.spaces.cpu_s(),
             held=machine.held(self.now()),
+            number=self._report_number,
+            running=machine.running(),
         )
         return msgspec.msgpack.encode(report)
 

@@ -82,6 +82,14 @@ class HostState:
         ended = (lease for lease in self.leases.values() if lease.address not in held)
         return held | {lease.address: Held(lease.epoch, lease.release, 0) for lease in ended if lease.ceiling == 0}
 
+    def running(self) -> dict[str, list[int]]:
+        """By address, the process ids of the instances whose start was told and whose end was not."""
+        pids: dict[str, list[int]] = {}
+        for instance in self.instances.values():
+            if instance.alive:
+                pids.setdefault(instance.address, []).append(instance.pid)
+        return pids
+
     def manifest(self, release: str) -> Manifest:
         """What the release holds; KeyError for one that was not fetched."""
         manifest = self.spaces[release].manifest

@@ -17,6 +17,8 @@ class Trust(msgspec.Struct, frozen=True):
 
     controller: bytes
     owners: frozenset[bytes]
+    newest: dict[str, float] = msgspec.field(default_factory=dict)
+    """By app, when the newest release that was believed was made."""
 
     def lease(self, data: bytes) -> Lease:
         """The lease in a message. Raises Untrusted, also for bytes that are none."""
@@ -27,11 +29,18 @@ class Trust(msgspec.Struct, frozen=True):
             raise Untrusted(f"a lease that cannot be read: {error}") from error
 
     def release(self, signed: Signed, expected_id: str) -> Release:
-        """The release in it, when an owner signed it and it is the one that was asked for. Raises Untrusted."""
+        """The release in it, when an owner signed it and it is the one that was asked for. Raises Untrusted.
+
+        What an owner signed stays signed for ever: a release that is older than one seen before is not believed.
+        """
         payload = verify(signed, Tag.RELEASE, self.owners)
         if release_id(signed) != expected_id:
             raise Untrusted(f"release {expected_id} was asked for; another one came")
         try:
-            return msgspec.msgpack.decode(payload, type=Release)
+            release = msgspec.msgpack.decode(payload, type=Release)
         except msgspec.DecodeError as error:
             raise Untrusted(f"release {expected_id} cannot be read: {error}") from error
+        if release.created_at < self.newest.get(release.app, release.created_at):
+            raise Untrusted(f"release {expected_id} of app {release.app!r} is older than one that this host has had")
+        self.newest[release.app] = release.created_at
+        return release

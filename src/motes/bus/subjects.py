@@ -7,8 +7,9 @@ host.<host>.lease                        controller -> agent, a signed Lease
 host.<host>.inspect                      controller -> agent, request: load a bundle in a space and describe it
 beat.<host>                              agent -> everybody, every 250 ms
 report.<host>.state                      agent -> controller
-report.<sender>.event                    agent or controller -> the EVENTS stream and whoever follows
-report.<host>.log.<app>.<workload>       agent -> the LOGS stream and whoever follows
+report.<sender>.event                    agent or controller -> controller and whoever follows
+report.<host>.log.<app>.<workload>       agent -> controller and whoever follows
+event.<sender>, log.<app>                controller -> the EVENTS and LOGS streams: what is kept of those
 keeper.<sender>.<verb>                   anybody -> controller, request; the reply must lie in the sender's inbox
 route.<app>                              controller -> routers: the app's routes have changed
 gone.<host>                              controller -> routers: this host has ended
@@ -59,6 +60,14 @@ def event(sender: str) -> str:
 
 def log(host: str, app: str, workload: str) -> str:
     return f"report.{host}.log.{app}.{workload}"
+
+
+def kept_event(sender: str) -> str:
+    return f"event.{sender}"
+
+
+def kept_log(app: str) -> str:
+    return f"log.{app}"
 
 
 def keeper(sender: str, verb: str) -> str:

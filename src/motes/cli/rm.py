@@ -24,8 +24,10 @@ def command(app: str, as_json: bool) -> None:
       motes rm hello
     """
 
-    async def remove(cluster: Cluster) -> None:
-        await cluster.ask("remove", app, bool)
+    async def work(cluster: Cluster) -> None:
+        from motes.client.deploy import remove
 
-    with_cluster(remove)
+        await remove(cluster, app)
+
+    with_cluster(work)
     click.echo(json.dumps({"app": app, "removed": True}) if as_json else f"app {app!r} is removed")

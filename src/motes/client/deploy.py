@@ -1,21 +1,26 @@
-"""Deploy a file or folder: pack it, upload it, have a host look at it in a space, sign the release, and ask for it."""
+"""Deploy a file or folder: pack it, upload it, have a host look at it in a space, sign the release, and ask for it.
+
+And remove an app: sign that, and ask for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from motes.bundle.pack import Bundle, app_name, pack
 from motes.client.cluster import Cluster
-from motes.errors import BadInput, Untrusted
+from motes.errors import BadInput, Refused, Untrusted
 from motes.grants.keys import Tag, load_or_create, sign
-from motes.model.keeper import CHUNK_BYTES, Deploy, Deployed, Inspect, PutChunk
+from motes.model.keeper import CHUNK_BYTES, Deploy, Deployed, Inspect, PutChunk, Remove
 from motes.model.names import is_name
-from motes.model.release import Daemon, Manifest, Release
+from motes.model.release import Daemon, Manifest, Release, Removal
 
 CHUNKS_AT_ONCE = 4
 CHUNK_TIMEOUT_S = 10.0
@@ -25,6 +30,9 @@ INSPECT_TIMEOUT_S = 90.0
 """Over the controller's own limit, so that its reason is heard first."""
 DEPLOY_TIMEOUT_S = 40.0
 """The same; the controller waits for daemons to serve."""
+
+LATER_S = 0.001
+T = TypeVar("T")
 
 Progress = Callable[[str], None]
 """Told what is being done, as `uploading 3.2 MiB`."""
@@ -80,8 +88,34 @@ async def submit(cluster: Cluster, release: Release, on_progress: Progress | Non
     """Sign a release with the owner's key and have it run."""
     (on_progress or _say_nothing)("deploying")
     owner = load_or_create(cluster.home.key("owner"))
-    signed = sign(owner, Tag.RELEASE, msgspec.msgpack.encode(release))
-    return await cluster.ask("deploy", Deploy(signed), Deployed, DEPLOY_TIMEOUT_S)
+
+    async def ask(at: float) -> Deployed:
+        signed = sign(owner, Tag.RELEASE, msgspec.msgpack.encode(replace(release, created_at=at)))
+        return await cluster.ask("deploy", Deploy(signed), Deployed, DEPLOY_TIMEOUT_S)
+
+    return await _as_the_newest(ask, release.created_at)
+
+
+async def remove(cluster: Cluster, app: str) -> None:
+    """Sign with the owner's key that an app shall be gone, and have it removed. Raises NotFound."""
+    owner = load_or_create(cluster.home.key("owner"))
+
+    async def ask(at: float) -> bool:
+        signed = sign(owner, Tag.REMOVAL, msgspec.msgpack.encode(Removal(app, at)))
+        return await cluster.ask("remove", Remove(signed), bool)
+
+    await _as_the_newest(ask, time.time())
+
+
+async def _as_the_newest(ask: Callable[[float], Awaitable[T]], at: float) -> T:
+    """Ask with a signature made `at` this time; where this machine's clock is behind what was signed before, later."""
+    try:
+        return await ask(at)
+    except Refused as error:
+        newest_at = error.detail.get("newest_at")
+        if not isinstance(newest_at, float):
+            raise
+        return await ask(max(newest_at, at) + LATER_S)
 
 
 async def upload(cluster: Cluster, bundle: Bundle, on_progress: Progress | None = None) -> None:

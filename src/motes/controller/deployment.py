@@ -6,12 +6,14 @@ An app that was accepted is never lost by one that is not: a release that cannot
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from motes.bus import subjects
-from motes.errors import BadBundle, BadInput, MotesError, NotFound, OwnerError, SpaceFailed, Unavailable
+from motes.controller.summary import has_taken_over
+from motes.errors import BadBundle, BadInput, MotesError, NotFound, OwnerError, Refused, SpaceFailed, Unavailable
 from motes.model.keeper import Deployed, Inspect, decode_answer
 from motes.model.release import Manifest, Release, Signed, is_hash, release_id
 
@@ -69,7 +71,7 @@ class Deployment:
         return decode_answer(answer, Manifest)
 
     async def deploy(self, signed: Signed) -> Deployed:
-        """Store a signed release and have it run. Raises Untrusted, BadInput and NotFound."""
+        """Store a signed release and have it run. Raises Untrusted, BadInput, NotFound, and Refused for an old one."""
         controller = self._controller
         release = controller.check(signed)
         await self._check(release)
@@ -78,6 +80,7 @@ class Deployment:
             current = controller.core.state.apps.get(release.app)
             if current is not None and _is_same(current.release, release):
                 return Deployed(release.app, current.release_id, changed=False)
+            self._refuse_earlier(f"this release of app {release.app!r}", release.app, release.created_at)
             data = msgspec.msgpack.encode(signed)
             await controller.store.put_release(name, data)
             await controller.store.put_app(release.app, data)
@@ -89,17 +92,34 @@ class Deployment:
         await self._wait_until_taken_over(release, name)
         return Deployed(release.app, name, changed=True)
 
-    async def remove(self, app: str) -> None:
-        """Forget an app: its leases end, then its code goes. Raises NotFound."""
+    async def remove(self, signed: Signed) -> None:
+        """Forget an app by its owner's word: leases end, then code goes. Raises Untrusted, NotFound and Refused."""
         controller = self._controller
+        removal = controller.check_removal(signed)
+        app = removal.app
         async with self._gate:
-            found = controller.core.state.apps.get(app)
-            if found is None:
+            if app not in controller.core.state.apps:
                 raise NotFound(f"there is no app {app!r} (see `motes apps`)")
-            await controller.store.delete_app(app)
+            self._refuse_earlier(f"this removal of app {app!r}", app, removal.removed_at)
+            await controller.store.remove_app(app, msgspec.msgpack.encode(signed))
+            controller.removed_at[app] = removal.removed_at
             controller.carry_out(controller.core.on_removed(app, controller.now()))
             await controller.store.delete_logs(app)
             controller.spawn(self._clean(app))
+
+    def _refuse_earlier(self, what: str, app: str, signed_at: float) -> None:
+        """What an owner signed stays signed for ever: whoever kept it must not bring it back. Raises Refused."""
+        current = self._controller.core.state.apps.get(app)
+        removed_at = self._controller.removed_at.get(app, float("-inf"))
+        newest_at = removed_at if current is None else max(removed_at, current.release.created_at)
+        if signed_at > newest_at:
+            return
+        then = "was deployed" if newest_at > removed_at else "was removed"
+        raise Refused(
+            f"{what} was signed at {_time(signed_at)}, and the app {then} by what was signed at {_time(newest_at)}: "
+            "what is earlier does not come back (to run that code again, sign it anew: deploy its files)",
+            newest_at=newest_at,
+        )
 
     async def _check(self, release: Release) -> None:
         _check_name(release.app)
@@ -120,7 +140,7 @@ class Deployment:
         addresses = {f"{release.app}.{each.name}" for each in release.manifest.workloads}
         deadline = self._controller.now() + UP_TIMEOUT_S
         while self._controller.now() < deadline:
-            addresses = {address for address in addresses if not core.has_taken_over(address, name)}
+            addresses = {address for address in addresses if not has_taken_over(core.state, address, name)}
             if not addresses:
                 return
             await asyncio.sleep(0.01)
@@ -162,6 +182,13 @@ class Deployment:
                 release = self._controller.check(msgspec.msgpack.decode(data, type=Signed))
                 self._stored.setdefault(release.app, {})[name] = release
         return self._stored
+
+
+def _time(at: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+    except (OverflowError, ValueError, OSError):
+        return f"{at} s"
 
 
 def _is_same(current: Release, new: Release) -> bool:

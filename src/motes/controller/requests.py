@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,8 +16,8 @@ import msgspec
 
 from motes.bus import subjects
 from motes.bus.connection import Message
-from motes.bus.reports import read_report
 from motes.controller.deployment import Deployment
+from motes.controller.summary import statuses, summaries
 from motes.errors import BadInput, EngineError, MotesError, NotFound, Refused, TooLarge, Unavailable, Untrusted
 from motes.model.host import HostStatus
 from motes.model.instance import Event
@@ -30,6 +31,7 @@ from motes.model.keeper import (
     Inspect,
     LogLine,
     PutChunk,
+    Remove,
     encode_answer,
     encode_error,
 )
@@ -41,11 +43,14 @@ if TYPE_CHECKING:
     from motes.controller.service import Controller
 
 _log = logging.getLogger("motes.controller")
+_log_lines = msgspec.msgpack.Decoder(LogLine)
 MAX_BUNDLE_CHUNKS = 1024
 MAX_LIMIT = 5_000
 """Events or log lines in one answer."""
 MAX_AT_ONCE = 256
 """Requests under way; beyond it they are answered with Unavailable."""
+MAX_OF_ONE = 128
+"""The same for one sender, so that none takes the others' turn."""
 
 
 class Verb(NamedTuple):
@@ -63,7 +68,7 @@ class Requests:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._deployment = Deployment(controller)
-        self._under_way = 0
+        self._under_way: Counter[str] = Counter()
         self._verbs = {
             "routes": Verb("caller", AskRoutes, self._routes),
             "activate": Verb("caller", AskRoutes, self._activate),
@@ -74,7 +79,7 @@ class Requests:
             "bundle-put": Verb("owner", PutChunk, self._put_chunk),
             "inspect": Verb("owner", Inspect, self._inspect),
             "deploy": Verb("owner", Deploy, self._deploy),
-            "remove": Verb("owner", str, self._remove),
+            "remove": Verb("owner", Remove, self._remove),
             "bundle-get": Verb("host", GetChunk, self._get_chunk),
             "release-get": Verb("host", str, self._release),
             "leave": Verb("host", None, self._leave),
@@ -85,11 +90,12 @@ class Requests:
         _, sender, name = message.subject.split(".")
         if not message.reply.startswith(subjects.inbox(sender) + "."):
             return  # An answer there would reach somebody who did not ask.
-        if self._under_way >= MAX_AT_ONCE:
-            busy = Unavailable(f"the controller has {MAX_AT_ONCE} requests under way; try again")
+        if self._under_way.total() >= MAX_AT_ONCE or self._under_way[sender] >= MAX_OF_ONE:
+            count = f"{self._under_way.total()} requests under way, {self._under_way[sender]} of them yours"
+            busy = Unavailable(f"the controller has {count}; try again")
             self._controller.connection.publish(message.reply, encode_error(busy))
             return
-        self._under_way += 1
+        self._under_way[sender] += 1
         self._controller.spawn(self._serve(sender, name, message))
 
     async def _serve(self, sender: str, name: str, message: Message) -> None:
@@ -103,7 +109,7 @@ class Requests:
             _log.exception("a request of %s failed: %s", sender, name)
             answer = encode_error(EngineError(f"the controller failed at {name}: {error!r}; its log says more"))
         finally:
-            self._under_way -= 1
+            self._under_way -= Counter((sender,))
         self._controller.connection.publish(message.reply, answer)
 
     async def _answer(self, sender: str, name: str, data: bytes) -> object:
@@ -129,24 +135,23 @@ class Requests:
     # ------------------------------------------------------------------ looking
 
     async def _hosts(self, sender: str, question: None) -> list[HostStatus]:
-        return self._controller.core.statuses()
+        return statuses(self._controller.core.state)
 
     async def _apps(self, sender: str, question: None) -> list[AppSummary]:
-        return self._controller.core.summaries()
+        return summaries(self._controller.core.state)
 
     async def _events(self, sender: str, limit: int) -> list[Event]:
         found = await self._controller.store.events(max(1, min(limit, MAX_LIMIT)))
-        return [event for subject, data in found if (event := read_report(subject, data, Event)) is not None]
+        return [msgspec.json.decode(data, type=Event) for data in found]
 
     async def _logs(self, sender: str, question: AskLogs) -> list[LogLine]:
         if question.app not in self._controller.core.state.apps:
             raise NotFound(f"there is no app {question.app!r} (see `motes apps`)")
         if question.workload is not None and not subjects.is_name(question.workload):
             raise BadInput(f"{question.workload[:80]!r} names no workload")
-        limit = max(1, min(question.limit, MAX_LIMIT))
-        found = await self._controller.store.logs(question.app, question.workload, limit)
-        lines = [line for subject, data in found if (line := read_report(subject, data, LogLine)) is not None]
-        return sorted(lines, key=lambda line: line.at)
+        found = [_log_lines.decode(data) for data in await self._controller.store.logs(question.app)]
+        lines = [line for line in found if question.workload in (None, line.workload)]
+        return sorted(lines, key=lambda line: line.at)[-max(1, min(question.limit, MAX_LIMIT)) :]
 
     # ------------------------------------------------------------------ deploying
 
@@ -178,8 +183,8 @@ class Requests:
     async def _deploy(self, sender: str, question: Deploy) -> object:
         return await self._deployment.deploy(question.release)
 
-    async def _remove(self, sender: str, app: str) -> bool:
-        await self._deployment.remove(app)
+    async def _remove(self, sender: str, question: Remove) -> bool:
+        await self._deployment.remove(question.removal)
         return True
 
     # ------------------------------------------------------------------ hosts

@@ -1,10 +1,8 @@
-"""The controller's shell: hears hosts and callers over NATS, keeps what was deployed in the store, and carries out
-what the core decides."""
+"""The controller's shell: opens and ends it, and carries out over NATS what the core decides."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -15,22 +13,23 @@ import msgspec
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
 from motes.bus.notices import ended_user
-from motes.bus.reports import read_report
 from motes.bus.store import Store
-from motes.controller.core import SETTLE_S, Core, Effect, Give, Publish, Tell
+from motes.controller.core import SETTLE_S, Core
+from motes.controller.effects import Effect, Give, Publish, Tell
+from motes.controller.hearing import Hearing
+from motes.controller.proofs import Proofs
 from motes.controller.requests import Requests
 from motes.grants.keys import Key, Tag, sign, verify
-from motes.model.host import Beat, HostReport
 from motes.model.instance import Event
 from motes.model.names import HOST_PREFIX, KEEPER
-from motes.model.release import Release, Signed, release_id
+from motes.model.release import Release, Removal, Signed, release_id
 
 TICK_S = 0.5
 EPOCH_BITS = 32
 """Epochs of one controller; its generation stands above them, so a later controller's epochs are all higher."""
 
-_reports = msgspec.msgpack.Decoder(HostReport)
-_beats = msgspec.msgpack.Decoder(Beat)
+REMEMBERED = 5_000
+"""Events that are read at the start, for instances that ended while there was no controller."""
 _log = logging.getLogger("motes.controller")
 
 
@@ -41,8 +40,12 @@ class Controller:
         self.connection = connection
         self.store = store
         self.core = core
+        self.removed_at: dict[str, float] = {}
+        """By app, what its owner last said; an app may be there again since."""
         self._key = key
+        self._proofs = Proofs(key)
         self._owners = owners
+        self._hearing = Hearing(self)
         self._requests = Requests(self)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -59,11 +62,19 @@ class Controller:
         generation = await store.next_generation()
         deployed = [msgspec.msgpack.decode(value, type=Signed) for value in (await store.apps()).values()]
         now = asyncio.get_running_loop().time()
-        core = Core(generation << EPOCH_BITS, now + SETTLE_S if deployed else now)
+        core = Core(generation << EPOCH_BITS, now + SETTLE_S if deployed else now, Proofs(key).hold)
         controller = cls(connection, store, key, owners, core)
+        for value in (await store.removals()).values():
+            removal = controller.check_removal(msgspec.msgpack.decode(value, type=Signed))
+            controller.removed_at[removal.app] = removal.removed_at
         for signed in deployed:
-            controller.carry_out(core.on_deployed(release_id(signed), controller.check(signed), now), quiet=True)
-        await controller._listen()
+            release = controller.check(signed)
+            # One that is older is a removal that was cut short.
+            if release.created_at > controller.removed_at.get(release.app, float("-inf")):
+                controller.carry_out(core.on_deployed(release_id(signed), release, now), quiet=True)
+        core.remember(msgspec.json.decode(data, type=Event) for data in await store.events(REMEMBERED))
+        await controller._hearing.start()
+        await connection.subscribe(subjects.keeper("*", "*"), controller._requests.on_message)
         controller.spawn(controller._tick())
         return controller
 
@@ -76,6 +87,10 @@ class Controller:
     def check(self, signed: Signed) -> Release:
         """The release that an owner signed. Raises Untrusted."""
         return msgspec.msgpack.decode(verify(signed, Tag.RELEASE, self._owners), type=Release)
+
+    def check_removal(self, signed: Signed) -> Removal:
+        """The same for a removal."""
+        return msgspec.msgpack.decode(verify(signed, Tag.REMOVAL, self._owners), type=Removal)
 
     def now(self) -> float:
         return self._loop.time()
@@ -93,32 +108,6 @@ class Controller:
 
     # ------------------------------------------------------------------ events
 
-    async def _listen(self) -> None:
-        await self.connection.subscribe(subjects.state("*"), self._on_report)
-        await self.connection.subscribe(subjects.beat("*"), self._on_beat)
-        await self.connection.subscribe(subjects.event("*"), self._on_event)
-        await self.connection.subscribe(subjects.keeper("*", "*"), self._requests.on_message)
-
-    def _on_report(self, message: Message) -> None:
-        with contextlib.suppress(msgspec.DecodeError):
-            report = _reports.decode(message.data)
-            if message.subject == subjects.state(report.host):
-                self.carry_out(self.core.on_report(report, self.now()))
-                # An agent that has just started waits to be known.
-                if message.reply.startswith(f"{subjects.inbox(HOST_PREFIX + report.host)}."):
-                    self.connection.publish(message.reply, b"")
-
-    def _on_beat(self, message: Message) -> None:
-        with contextlib.suppress(msgspec.DecodeError):
-            beat = _beats.decode(message.data)
-            if message.subject == subjects.beat(beat.host):
-                self.carry_out(self.core.on_beat(beat, self.now()))
-
-    def _on_event(self, message: Message) -> None:
-        event = read_report(message.subject, message.data, Event)
-        if event is not None and message.subject == subjects.event(event.host):
-            self.core.on_event(event)
-
     def on_disconnect_notice(self, message: Message) -> None:
         """The server says that a connection has ended, `$SYS.ACCOUNT.*.DISCONNECT`; a host's means that it is gone."""
         user = ended_user(message.data)
@@ -132,6 +121,7 @@ class Controller:
             await asyncio.sleep(TICK_S)
             if self.connection.connected:
                 try:
+                    self._hearing.tick()
                     self.carry_out(self.core.tick(self.now()))
                 except Exception:
                     # A mistake in one turn must not end all later ones: lost hosts would keep their work.
@@ -146,7 +136,7 @@ class Controller:
                 self._do[type(effect)](effect)
 
     def _do_give(self, effect: Give) -> None:
-        signed = sign(self._key, Tag.LEASE, msgspec.msgpack.encode(effect.lease))
+        signed = sign(self._key, Tag.LEASE, msgspec.msgpack.encode(self._proofs.sealed(effect.lease)))
         self.connection.publish(subjects.lease(effect.lease.host), msgspec.msgpack.encode(signed))
 
     def _do_publish(self, effect: Publish) -> None:
@@ -164,4 +154,6 @@ class Controller:
             effect.pid,
             effect.detail,
         )
-        self.connection.publish(subjects.event(KEEPER), msgspec.json.encode(event))
+        data = msgspec.json.encode(event)
+        self.connection.publish(subjects.event(KEEPER), data)
+        self.store.add_event(KEEPER, data)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from motes.model.host import Held, HostReport, Lease, Load
 from motes.model.release import Release, Workload
+
+IsProven = Callable[[str, str, Held], bool]
+"""Whether a host (its name) was once given the lease for a workload (its address) that it says it holds."""
 
 FAILED_S = 60.0
 """A host where a workload could not start is a last resort for it for this long."""
@@ -30,6 +33,13 @@ class Host(msgspec.Struct):
     """Away for so long that its work was given to others."""
     load: dict[str, Load] = {}
 
+    def makes_stale(self, report: HostReport) -> bool:
+        """Whether the report was sent before what this host has told since."""
+        if report.boot == self.report.boot:
+            return report.number <= self.report.number
+        # A clock may go back between two boots: then the later one counts once the earlier is heard no more.
+        return self.lives and report.boot < self.report.boot
+
     @property
     def takes_work(self) -> bool:
         return not self.lost and not self.report.draining
@@ -42,7 +52,8 @@ class State:
     confirmed them.
     """
 
-    def __init__(self, epoch: int) -> None:
+    def __init__(self, epoch: int, is_proven: IsProven) -> None:
+        self._is_proven = is_proven
         self.epoch = epoch
         """The last one used; `next_epoch` makes the next. Starts above all of every controller before this one."""
         self.apps: dict[str, App] = {}
@@ -87,13 +98,14 @@ class State:
         self.failures = {key: at for key, at in self.failures.items() if now - at < FAILED_S}
 
     def inherit(self, report: HostReport) -> None:
-        """Take a host's first word for what controllers before this one let it use."""
+        """Take from a host's first word what it can prove that controllers before this one let it use."""
         if report.host in self.inherited:
             return
         self.inherited.add(report.host)
         for address, held in report.held.items():
-            if held.epoch <= self.first_epoch and self.is_deployed(address):
-                self.most_given[report.host, address] = max(held.ceiling, held.instances)
+            is_early = held.epoch <= self.first_epoch and self.is_deployed(address)
+            if is_early and self._is_proven(report.host, address, held):
+                self.most_given[report.host, address] = held.ceiling
 
     def is_heir(self, host: str, address: str, held: Held) -> bool:
         """Whether the host may hold this lease from a controller before this one."""

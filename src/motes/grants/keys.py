@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import os
 from collections.abc import Collection
 from enum import Enum
@@ -27,6 +28,8 @@ class Tag(Enum):
 
     LEASE = b"motes lease 1\x00"
     RELEASE = b"motes release 1\x00"
+    REMOVAL = b"motes removal 1\x00"
+    PROOF = b"motes proof 1\x00"
 
 
 class Nkey(Enum):
@@ -58,6 +61,13 @@ class Key:
     def sign_bytes(self, data: bytes) -> bytes:
         """The bare signature over `data`, 64 bytes; for NATS. Everything of ours uses `sign`."""
         return self._private.sign(data)
+
+    def seal(self, tag: Tag, data: bytes, size: int) -> bytes:
+        """`size` bytes over `data` as a `tag` that only who holds the secret can make, and check by making them again.
+
+        For what comes back to its maker many times a second: forty times as quick as a signature.
+        """
+        return hashlib.blake2b(tag.value + data, key=self.secret, digest_size=size).digest()
 
     def nkey(self, kind: Nkey) -> str:
         """The public key as NATS writes it, for example `UABC...`."""

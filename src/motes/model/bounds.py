@@ -15,6 +15,8 @@ Size = Annotated[int, Meta(ge=0, le=2**53)]
 Number = Annotated[float, Meta(ge=0.0, le=2.0**53)]
 """Finite: a comparison with NaN is neither true nor false."""
 Epoch = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Short = Annotated[str, Meta(max_length=128)]
+"""A name, or a word of ours."""
 
 MOST_LISTED = 10_000
 """Workloads that one host may tell of at a time."""

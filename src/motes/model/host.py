@@ -9,6 +9,9 @@ import msgspec
 from motes.model.bounds import MOST_LISTED, Count, Epoch, Number, Size
 from motes.model.instance import InstanceReport
 
+PROOF_BYTES = 16
+"""Of a lease that was given, in a host's report."""
+
 
 class Offer(msgspec.Struct, frozen=True):
     """What a host's owner lends: cores, memory and the most process spaces (instances) at a time."""
@@ -32,6 +35,8 @@ class Lease(msgspec.Struct, frozen=True):
     ceiling: int
     floor: int
     epoch: int
+    proof: bytes = b""
+    """With it the host shows to a later controller that it has this lease: what the controller's own key made of it."""
 
     @property
     def address(self) -> str:
@@ -71,10 +76,15 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     """Seconds since the last call."""
     failing: str = ""
     """Why its starts fail here, or empty."""
+    proof: Annotated[bytes, msgspec.Meta(max_length=PROOF_BYTES)] = b""
+    """The lease's own `proof`."""
 
 
 class HostReport(msgspec.Struct, frozen=True):
-    """An agent's state, sent at its start, when a lease changes, and each REPORT_INTERVAL_S."""
+    """An agent's state, sent at its start, when a lease changes, and each REPORT_INTERVAL_S.
+
+    A later start of the agent has a `boot` that is greater as text, where the host's clock did not go back.
+    """
 
     host: str
     boot: str
@@ -87,6 +97,10 @@ class HostReport(msgspec.Struct, frozen=True):
     cpu_s: Number = 0.0
     held: Annotated[dict[str, Held], msgspec.Meta(max_length=MOST_LISTED)] = {}
     """By address; every lease the agent has accepted and not been told to end."""
+    number: Epoch = 0
+    """Counts this boot's reports: one that is not higher than the last comes late, and says nothing new."""
+    running: Annotated[dict[str, list[Count]], msgspec.Meta(max_length=MOST_LISTED)] = {}
+    """By address, the process ids of the instances whose start was told and whose end was not."""
 
 
 class HostStatus(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from motes.model.bounds import Count, Number
+from motes.model.bounds import Count, Number, Short
 
 
 class InstanceState(StrEnum):
@@ -45,6 +45,8 @@ class EndReason(StrEnum):
     """Its lease ended: the app was removed or the work moved."""
     HOST_STOPPED = "host_stopped"
     HOST_LOST = "host_lost"
+    UNHEARD = "unheard"
+    """It ended while its host could not be heard: why, nobody knows any more."""
     PRESSURE = "pressure"
     """The host is short of what it lends."""
     RETURNED = "returned"
@@ -91,13 +93,14 @@ class Event(msgspec.Struct, frozen=True):
 
     at: Number
     """Unix time, seconds."""
-    what: str
-    """`instance.start`, `instance.end`, `host.up`, `host.end`, `app.deployed`, `app.removed`, `start.failed`."""
-    reason: str
+    what: Short
+    """`instance.start`, `instance.end`, `host.up`, `host.end`, `app.deployed`, `app.removed`, `start.failed`,
+    `reports.dropped`."""
+    reason: Short
     """A StartReason or an EndReason."""
-    host: str = ""
-    app: str = ""
-    workload: str = ""
-    release: str = ""
+    host: Short = ""
+    app: Short = ""
+    workload: Short = ""
+    release: Short = ""
     pid: Count = 0
     detail: str = ""

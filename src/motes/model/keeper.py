@@ -77,6 +77,12 @@ class Deployed(msgspec.Struct, frozen=True):
     """False when the very same release was deployed already."""
 
 
+class Remove(msgspec.Struct, frozen=True):
+    """`remove`: a Removal that the owner signed; answers True."""
+
+    removal: Signed
+
+
 class AppSummary(msgspec.Struct, frozen=True):
     """One deployed app, for `motes apps`."""
 

@@ -80,6 +80,14 @@ class Release(msgspec.Struct, frozen=True):
         return self.manifest.app
 
 
+class Removal(msgspec.Struct, frozen=True):
+    """The owner's word that an app shall be gone, and with it every release that was made before."""
+
+    app: str
+    removed_at: float
+    """Unix time, seconds."""
+
+
 class Signed(msgspec.Struct, frozen=True, array_like=True):
     """Bytes with an Ed25519 signature over them and the public key (32 bytes) that made it."""
 

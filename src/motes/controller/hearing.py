@@ -1,0 +1,97 @@
+"""What the controller hears of hosts: checked and counted, followed by the core, and kept when it is a log or an event.
+
+NATS vouches for the host in a subject; what a message says is the host's choice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from motes.bus import subjects
+from motes.bus.connection import Message
+from motes.bus.reports import read_report
+from motes.controller.intake import TOLD_BY_HOSTS, Intake
+from motes.model.host import Beat, HostReport
+from motes.model.instance import Event
+from motes.model.keeper import LogLine
+from motes.model.names import HOST_PREFIX
+
+if TYPE_CHECKING:
+    from motes.controller.service import Controller
+
+LOG_HEARD_BYTES = 32 * 2**10
+"""A longer message is no log message of an agent (see motes.agent.logs)."""
+TEXT_LENGTH = 4 * 2**10
+"""Characters of one log message, or of an event's detail, that are kept."""
+
+_reports = msgspec.msgpack.Decoder(HostReport)
+_beats = msgspec.msgpack.Decoder(Beat)
+
+
+class Hearing:
+    """The ears of one controller."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._intake = Intake(controller.core.state)
+
+    async def start(self) -> None:
+        """Hear from now on."""
+        connection = self._controller.connection
+        await connection.subscribe(subjects.state("*"), self._on_report)
+        await connection.subscribe(subjects.beat("*"), self._on_beat)
+        await connection.subscribe(subjects.event("*"), self._on_event)
+        await connection.subscribe(subjects.log("*", "*", "*"), self._on_log)
+
+    def tick(self) -> None:
+        """Reports that came too soon, and what was dropped."""
+        controller = self._controller
+        for report in self._intake.late():
+            controller.carry_out(controller.core.on_report(report, controller.now()))
+        controller.carry_out(self._intake.tick(controller.now()))
+
+    def _on_report(self, message: Message) -> None:
+        controller = self._controller
+        with contextlib.suppress(msgspec.DecodeError):
+            report = _reports.decode(message.data)
+            if message.subject == subjects.state(report.host):
+                if self._intake.takes_report(report, controller.now()):
+                    controller.carry_out(controller.core.on_report(report, controller.now()))
+                # An agent that has just started waits to be known.
+                if message.reply.startswith(f"{subjects.inbox(HOST_PREFIX + report.host)}."):
+                    controller.connection.publish(message.reply, b"")
+
+    def _on_beat(self, message: Message) -> None:
+        controller = self._controller
+        host = message.subject.split(".")[1]
+        with contextlib.suppress(msgspec.DecodeError):
+            if self._intake.takes_beat(host, controller.now()):
+                beat = _beats.decode(message.data)
+                if beat.host == host:
+                    controller.carry_out(controller.core.on_beat(beat, controller.now()))
+
+    def _on_event(self, message: Message) -> None:
+        event = read_report(message.subject, message.data, Event)
+        # The controller hears itself as well.
+        if event is None or message.subject != subjects.event(event.host) or event.what not in TOLD_BY_HOSTS:
+            return
+        controller = self._controller
+        controller.core.on_event(event)
+        if self._intake.takes_event(event.host, controller.now()):
+            kept = msgspec.structs.replace(event, detail=event.detail[:TEXT_LENGTH])
+            controller.store.add_event(event.host, msgspec.json.encode(kept))
+
+    def _on_log(self, message: Message) -> None:
+        controller = self._controller
+        _, host, _, app, workload = message.subject.split(".")
+        is_too_long = len(message.data) > LOG_HEARD_BYTES
+        if is_too_long or not self._intake.may_log(host, app, workload):
+            return
+        if self._intake.takes_log(host, controller.now()):
+            line = read_report(message.subject, message.data, LogLine)
+            if line is not None:
+                kept = msgspec.structs.replace(line, text=line.text[:TEXT_LENGTH])
+                controller.store.add_log(app, msgspec.msgpack.encode(kept))

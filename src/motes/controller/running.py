@@ -1,0 +1,72 @@
+"""Which instances run, by what hosts tell: so that each start that was told gets its end. A part of the core.
+
+Events of a host that is cut off are lost. Its reports say which of its instances live; what is not among them has
+ended. A host's messages keep their order, so a report never speaks of an event that is still to come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from motes.controller.effects import Tell
+from motes.model.host import HostReport
+from motes.model.instance import EndReason, Event, StartReason
+
+MOST_RUNNING = 10_000
+"""Instances of one host that are remembered to be running."""
+
+
+class Running:
+    """The last start of every instance that has not ended, by host and pid."""
+
+    def __init__(self) -> None:
+        self._by_host: dict[str, dict[int, Tell]] = {}
+
+    def note(self, event: Event) -> None:
+        """An agent, or an earlier controller, told this."""
+        running = self._by_host.setdefault(event.host, {})
+        if event.what == "instance.start":
+            # A host that tells of more than it can have loses the oldest: these are for the record only.
+            if len(running) >= MOST_RUNNING:
+                running.pop(next(iter(running)))
+            running[event.pid] = _started(event.host, event.app, event.workload, event.release, event.pid)
+        elif event.what == "instance.end":
+            running.pop(event.pid, None)
+
+    def hosts(self) -> set[str]:
+        """Hosts of which instances are remembered."""
+        return set(self._by_host)
+
+    def compare(self, report: HostReport, *, is_first: bool) -> list[Tell]:
+        """Tell the ends, and the starts, that the host could not. Of those before its first report here: no starts."""
+        running = self._by_host.setdefault(report.host, {})
+        living = {pid: address for address, pids in report.running.items() for pid in pids}
+        ended = [running.pop(pid) for pid in running.keys() - living.keys()]
+        begun = [
+            self._begin(report, living[pid], pid)
+            for pid in sorted(living.keys() - running.keys())
+            if len(running) < MOST_RUNNING
+        ]
+        return [*_ends(ended, EndReason.UNHEARD, "its host was not heard then"), *([] if is_first else begun)]
+
+    def _begin(self, report: HostReport, address: str, pid: int) -> Tell:
+        app, _, workload = address.partition(".")
+        held = report.held.get(address)
+        begun = _started(report.host, app, workload, "" if held is None else held.release, pid)
+        self._by_host[report.host][pid] = begun
+        return begun
+
+    def end_all(self, host: str) -> list[Tell]:
+        """The host is gone, and with it everything that ran there."""
+        return _ends(self._by_host.pop(host, {}).values(), EndReason.HOST_LOST, "its host")
+
+
+def _started(host: str, app: str, workload: str, release: str, pid: int) -> Tell:
+    return Tell("instance.start", StartReason.BACK, host, app, release, workload, pid)
+
+
+def _ends(started: Iterable[Tell], reason: EndReason, detail: str) -> list[Tell]:
+    return [
+        Tell("instance.end", reason, each.host, each.app, each.release, each.workload, each.pid, detail)
+        for each in sorted(started, key=lambda each: each.pid)
+    ]

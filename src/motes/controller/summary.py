@@ -1,0 +1,56 @@
+"""What people are shown of the cluster: its hosts and apps, and whether a release has taken over. Part of the core."""
+
+from __future__ import annotations
+
+from motes.controller.state import App, Host, State
+from motes.model.host import HostStatus
+from motes.model.keeper import AppSummary
+from motes.model.release import Daemon
+
+
+def statuses(state: State) -> list[HostStatus]:
+    """Every host, for `motes host ls`."""
+    return [_status(name, host) for name, host in sorted(state.hosts.items())]
+
+
+def summaries(state: State) -> list[AppSummary]:
+    """Every app, for `motes apps`."""
+    return [_summary(state, name, app) for name, app in sorted(state.apps.items())]
+
+
+def has_taken_over(state: State, address: str, release: str) -> bool:
+    """Whether calls go to this release: a daemon's serves somewhere, a function's older instances serve nowhere."""
+    app, _, name = address.partition(".")
+    holders = [host for host in state.holders(address) if state.hosts[host].lives]
+    if isinstance(state.workload(app, name), Daemon):
+        helds = [state.held(host, address) for host in holders]
+        return any(held is not None and held.instances > 0 and held.release == release for held in helds)
+    return not any(_serves_older(state, host, address, release) for host in holders)
+
+
+def _serves_older(state: State, host: str, address: str, release: str) -> bool:
+    held, lease = state.held(host, address), state.lease(host, address)
+    if lease is None:
+        return False
+    if held is None or held.epoch < lease.epoch:
+        return True  # What it reported was before it knew of the release.
+    return held.instances > 0 and held.release not in ("", release)
+
+
+def _summary(state: State, name: str, app: App) -> AppSummary:
+    instances, failing = 0, {}
+    for workload in app.release.manifest.workloads:
+        address = f"{name}.{workload.name}"
+        for host in state.holders(address):
+            held = state.held(host, address)
+            instances += held.instances if held is not None else 0
+            if held is not None and held.failing:
+                failing[workload.name] = f"{host}: {held.failing}"
+    return AppSummary(name, app.release_id, app.release.created_at, app.release.manifest, instances, failing)
+
+
+def _status(name: str, host: Host) -> HostStatus:
+    report = host.report
+    state = "draining" if report.draining else "up" if host.lives else "silent"
+    used = {"spaces": float(report.spaces_used), "memory_bytes": float(report.memory_bytes), "cpu_s": report.cpu_s}
+    return HostStatus(name, report.pid, state, report.offer, used, report.spaces_used)
