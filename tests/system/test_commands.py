@@ -199,6 +199,16 @@ def test_a_call_over_http_is_what_the_curl_line_says(hello: RunningCluster) -> N
     assert ask(hello, "POST", "/hello/nobody", b"5")[0] == 404
 
 
+def test_an_app_describes_itself_to_programs_and_people(hello: RunningCluster) -> None:
+    status, document = ask(hello, "GET", "/hello/openapi.json")
+    greet = json.loads(document)["paths"]["/hello/greet"]["post"]
+    assert (status, greet["requestBody"]["content"]["application/json"]["schema"]) == (200, {"type": "string"})
+    assert greet["responses"]["200"]["content"]["application/json"]["schema"] == {"type": "string"}
+    status, page = ask(hello, "GET", "/hello/")
+    assert status == 200 and "/hello/greet -d" in page
+    assert ask(hello, "GET", "/nobody/")[0] == 404
+
+
 def test_the_curl_lines_that_deploy_shows_work(hello: RunningCluster) -> None:
     told = hello.json("deploy", str(hello.folder.parent / "hello.py"))
     for way in told["workloads"]:
