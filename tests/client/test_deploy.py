@@ -6,12 +6,16 @@ import asyncio
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from motes.client.cluster import Cluster
-from motes.client.deploy import prepare
-from motes.errors import Untrusted
-from motes.model.release import Daemon, Function, Manifest, Workload
+from motes.client.deploy import prepare, remove, submit
+from motes.errors import Refused, Untrusted
+from motes.grants.keys import Tag, load_or_create, verify
+from motes.home import Home
+from motes.model.keeper import Deploy, Deployed, Remove
+from motes.model.release import Daemon, Function, Manifest, Release, Removal, Workload
 
 WEB = Daemon("main", ("serve",), 8080)
 EVIL = Daemon("main", ("sh", "-c", "evil"), 8080)
@@ -59,3 +63,41 @@ def test_what_was_asked_for_is_prepared(tmp_path: Path) -> None:
     assert prepared(tmp_path, functions, entries=["app.py:f"]) == functions
     daemon = Manifest("app", (WEB,))
     assert prepared(tmp_path, daemon, command=WEB.command, port=WEB.port) == daemon
+
+
+class LaterCluster:
+    """A cluster that has something that was signed at `newest_at`, perhaps by a machine whose clock is ahead."""
+
+    def __init__(self, folder: Path, newest_at: Any) -> None:
+        self.home = Home(folder)
+        self.home.create()
+        self.owner = load_or_create(self.home.key("owner"))
+        self.newest_at = newest_at
+        self.asked: list[float] = []
+
+    async def ask(self, verb: str, question: Deploy | Remove, kind: type[Any], timeout_s: float = 0) -> Any:
+        if isinstance(question, Deploy):
+            payload = verify(question.release, Tag.RELEASE, (self.owner.public,))
+            self.asked.append(msgspec.msgpack.decode(payload, type=Release).created_at)
+        else:
+            payload = verify(question.removal, Tag.REMOVAL, (self.owner.public,))
+            self.asked.append(msgspec.msgpack.decode(payload, type=Removal).removed_at)
+        if self.asked[-1] <= self.newest_at:
+            raise Refused("it was signed before", newest_at=self.newest_at)
+        return Deployed("app", "r", changed=True) if kind is Deployed else True
+
+
+def test_what_was_signed_under_a_later_clock_is_signed_over_once(tmp_path: Path) -> None:
+    cluster = LaterCluster(tmp_path, 1e10)
+    release = Release(Manifest("app", (FUNCTION,)), "0" * 64, 5.0)
+    asyncio.run(submit(cast(Cluster, cluster), release))
+    asyncio.run(remove(cast(Cluster, cluster), "app"))
+    assert cluster.asked[0] == 5.0 and cluster.asked[1] > 1e10 and cluster.asked[3] > 1e10 and len(cluster.asked) == 4
+
+
+@pytest.mark.parametrize("newest_at", [1e300, float("inf")])
+def test_a_time_that_cannot_be_signed_over_is_not_tried_for_ever(tmp_path: Path, newest_at: float) -> None:
+    cluster = LaterCluster(tmp_path, newest_at)
+    with pytest.raises(Refused):
+        asyncio.run(remove(cast(Cluster, cluster), "app"))
+    assert len(cluster.asked) == 2

@@ -53,7 +53,7 @@ class FakeHost:
     def _held(self, address: str, lease: Lease) -> Held:
         instances = self.instances.get(address, 0)
         wanted, failing = self.wanted.get(address, 0), self.failing.get(address, "") if lease.ceiling else ""
-        return Held(lease.epoch, lease.release, lease.ceiling, instances, wanted, failing=failing)
+        return Held(lease.epoch, lease.release, lease.ceiling, instances, wanted, failing=failing, proof=lease.proof)
 
 
 class Bench:
@@ -69,9 +69,12 @@ class Bench:
 
     # ------------------------------------------------------------------ what happens
 
-    def join(self, name: str, holds: Sequence[Lease] = (), **offer: object) -> None:
+    def join(
+        self, name: str, holds: Sequence[Lease] = (), running: dict[str, list[int]] | None = None, **offer: object
+    ) -> None:
         self.hosts[name] = FakeHost(name, Offer(**{"spaces": self.spaces, **offer}))  # type: ignore[arg-type]
         self.hosts[name].leases.update({lease.address: lease for lease in holds})
+        self.hosts[name].running = running or {}
         self.report(name)
 
     def deploy(self, *workloads: Workload, release: str = "r1", app: str = "app") -> None:

@@ -1,0 +1,89 @@
+"""How much of what one host tells is taken, and that the others lose nothing by it."""
+
+from __future__ import annotations
+
+from controller.keeper_bench import Bench
+from motes.controller.intake import (
+    EVENTS_BURST,
+    EVENTS_PER_S,
+    LOGS_BURST,
+    LOGS_PER_S,
+    REPORTS_BURST,
+    TELL_INTERVAL_S,
+    WHILE_LOADING,
+    Intake,
+)
+from motes.controller.state import State
+
+
+def new_intake() -> Intake:
+    return Intake(State(0, lambda host, address, held: True))
+
+
+def taken(intake: Intake, host: str, count: int, now: float) -> int:
+    return sum(intake.takes_log(host, now) for _ in range(count))
+
+
+def test_a_host_may_send_a_burst_and_then_so_much_a_second() -> None:
+    intake = new_intake()
+    assert taken(intake, "a", 10_000, 0.0) == LOGS_BURST
+    assert taken(intake, "a", 10_000, 1.0) == LOGS_PER_S
+    assert sum(intake.takes_event("a", 1.0) for _ in range(10_000)) == EVENTS_BURST
+    assert sum(intake.takes_event("a", 2.0) for _ in range(10_000)) == EVENTS_PER_S
+
+
+def test_what_one_sends_too_much_costs_another_nothing() -> None:
+    intake = new_intake()
+    taken(intake, "loud", 10_000, 0.0)
+    assert taken(intake, "quiet", 10, 0.0) == 10
+
+
+def test_what_was_dropped_is_told_once_a_second_with_its_host_and_count() -> None:
+    intake = new_intake()
+    taken(intake, "a", int(LOGS_BURST) + 7, 0.0)
+    for _ in range(int(EVENTS_BURST) + 2):
+        intake.takes_event("a", 0.0)
+    (told,) = intake.tick(0.0)
+    assert (told.what, told.host) == ("reports.dropped", "a")
+    assert told.detail.startswith("7 log messages and 2 events of it were not kept")
+    taken(intake, "a", 1, 0.0)
+    assert intake.tick(TELL_INTERVAL_S / 2) == []
+    (told,) = intake.tick(TELL_INTERVAL_S)
+    assert told.detail.startswith("1 log messages of it")
+    assert intake.tick(2 * TELL_INTERVAL_S) == []
+
+
+def test_of_reports_that_come_too_soon_the_newest_is_looked_at_later() -> None:
+    intake, bench = new_intake(), Bench("a")
+    reports = [bench.hosts["a"].report() for _ in range(int(REPORTS_BURST) + 5)]
+    assert [intake.takes_report(report, 0.0) for report in reports] == [True] * int(REPORTS_BURST) + [False] * 5
+    assert intake.late() == [reports[-1]] and intake.late() == []
+
+
+def test_a_report_in_time_takes_the_place_of_one_that_waits() -> None:
+    intake, bench = new_intake(), Bench("a")
+    for _ in range(int(REPORTS_BURST) + 1):
+        intake.takes_report(bench.hosts["a"].report(), 0.0)
+    assert intake.takes_report(bench.hosts["a"].report(), 1.0)
+    assert intake.late() == []
+
+
+def test_a_host_logs_for_workloads_that_it_was_given_and_no_others() -> None:
+    bench = Bench("a", "b")
+    bench.deploy()
+    intake = Intake(bench.core.state)
+    assert not intake.may_log("a", "app", "f")
+    bench.activate()
+    assert intake.may_log("a", "app", "f") and intake.may_log("a", "app", WHILE_LOADING)
+    assert not intake.may_log("c", "app", "f") and not intake.may_log("c", "app", WHILE_LOADING)
+    assert not intake.may_log("a", "app", "g") and not intake.may_log("a", "other", WHILE_LOADING)
+    bench.do(bench.core.on_removed("app", bench.now))
+    assert not intake.may_log("a", "app", "f")
+
+
+def test_hosts_that_are_heard_no_more_are_forgotten() -> None:
+    intake = new_intake()
+    for number in range(100):
+        intake.takes_beat(f"h{number}", 0.0)
+    intake.tick(1000.0)
+    assert not intake._senders
