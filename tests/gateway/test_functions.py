@@ -163,6 +163,7 @@ def test_functions_take_post_only(trial: Any, method: str) -> None:
         ("application/vnd.x+json", 200),
         ("application/octet-stream", 200),
         ("application/x-www-form-urlencoded", 200),
+        ("application/msgpack", 400),
         ("image/png", 415),
     ],
 )

@@ -76,11 +76,14 @@ def write(folder: Path, name: str, text: str) -> str:
     return str(folder / name)
 
 
-def ask(cluster: RunningCluster, method: str, path: str, body: bytes = b"", host: str = "") -> tuple[int, str]:
-    """An HTTP request as curl makes it."""
+def ask(
+    cluster: RunningCluster, method: str, path: str, body: bytes = b"", host: str = "", **named: str
+) -> tuple[int, str]:
+    """An HTTP request as curl makes it; underscores in header names stand for dashes."""
     netloc = urlsplit(cluster.home.cluster()["http"]).netloc
     connection = http.client.HTTPConnection(netloc, timeout=DEADLINE_S)
-    headers = {"Host": host or netloc, "Content-Type": "application/x-www-form-urlencoded", "Accept": "*/*"}
+    headers = {"Host": host or netloc, "content-type": "application/x-www-form-urlencoded", "accept": "*/*"}
+    headers |= {name.replace("_", "-"): value for name, value in named.items()}
     connection.request(method, path, body, headers)
     answer = connection.getresponse()
     found = answer.status, answer.read().decode()
@@ -197,6 +200,15 @@ def test_a_call_over_http_is_what_the_curl_line_says(hello: RunningCluster) -> N
     assert json.loads(problem)["path"] == "$"
     assert json.loads(problem)["detail"] == "hello.greet: Expected `str`, got `int`"
     assert ask(hello, "POST", "/hello/nobody", b"5")[0] == 404
+
+
+def test_bytes_and_messagepack_are_taken_and_given_by_content_type(cluster: RunningCluster) -> None:
+    source = "from motes import function\n@function\ndef back(data: bytes) -> bytes: return data[::-1]\n"
+    cluster.deploy("turned", source)
+    raw, packed = "application/octet-stream", "application/msgpack"
+    assert ask(cluster, "POST", "/turned/back", b"abc", content_type=raw, accept=raw) == (200, "cba")
+    assert ask(cluster, "POST", "/turned/back", b"\xc4\x03abc", content_type=packed, accept=raw) == (200, "cba")
+    assert ask(cluster, "POST", "/turned/back", b"abc", content_type=raw) == (200, '"Y2Jh"')
 
 
 def test_an_app_describes_itself_to_programs_and_people(hello: RunningCluster) -> None:

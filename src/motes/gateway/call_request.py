@@ -23,7 +23,9 @@ MAX_HELD_BYTES = 256 * 2**20
 MAX_TIMEOUT_S = 3600.0
 BODY_TIMEOUT_S = 60.0
 
-_TAKEN_TYPES = frozenset({b"", b"application/json", b"application/octet-stream"})
+RAW = b"application/octet-stream"
+MSGPACK = frozenset({b"application/msgpack", b"application/vnd.msgpack", b"application/x-msgpack"})
+_TAKEN_TYPES = frozenset({b"", b"application/json", RAW, *MSGPACK})
 _SLOW_BODY = Problem(408, "body_timeout", f"the body did not arrive within {BODY_TIMEOUT_S:.0f} seconds", close=True)
 
 
@@ -69,6 +71,11 @@ class Body:
         except TimeoutError:
             raise Refusal(_SLOW_BODY) from None
 
+    def becomes(self, size: int) -> None:
+        """What is held is another body of that size now. Raises Overloaded."""
+        grown, self._size = size - self._size, size
+        self._everybody.hold(grown)
+
     def release(self) -> None:
         """The bytes are no longer held."""
         self._everybody.hold(-self._size)
@@ -107,14 +114,23 @@ def check_method(scope: Message, allowed: tuple[str, ...]) -> None:
 
 
 def check_type(headers: Headers) -> None:
-    content_type = (header(headers, b"content-type") or b"").partition(b";")[0].strip().lower()
+    content_type = media_type(header(headers, b"content-type") or b"")
     names = [name for name, _ in headers]
     problem = judge_form(content_type, names)
     if problem is not None:
         raise Refusal(problem)
     encoding = header(headers, b"content-encoding")
     if encoding is not None or names.count(b"content-type") > 1 or not _is_taken(content_type):
-        raise Refusal(Problem(415, "unsupported_media_type", "send one value as application/json, uncompressed"))
+        raise Refusal(
+            Problem(
+                415, "unsupported_media_type", "send one value as application/json or application/msgpack, uncompressed"
+            )
+        )
+
+
+def media_type(value: bytes) -> bytes:
+    """A content type without its parameters."""
+    return value.partition(b";")[0].strip().lower()
 
 
 def _is_taken(content_type: bytes) -> bool:

@@ -26,9 +26,11 @@ from motes.gateway.call_request import (
     check_type,
     timeout_of,
 )
+from motes.gateway.media import JSON, from_json, needs_route, to_json
 from motes.gateway.openapi import openapi
 from motes.gateway.problems import Problem, problem_of
 from motes.gateway.rules import LISTENED, daemon_of, judge
+from motes.model.routes import Route
 
 Send = Callable[[Message], Awaitable[None]]
 
@@ -36,7 +38,7 @@ MAX_CALLS = 1000
 """Calls under way at a time; more are answered 503."""
 LARGE_ANSWER_BYTES = 64 * 2**10
 """What a connection takes in at once; of a larger answer the rest waits here for a caller that reads slowly."""
-_JSON: Headers = [(b"content-type", b"application/json")]
+_JSON: Headers = [(b"content-type", JSON)]
 _PLAIN: Headers = [(b"content-type", b"text/plain; charset=utf-8")]
 _OPENAPI = "openapi.json"
 
@@ -71,7 +73,8 @@ class Functions:
         if len(parts) == 3 and parts[2] in ("", _OPENAPI):
             return await self._describe(parts[1], parts[2], scope)
         if len(parts) == 3:
-            return _JSON, await self._call(parts[1], parts[2], scope, receive)
+            media_type, body = await self._call(parts[1], parts[2], scope, receive)
+            return [(b"content-type", media_type)], body
         if path not in ("/", "/healthz", "/readyz"):
             raise Refusal(
                 Problem(404, "not_found", "no such page; call POST /APP/FUNCTION (`motes apps` lists the apps)")
@@ -128,7 +131,8 @@ class Functions:
                 Problem(421, "misdirected", "this connection belongs to another host; open a new one", close=True)
             )
 
-    async def _call(self, app: str, function: str, scope: Message, receive: Receive) -> bytes:
+    async def _call(self, app: str, function: str, scope: Message, receive: Receive) -> tuple[bytes, bytes]:
+        """The result's content type and bytes."""
         check_method(scope, ("POST",))
         headers: Headers = scope["headers"]
         check_type(headers)
@@ -143,10 +147,18 @@ class Functions:
         held = Body(self._bodies)
         try:
             body = await held.read(headers, receive)
-            return await _unless_disconnected(self._backend.call_bytes(app, function, body, timeout_s), receive, body)
+            if not needs_route(headers):
+                return JSON, await self._result(app, function, body, timeout_s, receive)
+            route = (await self._backend.routes(app)).workloads.get(function, Route("function"))
+            body = to_json(headers, body, route)
+            held.becomes(len(body))
+            return from_json(headers, await self._result(app, function, body, timeout_s, receive), route)
         finally:
             self._calls -= 1
             held.release()
+
+    async def _result(self, app: str, function: str, body: bytes, timeout_s: float | None, receive: Receive) -> bytes:
+        return await _unless_disconnected(self._backend.call_bytes(app, function, body, timeout_s), receive, body)
 
 
 async def _unless_disconnected(call: Awaitable[bytes], receive: Receive, body: bytes) -> bytes:
