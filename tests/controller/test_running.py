@@ -85,11 +85,12 @@ def test_a_report_that_comes_late_is_ignored() -> None:
 
 def test_a_report_that_comes_after_its_hosts_end_does_not_bring_it_back() -> None:
     bench = Bench("a")
-    late = bench.hosts["a"].report()
-    bench.report()
+    late, last = bench.hosts["a"].report(), bench.hosts["a"].report()
+    bench.do(bench.core.on_report(last, bench.now))
     bench.do(bench.core.on_gone("a", bench.now))
-    bench.do(bench.core.on_report(late, bench.now))
-    assert not bench.core.state.hosts["a"].lives
+    for report in (late, last):
+        bench.do(bench.core.on_report(report, bench.now))
+        assert not bench.core.state.hosts["a"].lives
 
 
 def test_a_report_of_an_earlier_boot_is_ignored_while_the_later_one_is_heard() -> None:

@@ -64,7 +64,8 @@ def answer(state: HostState, call: Call, outcome: Outcome) -> Answer:
 
 def waited_too_long(state: HostState, call: Call) -> Outcome:
     budget_s = call.deadline - call.arrived
-    message = f"{call.address}: the call waited for {format_seconds(round(budget_s, 3))} and no instance was free"
+    waited = f"waited for {format_seconds(round(budget_s, 3))} on host {state.host!r}"
+    message = f"{call.address}: the call {waited} and no instance was free"
     return failed(TimedOut(message, timeout_s=budget_s))
 
 

@@ -73,7 +73,8 @@ def _expire_running(state: HostState, pool: Pool, instance: Instance, call: Call
         return []
     instance.call = None
     budget_s = round(call.deadline - call.arrived, 3)
-    error = TimedOut(f"{call.address}: not done within the caller's {format_seconds(budget_s)}", timeout_s=budget_s)
+    message = f"{call.address}: host {state.host!r} was not done within the caller's {format_seconds(budget_s)}"
+    error = TimedOut(message, timeout_s=budget_s)
     return [answer(state, call, failed(error)), end(state, instance, EndReason.CANCELLED)]
 
 
