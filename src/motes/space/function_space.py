@@ -40,7 +40,6 @@ MOST_ORDERED = 32
 """Instances that the zygote is asked for at a time: the kernel bounds how many descriptors a user has on their way."""
 LOG_KEPT_BYTES = 4000
 """Of the output while loading, shown when that fails."""
-MOST_FUNCTIONS = 1000
 
 
 class SpaceEvents(Protocol):
@@ -75,6 +74,8 @@ class FunctionSpace:
         self._links: dict[int, Link] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loaded: asyncio.Future[tuple[Function, ...]] = self._loop.create_future()
+        # A space that ends before anybody loads into it has nobody to tell.
+        self._loaded.add_done_callback(lambda loaded: loaded.cancelled() or loaded.exception())
         self._last_fork = 0.0
         self._orders: deque[tuple[dict[str, Any], tuple[int, int]]] = deque()
         self._ordered: set[int] = set()
@@ -115,8 +116,14 @@ class FunctionSpace:
         host cannot make it; LoadFailed, with `detail["traceback"]` and `detail["log"]`, when the app cannot be loaded.
         """
         space = cls(view, events)
+        await space.load(view, events, timeout_s=timeout_s, entries=entries)
+        return space
+
+    async def load(self, view: View, events: SpaceEvents, *, timeout_s: float, entries: Sequence[str] = ()) -> None:
+        """Load the app that lies in /app, once; from now on `events` is told. Raises as `open`, and is then closed."""
+        self._events, self._memory_bytes = events, view.memory_bytes
         try:
-            space._control.send(
+            self._control.send(
                 OPEN,
                 {
                     "entries": list(entries),
@@ -125,14 +132,22 @@ class FunctionSpace:
                     "instance": base64.b64encode(filters().instance).decode(),
                 },
             )
-            space.functions = await asyncio.wait_for(asyncio.shield(space._loaded), timeout_s)
+            self.functions = await asyncio.wait_for(asyncio.shield(self._loaded), timeout_s)
         except BaseException as error:
-            space._loaded.cancel()
-            await space.close()
+            self._loaded.cancel()
+            await self.close()
             if isinstance(error, TimeoutError):
-                raise too_slow(space.pid, timeout_s, space._log_text()) from None
+                raise too_slow(self.pid, timeout_s, self._log_text()) from None
             raise
-        return space
+
+    @property
+    def gone(self) -> asyncio.Future[int]:
+        """Done when everything in it has ended."""
+        return self._bubble.gone
+
+    def unloaded_bytes(self) -> int:
+        """The memory of a space in which nothing is loaded yet."""
+        return sum(map(measure.memory_bytes, self._bubble.processes()))
 
     def spawn(self, number: int, function: str, limits: Limits) -> None:
         """Fork an instance; returns at once. `number` is new for each; `started` or `ended` tells how it went."""
