@@ -180,6 +180,7 @@ def test_a_loud_app_pushes_out_its_own_lines_and_nobody_elses(own_nats_server: A
         assert len(everything) == LOGS_OF_ONE_LIMIT
         assert (everything[0], everything[-1]) == (b"501", b"last")
         assert await store.logs("quiet") == [b"kept"]
+        assert (await store._js.stream_info("LOGS")).state.messages == LOGS_OF_ONE_LIMIT + 1
 
     run(own_nats_server, test)
 

@@ -13,6 +13,10 @@ def started(host: str, pid: int) -> Event:
     return Event(0.0, "instance.start", "load", host, "app", "f", "r1", pid)
 
 
+def ended(host: str, pid: int) -> Event:
+    return Event(0.0, "instance.end", "idle", host, "app", "f", "r1", pid)
+
+
 def ends(bench: Bench) -> list[tuple[int, str]]:
     return [(told.pid, str(told.reason)) for told in bench.told("instance.end")]
 
@@ -51,8 +55,8 @@ def test_a_lost_host_that_returns_has_its_instances_told_again() -> None:
 
 def test_a_new_controller_tells_no_starts_of_before_it_and_every_end() -> None:
     bench = Bench(core=new_core(10))
-    bench.core.remember([started("a", 7), started("a", 8), Event(0.0, "instance.end", "idle", "a", pid=8)])
-    bench.core.remember([started("gone", 9)])
+    told = [started("a", 7), started("a", 8), ended("a", 8), started("gone", 9)]
+    bench.core.remember(told)
     bench.join("a", running={"app.f": [5]})
     assert ends(bench) == [(7, "unheard")] and not bench.told("instance.start")
     bench.wait(LOST_S + 1)
@@ -60,6 +64,22 @@ def test_a_new_controller_tells_no_starts_of_before_it_and_every_end() -> None:
     bench.hosts["a"].running = {}
     bench.report()
     assert ends(bench)[-1] == (5, "unheard")
+
+
+def test_what_happens_while_a_new_controller_reads_what_was_told_is_told_once() -> None:
+    bench = Bench("a", "b", core=new_core(10))
+    bench.hosts["a"].running = {"app.f": [5, 6]}
+    bench.report("a")
+    for event in (ended("a", 4), ended("a", 5), started("b", 8)):
+        bench.core.on_event(event)
+    bench.hosts["a"].running = {}
+    bench.report("a")
+    bench.do(bench.core.on_left("b", bench.now))
+    assert ends(bench) == [(6, "unheard"), (8, "host_lost")]
+    bench.core.remember([started("a", pid) for pid in (3, 4, 5, 6)] + [started("b", 8), started("b", 9)])
+    bench.report("a")
+    bench.wait(LOST_S + 1, "b")
+    assert ends(bench) == [(6, "unheard"), (8, "host_lost"), (3, "unheard"), (9, "host_lost")]
 
 
 def test_a_host_that_names_more_processes_than_it_can_have_is_remembered_in_part() -> None:

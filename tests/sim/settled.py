@@ -55,7 +55,10 @@ def _check_host(world: World, host: SimHost) -> None:
     releases = {lease.release for lease in held.values()} | fallen_back
     that(set(machine.spaces) <= releases, f"{host.name} keeps releases {set(machine.spaces) - releases}")
     that(set(host.guests.spaces) <= releases, f"{host.name} keeps spaces {set(host.guests.spaces) - releases}")
-    world.checks.all_ended_but(host, {guest.pid for guest in host.guests.all.values()})
+    pids = {guest.pid for guest in host.guests.all.values()}
+    world.checks.all_ended_but(host, pids)
+    recorded = core.running.pids(host.name)
+    that(recorded == pids, f"by what was told, {recorded} run on {host.name}, and {pids} do")
 
 
 def _check_workload(world: World, address: str) -> None:

@@ -9,6 +9,7 @@ from motes.agent import effects as agent
 from motes.agent.machine import Machine
 from motes.controller import core, scaling
 from motes.controller.effects import Effect
+from motes.controller.running import Running
 from motes.controller.state import State
 from motes.model.host import Lease
 from motes.model.routes import Route
@@ -72,3 +73,8 @@ def test_a_controller_that_gives_a_ceiling_away_before_it_is_free_is_seen(monkey
 
     monkeypatch.setattr(scaling, "_may_use", only_by_the_lease)
     assert "the hosts may run" in breach(Kinds(), "messages_late", "messages_lost")
+
+
+def test_a_controller_that_follows_events_only_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Running, "compare", lambda running, report, is_first: [])
+    assert "by what was told" in breach(Kinds(), "host_cut_off")

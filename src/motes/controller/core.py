@@ -39,7 +39,7 @@ class Core:
         self._settled_at = settled_at
         self._ticked_at = float("-inf")
         self._routing = Routing(self.state)
-        self._running = Running()
+        self.running = Running()
 
     # ------------------------------------------------------------------ hosts
 
@@ -52,14 +52,14 @@ class Core:
         if known is None or known.report.boot != report.boot:
             load = {} if known is None else known.load
             self.state.hosts[report.host] = Host(report, now, load=load)
-            ended = [] if known is None else self._running.end_all(report.host)
+            ended = [] if known is None else self.running.end_all(report.host)
             joined = Tell("host.up", StartReason.JOINED, report.host, pid=report.pid)
-            ended += self._running.compare(report, is_first=True)
+            ended += self.running.compare(report, is_first=True)
             return [*ended, joined, *self._catch_up(report.host, now)]
         was_away = not known.lives
         known.report, known.heard_at, known.lives, known.lost = report, now, True, False
         back: list[Effect] = [Tell("host.up", StartReason.BACK, report.host, pid=report.pid)] if was_away else []
-        return [*back, *self._running.compare(report, is_first=False), *self._catch_up(report.host, now)]
+        return [*back, *self.running.compare(report, is_first=False), *self._catch_up(report.host, now)]
 
     def on_beat(self, beat: Beat, now: float) -> list[Effect]:
         """A host lives."""
@@ -90,17 +90,16 @@ class Core:
         if known is None:
             return []
         self.state.forget(host)
-        ended = self._running.end_all(host)
+        ended = self.running.end_all(host)
         return [*ended, Tell("host.end", EndReason.HOST_STOPPED, host), *self._replan(now)]
 
     def on_event(self, event: Event) -> None:
         """Follow what agents tell of instances, so that a lost host's instances are reported to have ended."""
-        self._running.note(event)
+        self.running.note(event)
 
     def remember(self, events: Iterable[Event]) -> None:
         """What was told before this controller, the oldest first: what began then and ends unheard is told as well."""
-        for event in events:
-            self._running.note(event)
+        self.running.remember(events)
 
     # ------------------------------------------------------------------ apps
 
@@ -166,8 +165,8 @@ class Core:
                 self.state.forget(name)
         if now - self._settled_at >= LOST_S:
             # Of hosts that an earlier controller knew, and that did not come back.
-            for name in self._running.hosts() - self.state.hosts.keys():
-                effects += self._running.end_all(name)
+            for name in self.running.hosts() - self.state.hosts.keys():
+                effects += self.running.end_all(name)
         return [*effects, *self._replan(now)]
 
     # ------------------------------------------------------------------ how
@@ -204,7 +203,7 @@ class Core:
 
     def _lose(self, name: str) -> list[Effect]:
         self.state.hosts[name].lost = True
-        return [*self._running.end_all(name)]
+        return [*self.running.end_all(name)]
 
     def _publish(self, now: float) -> Sequence[Effect]:
         return self._routing.publish() if now >= self._settled_at else []

@@ -21,9 +21,11 @@ class Running:
 
     def __init__(self) -> None:
         self._by_host: dict[str, dict[int, Tell]] = {}
+        self._ended: set[tuple[str, int]] | None = set()
+        """Instances that ended before `remember`, which may know their starts; None after it."""
 
     def note(self, event: Event) -> None:
-        """An agent, or an earlier controller, told this."""
+        """An agent told this."""
         running = self._by_host.setdefault(event.host, {})
         if event.what == "instance.start":
             # A host that tells of more than it can have loses the oldest: these are for the record only.
@@ -32,16 +34,35 @@ class Running:
             running[event.pid] = _started(event.host, event.app, event.workload, event.release, event.pid)
         elif event.what == "instance.end":
             running.pop(event.pid, None)
+            self._note_ended(event.host, [event.pid])
+
+    def remember(self, events: Iterable[Event]) -> None:
+        """What was told so far, the oldest first; it may take a while to read, and others tell more meanwhile."""
+        begun: dict[tuple[str, int], Tell] = {}
+        for event in events:
+            if event.what == "instance.start":
+                begun[event.host, event.pid] = _started(event.host, event.app, event.workload, event.release, event.pid)
+            elif event.what == "instance.end":
+                begun.pop((event.host, event.pid), None)
+        for (host, pid), start in begun.items():
+            if (host, pid) not in (self._ended or ()):
+                self._by_host.setdefault(host, {}).setdefault(pid, start)
+        self._ended = None
 
     def hosts(self) -> set[str]:
         """Hosts of which instances are remembered."""
         return set(self._by_host)
+
+    def pids(self, host: str) -> set[int]:
+        """What runs on the host, as far as is known."""
+        return set(self._by_host.get(host, ()))
 
     def compare(self, report: HostReport, *, is_first: bool) -> list[Tell]:
         """Tell the ends, and the starts, that the host could not. Of those before its first report here: no starts."""
         running = self._by_host.setdefault(report.host, {})
         living = {pid: address for address, pids in report.running.items() for pid in pids}
         ended = [running.pop(pid) for pid in running.keys() - living.keys()]
+        self._note_ended(report.host, [each.pid for each in ended])
         begun = [
             self._begin(report, living[pid], pid)
             for pid in sorted(living.keys() - running.keys())
@@ -58,7 +79,13 @@ class Running:
 
     def end_all(self, host: str) -> list[Tell]:
         """The host is gone, and with it everything that ran there."""
-        return _ends(self._by_host.pop(host, {}).values(), EndReason.HOST_LOST, "its host")
+        ended = self._by_host.pop(host, {})
+        self._note_ended(host, ended)
+        return _ends(ended.values(), EndReason.HOST_LOST, "its host")
+
+    def _note_ended(self, host: str, pids: Iterable[int]) -> None:
+        if self._ended is not None:
+            self._ended.update((host, pid) for pid in pids)
 
 
 def _started(host: str, app: str, workload: str, release: str, pid: int) -> Tell:

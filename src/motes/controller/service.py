@@ -72,10 +72,10 @@ class Controller:
             # One that is older is a removal that was cut short.
             if release.created_at > controller.removed_at.get(release.app, float("-inf")):
                 controller.carry_out(core.on_deployed(release_id(signed), release, now), quiet=True)
-        core.remember(msgspec.json.decode(data, type=Event) for data in await store.events(REMEMBERED))
         await controller._hearing.start()
         await connection.subscribe(subjects.keeper("*", "*"), controller._requests.on_message)
         controller.spawn(controller._tick())
+        controller.spawn(controller._remember())
         return controller
 
     async def close(self) -> None:
@@ -115,6 +115,11 @@ class Controller:
             host = user.removeprefix(HOST_PREFIX)
             self.carry_out(self.core.on_gone(host, self.now()))
             self.connection.publish(subjects.gone(host), b"")
+
+    async def _remember(self) -> None:
+        """Read what was told before this controller; beside, for it may take half a second."""
+        told = await self.store.events(REMEMBERED)
+        self.core.remember(msgspec.json.decode(data, type=Event) for data in told)
 
     async def _tick(self) -> None:
         while True:
