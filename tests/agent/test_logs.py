@@ -19,7 +19,13 @@ class Sent:
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, bytes]] = []
-        self.logs = Logs("local", lambda subject, data: self.messages.append((subject, data)))
+        self.connected = True
+        self.logs = Logs("local", self._publish)
+
+    def _publish(self, subject: str, data: bytes) -> bool:
+        if self.connected:
+            self.messages.append((subject, data))
+        return self.connected
 
     def lines(self) -> list[LogLine]:
         return [msgspec.json.decode(data, type=LogLine) for _, data in self.messages]
@@ -84,3 +90,17 @@ def test_what_one_process_writes_stays_in_order_and_apart() -> None:
     assert [(line.pid, line.text) for line in sent.lines()] == [(0, "02468"), (1, "13579")]
     sent.logs.flush()
     assert len(sent.messages) == 2
+
+
+def test_without_a_connection_everything_waits_bounded() -> None:
+    sent = Sent()
+    sent.connected = False
+    sent.logs.add("quiet.f", 7, b"said\n")
+    for _ in range(3):
+        sent.logs.add("loud.f", 8, b"x" * APP_BUFFER_BYTES)
+        sent.logs.flush_all()
+    sent.connected = True
+    sent.logs.flush_all()
+    assert sent.text("quiet") == "said\n"
+    assert sent.text("loud").startswith(f"[{2 * APP_BUFFER_BYTES} bytes dropped")
+    assert sent.text("loud").count("x") == APP_BUFFER_BYTES

@@ -166,6 +166,25 @@ def test_a_caller_hears_what_is_for_callers_only(nats_server: Any, subject: str)
     run(nats_server, test)
 
 
+@pytest.mark.parametrize("subject", ["report.*.event", "report.*.log.>", "report.local.log.app.f", "event.*", "log.*"])
+def test_what_apps_print_and_hosts_report_is_heard_by_the_owner_only(nats_server: Any, subject: str) -> None:
+    async def test(people: People) -> None:
+        gateway, owner, host = [await people.join(user) for user in ("gateway", "local", "host-local")]
+        for stranger in (gateway, host) if subject.startswith("report") else (gateway, host, owner):
+            await stranger.subscribe(subject, lambda message: None)
+            assert await is_refused(stranger, f'Subscription to "{subject}"')
+        if subject.startswith("report"):
+            await owner.subscribe(subject, lambda message: None)
+            await owner.flush()
+            assert not owner.refused
+
+    run(nats_server, test)
+
+
+def test_a_guest_hears_nothing_of_what_is_reported() -> None:
+    assert not [subject for subject in roles.caller("guest").subscribe if subject.startswith("report")]
+
+
 def test_a_call_goes_from_a_caller_to_a_host_and_back(nats_server: Any) -> None:
     async def test(people: People) -> None:
         caller, host = await people.join("local"), await people.join("host-local")

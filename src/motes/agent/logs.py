@@ -58,15 +58,20 @@ class _Waiting:
         while self._size > APP_BUFFER_BYTES:
             self._dropped += len(self._take().data)
 
-    def next(self) -> tuple[_Writer, str] | None:
-        """The next message, or None."""
+    def first(self) -> tuple[_Writer, str] | None:
+        """The next message, or None; `sent` takes it away."""
         if not self._pieces:
             return None
+        piece = self._pieces[0]
         if self._dropped:
-            dropped, self._dropped = self._dropped, 0
-            return self._pieces[0].writer, f"[{dropped} bytes dropped: written faster than logs are kept]\n"
-        piece = self._take()
+            return piece.writer, f"[{self._dropped} bytes dropped: written faster than logs are kept]\n"
         return piece.writer, piece.data.decode(errors="replace")
+
+    def sent(self) -> None:
+        if self._dropped:
+            self._dropped = 0
+        else:
+            self._take()
 
     def _take(self) -> _Piece:
         piece = self._pieces.popleft()
@@ -79,7 +84,7 @@ class _Waiting:
 class Logs:
     """The output of all instances of a host."""
 
-    def __init__(self, host: str, publish: Callable[[str, bytes], object]) -> None:
+    def __init__(self, host: str, publish: Callable[[str, bytes], bool]) -> None:
         self._host = host
         self._publish = publish
         self._apps: dict[str, _Waiting] = {}
@@ -92,20 +97,22 @@ class Logs:
     def flush(self, most: float = MESSAGES_AT_ONCE) -> None:
         """Send what has been gathered, one message of each app in turn, at most so many; call it every FLUSH_S."""
         while self._apps and most > 0:
-            app = next(iter(self._apps))
-            waiting = self._apps.pop(app)
-            message = waiting.next()
+            app, waiting = next(iter(self._apps.items()))
+            message = waiting.first()
+            if message is not None and not self._send(app, *message):
+                return  # Without a connection everything waits.
+            del self._apps[app]
             if message is not None:
+                waiting.sent()
                 self._apps[app] = waiting
-                self._send(app, *message)
                 most -= 1
 
     def flush_all(self) -> None:
         """Send everything: the host stops."""
         self.flush(float("inf"))
 
-    def _send(self, app: str, writer: _Writer, text: str) -> None:
+    def _send(self, app: str, writer: _Writer, text: str) -> bool:
         address, pid = writer
         workload = address.partition(".")[2]
         line = LogLine(time.time(), self._host, app, workload, pid, text)
-        self._publish(subjects.log(self._host, app, workload), msgspec.json.encode(line))
+        return self._publish(subjects.log(self._host, app, workload), msgspec.json.encode(line))

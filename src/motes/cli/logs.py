@@ -34,7 +34,7 @@ MAX_LIMIT = 5000
 def command(address: str, on: bool, limit: int, as_json: bool) -> None:
     """Show what the instances of an app, or of one of its workloads, wrote to their standard output and error.
 
-    Logs are bounded: the oldest are dropped. Ctrl-C is how following ends, so the exit code is then 0.
+    Logs are bounded for each app: its oldest are dropped. Ctrl-C is how following ends, so the exit code is then 0.
 
     \b
     Example:

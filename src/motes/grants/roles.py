@@ -13,10 +13,12 @@ from typing import NamedTuple
 
 from motes.errors import BadInput
 from motes.model import names
-from motes.model.names import HOST_PREFIX, is_name
+from motes.model.names import HOST_PREFIX, OWN_USER, is_name
 
 ANSWERS = ("_INBOX.*.*.call.*", "_INBOX.*.*.request.*")
 """Where routers and connections of Motes wait for answers."""
+
+_REPORTS = ("report.*.event", "report.*.log.>")
 
 
 class Role(NamedTuple):
@@ -40,10 +42,11 @@ def host(name: str) -> Role:
 
 
 def caller(user: str) -> Role:
-    """Somebody who calls, and asks the controller in its own name."""
+    """Somebody who calls, and asks the controller in its own name; the machine's owner also hears what is reported."""
     if user in (KEEPER.user, SYSTEM.user, "gateway") or user.startswith(HOST_PREFIX):
         raise BadInput(f"{user!r} is the cluster's own name for a program; choose another")
-    return _caller(_checked(user))
+    role = _caller(_checked(user))
+    return role._replace(subscribe=(*role.subscribe, *_REPORTS)) if user == OWN_USER else role
 
 
 def _caller(user: str) -> Role:
@@ -55,8 +58,6 @@ def _caller(user: str) -> Role:
             "beat.*",
             "gone.*",
             "route.*",
-            "report.*.event",
-            "report.*.log.>",
         ),
     )
 
