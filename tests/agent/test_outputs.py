@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -28,7 +29,7 @@ class Printer:
 def lent() -> tuple[Spaces, Printer, Printer]:
     """Spaces with a release `r` and the daemon number 7."""
     machine = SimpleNamespace(instances={}, manifest=lambda release: SimpleNamespace(app="app"))
-    spaces = Spaces(cast(Agent, SimpleNamespace(machine=machine, log=lambda *what: None)))
+    spaces = Spaces(cast(Agent, SimpleNamespace(machine=machine, log=lambda *what: None)), Path("none"))
     zygote, daemon = Printer(), Printer()
     cast(Any, spaces)._by_release["r"], cast(Any, spaces)._daemons[7] = zygote, daemon
     return spaces, zygote, daemon

@@ -65,7 +65,7 @@ class Agent:
         self._trust = trust
         self._loop = asyncio.get_running_loop()
         self._logs = Logs(host, connection.publish)
-        self.spaces = Spaces(self)
+        self.spaces = Spaces(self, folder / "blank")
         self._inspection = Inspection(self.code)
         self._beat_number = 0
         self._report_number = 0

@@ -15,6 +15,7 @@ from motes.model.call import Outcome
 from motes.model.instance import EndReason
 from motes.model.release import Daemon
 from motes.space import measure
+from motes.space.blank import Blank
 from motes.space.daemon_space import DaemonSpace
 from motes.space.function_space import ZYGOTE_NUMBER, FunctionSpace
 from motes.space.limits import Limits
@@ -50,10 +51,11 @@ def daemon_view(code: Path, daemon: Daemon) -> View:
 
 
 class Spaces:
-    """Open spaces, and which instance is in which. `folders` has the code of each release."""
+    """Open spaces, and which instance is in which. `folders` has the code of each release; `blank` is for Blank."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, blank: Path) -> None:
         self._agent = agent
+        self._blank = Blank(blank)
         self.folders: dict[str, Path] = {}
         self._by_release: dict[str, FunctionSpace] = {}
         self._by_number: dict[int, FunctionSpace] = {}
@@ -108,10 +110,13 @@ class Spaces:
             events = _FunctionEvents(self, release)
             manifest = agent.machine.manifest(release)
             view = function_view(self.folders[release], max(each.memory_bytes for each in manifest.workloads))
-            space = await FunctionSpace.open(view, events, entries=manifest.entries, timeout_s=OPEN_TIMEOUT_S)
+            space = await self._blank.take(view) or FunctionSpace(view, events)
+            await space.load(view, events, entries=manifest.entries, timeout_s=OPEN_TIMEOUT_S)
         except MotesError as error:
             agent.feed(agent.machine.on_space_failed(release, error, agent.now()))
             return
+        finally:
+            self._blank.refill_soon()
         self._by_release[release] = space
         agent.feed(agent.machine.on_space_ready(release, agent.now()))
 
@@ -225,6 +230,7 @@ class Spaces:
         for space in spaces:
             await space.close()
         await asyncio.gather(*self._closing)
+        await self._blank.close()
 
     def _see_to_the_end(self, closing: Coroutine[Any, Any, None]) -> None:
         """Close something beside; when the host stops, that is waited for, so that no process outlives the agent."""
@@ -251,7 +257,13 @@ class Spaces:
         """What instances use, and what all spaces use together, in bytes."""
         usages = self._usages()
         shared_bytes = sum(space.shared_usage().memory_bytes for space in self._by_release.values())
-        return usages, shared_bytes + sum(usage.memory_bytes for usage in usages.values())
+        used_bytes = shared_bytes + sum(usage.memory_bytes for usage in usages.values())
+        blank_bytes = self._blank.memory_bytes()
+        if used_bytes + blank_bytes > self._agent.machine.offer.memory_bytes:
+            # Before any instance has to go.
+            self._see_to_the_end(self._blank.drop())
+            return usages, used_bytes
+        return usages, used_bytes + blank_bytes
 
     def cpu_s(self) -> float:
         """CPU time of all spaces, also of those that have ended."""

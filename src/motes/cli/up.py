@@ -35,15 +35,17 @@ def command(http: str, foreground: bool, as_json: bool) -> int:
 
     launched = launch(Home(), http, END_WITH_PARENT if foreground else ())
     already = launched.supervisor is None
+    # Before anything is said: whoever reads it may tell this process to end at once.
+    stays = _pass_signals_on(launched.supervisor) if foreground and launched.supervisor else None
     if as_json:
         click.echo(json.dumps({**launched.facts, "already": already}))
     else:
         click.echo(f"motes is up{' already' if already else ''}: {launched.facts['http']}")
-    return _stay(launched.supervisor) if foreground and launched.supervisor else 0
+    return stays.wait() if stays else 0
 
 
-def _stay(supervisor: subprocess.Popen[bytes]) -> int:
-    """Until the supervisor ends; whoever tells this process to end tells the supervisor."""
+def _pass_signals_on(supervisor: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    """Whoever tells this process to end tells the supervisor."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: supervisor.terminate())
-    return supervisor.wait()
+    return supervisor
