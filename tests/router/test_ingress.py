@@ -158,7 +158,10 @@ def test_a_link_outlives_its_agent(tmp_path: Path, daemon: Daemon) -> None:
 
 
 def test_an_agent_that_goes_away_fails_what_is_under_way(tmp_path: Path) -> None:
+    arrived = asyncio.Event()
+
     async def connect(app: str, workload: str) -> socket.socket:
+        arrived.set()
         await asyncio.sleep(3600)
         raise AssertionError
 
@@ -166,7 +169,7 @@ def test_an_agent_that_goes_away_fails_what_is_under_way(tmp_path: Path) -> None
         server = await serve_ingress(tmp_path / "ingress.sock", connect)
         link = IngressLink(tmp_path / "ingress.sock")
         opening = asyncio.create_task(link.open("shop", "web"))
-        await asyncio.sleep(0.05)
+        await arrived.wait()
         server.close()
         with pytest.raises(Unavailable, match="went away"):
             await opening
@@ -335,17 +338,21 @@ def test_connections_and_requests_are_bounded(tmp_path: Path, daemon: Daemon, mo
     monkeypatch.setattr(ingress, "MAX_PENDING", 1)
     monkeypatch.setattr(ingress, "MAX_LINKS", 1)
 
+    refused = asyncio.Event()
+
     async def connect(app: str, workload: str) -> socket.socket:
-        await asyncio.sleep(0.2)
+        await refused.wait()
         return await daemon.connect(app, workload)
 
     async def test() -> None:
         server = await serve_ingress(tmp_path / "ingress.sock", connect)
         link = IngressLink(tmp_path / "ingress.sock")
-        first, second = await asyncio.gather(link.open("shop", "web"), link.open("shop", "web"), return_exceptions=True)
-        assert isinstance(first, socket.socket)
-        first.close()
-        assert isinstance(second, Overloaded)
+        opening = asyncio.create_task(link.open("shop", "web"))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await link.open("shop", "web")
+        refused.set()
+        (await opening).close()
         with pytest.raises(Unavailable):
             await open_ingress(tmp_path / "ingress.sock", "shop", "web")
         link.close()

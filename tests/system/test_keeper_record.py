@@ -6,9 +6,11 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,7 +23,7 @@ from motes.controller.intake import EVENTS_BURST
 from motes.grants import jwt, keys, roles
 from motes.model.instance import Event
 from motes.model.keeper import LogLine
-from system.running import RunningCluster, is_alive, wait_until
+from system.running import MOTES, RunningCluster, is_alive, wait_until
 
 QUIET = """
     from motes import function
@@ -37,6 +39,12 @@ LOUD = """
     def shout(lines: int) -> None:
         for number in range(lines):
             print(number, "x" * 100)
+"""
+LASTING = """
+    from motes import function
+
+    @function(idle="10 min")
+    def stay() -> None: ...
 """
 DEADLINE_S = 60.0
 
@@ -123,18 +131,29 @@ def test_a_host_that_tells_without_end_is_not_kept_and_that_is_said(cluster: Run
     assert json.loads(cluster.motes("call", "quiet.say", '"x"')) is None
 
 
-def test_what_ends_while_there_is_no_controller_is_told_by_the_next(cluster: RunningCluster) -> None:
-    cluster.motes("call", "quiet.say", '"x"')
-    (instance,) = [each for each in cluster.instances("say") if each["app"] == "quiet"]
+def test_what_ends_while_there_is_no_controller_is_told_by_the_next(cluster: RunningCluster, tmp_path: Path) -> None:
+    cluster.deploy("lasting", LASTING)
+    cluster.motes("call", "lasting.stay")
+    (instance,) = cluster.instances("stay")
     supervisor, controller = int(cluster.home.cluster()["pid"]), cluster.pid("controller")
+    heard = tmp_path / "heard"
+    with heard.open("w") as output:
+        follower = subprocess.Popen([MOTES, "events", "-f", "--json"], env=cluster.environment, stdout=output)
+
+    def told() -> int:
+        return heard.read_text().count(f'"pid":{instance["pid"]},')
+
+    wait_until(lambda: told() == 1, "its start is shown, and what comes next is followed")
     os.kill(supervisor, signal.SIGSTOP)
     try:
         os.kill(controller, signal.SIGKILL)
         wait_until(lambda: not is_alive(controller))
         os.kill(instance["pid"], signal.SIGKILL)
         wait_until(lambda: not is_alive(instance["pid"]))
-        time.sleep(0.5)  # The agent tells nobody of it.
+        wait_until(lambda: told() == 2, "the agent has told its end, and nobody was there to keep it")
     finally:
+        follower.kill()
+        follower.wait()
         os.kill(supervisor, signal.SIGCONT)
     wait_until(lambda: cluster.run("apps").returncode == 0, "the controller answers")
 
