@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
+import signal
 from typing import Any
 
 import pytest
@@ -118,6 +120,21 @@ async def test_a_daemon_that_ends_by_itself_is_told_once(lab: Lab) -> None:
         await told.over.wait()
         await space.close(0)
         assert told.ends == [expected]
+
+
+@trial
+async def test_a_daemon_that_was_killed_is_no_broken_protocol_though_its_helper_ends_first(lab: Lab) -> None:
+    space, told = await start(lab, ECHO)
+    await space.wait_until_listening(20)
+    os.kill(space.pid, signal.SIGKILL)
+    # Both have ended before the loop looks, and it looks at the channel first.
+    hung_up = select.poll()
+    hung_up.register(space._control._socket, 0)
+    assert hung_up.poll(20_000)
+    space._control.read()
+    await told.over.wait()
+    await space.close(0)
+    assert told.ends == [(EndReason.CRASHED, "signal SIGKILL")]
 
 
 @trial

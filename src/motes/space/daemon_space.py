@@ -198,7 +198,8 @@ class DaemonSpace:
         self._events.closed(*self._why(status))
 
     def _why(self, status: int) -> tuple[EndReason, str]:
-        return (EndReason.PROTOCOL, self._failure) if self._failure else reason_of_exit(status)
+        # A monitor that was not killed tells how the daemon ended; the helper's end may have been seen before that.
+        return (EndReason.PROTOCOL, self._failure) if self._failure and status < 0 else reason_of_exit(status)
 
 
 def reason_of_exit(status: int) -> tuple[EndReason, str]:
