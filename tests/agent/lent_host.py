@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from motes.agent.effects import Answer, Deliver, Effect, End, Fetch, Prepare, Spawn, StartDaemon, Tell
 from motes.agent.machine import Machine
-from motes.agent.pool import Call
+from motes.agent.pool import Call, Work
 from motes.errors import MotesError
 from motes.model.call import STATUS_OK, Outcome
 from motes.model.host import Lease, Offer
@@ -54,7 +54,10 @@ class LentHost:
         self.do(self.machine.on_cancel(call_id, self.now))
 
     def reply(self, number: int, outcome: Outcome = DONE, cpu_s: float = 0.0) -> None:
-        self.do(self.machine.on_reply(number, outcome, cpu_s, self.now))
+        """It worked on its call from the time it got it until now."""
+        call = self.machine.instances[number].call
+        worked_s = self.now - call.began if call is not None else 0.0
+        self.do(self.machine.on_reply(number, outcome, Work(worked_s, cpu_s, None), self.now))
 
     def end(self, number: int, reason: EndReason, detail: str = "") -> None:
         self.do(self.machine.on_ended(number, reason, detail, self.now))

@@ -2,7 +2,7 @@
 
 from motes.agent.effects import Close, Prepare, Spawn
 from motes.agent.machine import Machine
-from motes.agent.pool import Call
+from motes.agent.pool import Call, Work
 from motes.agent.releases import ZYGOTE_IDLE_S
 from motes.model.call import STATUS_OK, Outcome
 from motes.model.host import Lease, Offer
@@ -19,7 +19,7 @@ def machine_with_a_call_done() -> Machine:
     machine.on_call(Call(b"1" * 16, "app.greet", b"", 0.0, 60.0, ["_INBOX.a"]), 0.0)
     (spawn,) = [each for each in machine.on_space_ready("r", 0.0) if isinstance(each, Spawn)]
     machine.on_started(spawn.number, 7, 0.0)
-    machine.on_reply(spawn.number, Outcome(STATUS_OK, b"1"), 0.0, 0.0)
+    machine.on_reply(spawn.number, Outcome(STATUS_OK, b"1"), Work(0.0, 0.0, None), 0.0)
     machine.tick(2.0)
     machine.on_ended(spawn.number, EndReason.IDLE, "", 2.0)
     return machine

@@ -15,6 +15,7 @@ from motes.agent.pool import (
     Call,
     Instance,
     Pool,
+    Work,
 )
 from motes.model.host import Lease
 
@@ -104,3 +105,13 @@ def test_the_backoff_has_an_end() -> None:
     for _ in range(1100):
         pool.note_crash(0.0)
     assert pool.not_before == BACKOFF_MAX_S
+
+
+def test_what_an_instance_waited_in_short_calls_is_not_taken_for_a_later_ones() -> None:
+    instance = Instance(1, "app.f", "r", 0.0, alive=True)
+    instance.begin(a_call(1))
+    assert instance.note_work(Work(0.0001, 0.0001, None)) == 0.0001
+    instance.begin(a_call(2))
+    assert round(instance.note_work(Work(1.0, 0.0101, 0.5)), 6) == 0.01
+    instance.begin(a_call(3))
+    assert round(instance.note_work(Work(1.0, 0.0201, 0.7)), 6) == 0.21

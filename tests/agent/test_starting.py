@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from agent.lent_host import LentHost, function
+from agent.lent_host import DONE, LentHost, function
 from motes.agent.effects import Prepare
-from motes.agent.pool import START_COST_S
+from motes.agent.pool import START_COST_S, Work
 from motes.model.host import Offer
 from motes.model.instance import EndReason
 
@@ -128,4 +128,31 @@ def measure_busy(host: LentHost) -> None:
     for number in host.busy():
         instance = host.machine.instances[number]
         assert instance.call is not None
-        instance.cpu_s = instance.demand_before_s + host.now - instance.call.began
+        instance.cpu_s = instance.cpu_before_s + host.now - instance.call.began
+
+
+def test_calls_that_only_travel_slowly_do_not_multiply_instances() -> None:
+    """The more instances, the longer each answer waits for the agent; that must not ask for still more of them."""
+    host = LentHost()
+    host.lease()
+    for _ in range(64):
+        host.call()
+    spent_s = dict.fromkeys(host.live(), 0.0)
+    for _ in range(200):
+        host.now += 0.0001 * len(host.live())
+        for number in host.busy():
+            spent_s[number] = spent_s.get(number, 0.0) + 0.0001
+            work = Work(0.0001, spent_s[number], None)
+            host.do(host.machine.on_reply(number, DONE, work, host.now))
+            host.call()
+        host.do(host.machine.tick(host.now))
+    assert len(host.live()) <= 4
+
+
+def test_an_instance_cannot_say_that_it_worked_longer_than_the_call_took() -> None:
+    host = LentHost()
+    host.lease()
+    host.call()
+    host.now += 0.001
+    host.do(host.machine.on_reply(host.busy()[0], DONE, Work(4000.0, 0.0, None), host.now))
+    assert host.machine.pools["app.f"].service_s <= 0.001 + 1e-9

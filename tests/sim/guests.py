@@ -11,6 +11,7 @@ import msgspec
 
 from motes.agent.effects import Close, Deliver, End, Prepare, Spawn, StartDaemon
 from motes.agent.machine import Usage
+from motes.agent.pool import Work as WorkDone
 from motes.errors import FunctionError, LoadFailed, SpaceFailed
 from motes.model.call import STATUS_OK, Outcome, failed
 from motes.model.instance import EndReason
@@ -157,7 +158,8 @@ class Guests:
         guest.cpu_s += work.cpu * work.seconds
         guest.work = None
         outcome = failed(FunctionError("ValueError")) if work.do == "raise" else Outcome(STATUS_OK, b"%d" % work.call)
-        self._host.feed(self._host.machine.on_reply(guest.number, outcome, guest.cpu_s, self._host.now))
+        done = WorkDone(work.seconds, guest.cpu_s, 0.0)
+        self._host.feed(self._host.machine.on_reply(guest.number, outcome, done, self._host.now))
 
     def _usage(self, guest: Guest) -> Usage:
         cpu_s, memory_bytes, threads = guest.cpu_s, IDLE_BYTES, 1

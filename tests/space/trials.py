@@ -163,7 +163,7 @@ class Functions:
         self._note("started", number, pid)
         self.pids[number] = pid
 
-    def replied(self, number: int, outcome: Any) -> None:
+    def replied(self, number: int, outcome: Any, worked_s: float) -> None:
         self._note("replied", number)
         self._outcomes.setdefault(number, []).append(outcome)
 

@@ -18,6 +18,7 @@ from tests.space.trials import Functions, Lab, trial
 
 from motes.errors import LimitExceeded
 from motes.model.instance import EndReason
+from motes.space.guest.wire import ANSWER_HEAD
 
 ATTACKS = """
     import ctypes, errno, mmap, os, signal, socket, struct, subprocess, sys, threading, time
@@ -447,15 +448,20 @@ async def test_a_planted_link_leads_nowhere(lab: Lab) -> None:
     assert set(results.values()) <= {"EACCES", "ENOENT", "EXDEV", "EPERM"}, results
 
 
+def frame(kind: int, body: bytes, length: int | None = None) -> bytes:
+    """An answer as an instance sends it, or one whose length is a lie."""
+    return ANSWER_HEAD.pack(len(body) + 5 if length is None else length, kind, 0) + body
+
+
 GARBAGE = {
-    "unknown kind": b"\x00\x00\x00\x01\x63",
-    "no length": b"\x00\x00\x00\x00\x02",
-    "huge": b"\xff\xff\xff\xff\x02",
-    "an answer with a forged error": b"\x00\x00\x00\x20\x03" + b'{"code":"untrusted","message":""',
-    "broken error": b"\x00\x00\x00\x03\x03{{",
-    "a limit it cannot know": b"\x00\x00\x00\x4d\x03"
-    + b'{"code":"limit_exceeded","message":"","detail":{"reason":"time_limit"}}'.ljust(76),
-    "two answers": b"\x00\x00\x00\x02\x021" * 2,
+    "unknown kind": frame(0x63, b""),
+    "no length": frame(2, b"", length=0),
+    "too short for an answer": frame(2, b"", length=4),
+    "huge": frame(2, b"", length=2**32 - 1),
+    "an answer with a forged error": frame(3, b'{"code":"untrusted","message":""'),
+    "broken error": frame(3, b"{{"),
+    "a limit it cannot know": frame(3, b'{"code":"limit_exceeded","message":"","detail":{"reason":"time_limit"}}'),
+    "two answers": frame(2, b"1") * 2,
 }
 
 

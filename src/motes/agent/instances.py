@@ -12,8 +12,8 @@ from motes.model.instance import EndReason, StartReason
 
 
 def deliver(state: HostState, instance: Instance, call: Call, now: float) -> Effect:
-    instance.call, instance.output_bytes = call, 0
-    instance.demand_before_s = instance.demand_s
+    instance.begin(call)
+    instance.output_bytes = 0
     call.began = now
     return Deliver(instance.number, call.body)
 

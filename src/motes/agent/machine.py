@@ -20,7 +20,7 @@ from motes.agent.instances import deliver, end, lose_call, told_start, work_on
 from motes.agent.leases import adopt, end_workload, forget_ended_leases, place
 from motes.agent.limits import Usage as Usage
 from motes.agent.limits import check_usage, end_idle, expire, relieve
-from motes.agent.pool import Call
+from motes.agent.pool import Call, Work
 from motes.agent.releases import close_unused, note_failure
 from motes.agent.running_daemons import daemon_ended, switch_daemon, tick_daemon
 from motes.agent.starting import serve, start_in_freed_space, start_some
@@ -151,16 +151,15 @@ class Machine(HostState):
             instance.call.began = now
         return [told]
 
-    def on_reply(self, number: int, outcome: Outcome, cpu_s: float, now: float) -> list[Effect]:
-        """An instance answered its call; `cpu_s` is what it used since its start."""
+    def on_reply(self, number: int, outcome: Outcome, work: Work, now: float) -> list[Effect]:
+        """An instance answered its call. It may lie about its work, but not beyond the time that passed."""
         instance = self.instances.get(number)
         if instance is None or instance.call is None:
             return []
         call, instance.call = instance.call, None
         pool = self.pools[instance.address]
-        instance.calls += 1
-        instance.cpu_s, instance.output_bytes = cpu_s, 0
-        pool.note_served(now - call.began, instance.demand_s - instance.demand_before_s)
+        instance.output_bytes = 0
+        pool.note_served(min(work.worked_s, now - call.began), instance.note_work(work))
         pool.last_call_at = now
         answered = answer(self, call, outcome)
         if instance.ending:

@@ -45,6 +45,15 @@ class Call(msgspec.Struct):
     began: float = 0.0
 
 
+class Work(msgspec.Struct):
+    """What a call took: `worked_s` by the instance's own word, the others by the kernel since the instance's start."""
+
+    worked_s: float
+    cpu_s: float
+    waited_s: float | None
+    """How long it was ready to run and no processor was free; None when nobody looked."""
+
+
 class Instance(msgspec.Struct):
     """One instance. `call` is what it works on; `leaving`, when set, is why it ends after that."""
 
@@ -61,8 +70,12 @@ class Instance(msgspec.Struct):
     cpu_s: float = 0.0
     waited_s: float = 0.0
     """How long it was ready to run and no processor was free, since its start, as last measured."""
-    demand_before_s: float = 0.0
-    """Its `demand_s` when the current call began."""
+    waited_is_known: bool = True
+    """Whether `waited_s` is of the last call's end."""
+    cpu_before_s: float = 0.0
+    """Its `cpu_s` when the current call began."""
+    waited_before_s: float = 0.0
+    """Its `waited_s` then."""
     memory_bytes: int = 0
     output_bytes: int = 0
     """Written during the current call."""
@@ -72,8 +85,30 @@ class Instance(msgspec.Struct):
 
     @property
     def demand_s(self) -> float:
-        """Processor time that it used or would have used: on a crowded machine its CPU time alone looks idle."""
-        return self.cpu_s + self.waited_s
+        """Processor time that the current call used or would have used, as last measured.
+
+        On a crowded machine its CPU time alone looks idle.
+        """
+        waited_s = self.waited_s - self.waited_before_s if self.waited_is_known else 0.0
+        return self.cpu_s - self.cpu_before_s + waited_s
+
+    def begin(self, call: Call) -> None:
+        """Work on a call from now on."""
+        self.call = call
+        self.cpu_before_s, self.waited_before_s = self.cpu_s, self.waited_s
+
+    def note_work(self, work: Work) -> float:
+        """Its call was answered: returns the `demand_s` of it."""
+        self.calls += 1
+        self.cpu_s = work.cpu_s
+        if work.waited_s is None:
+            # What it waited now must not be taken for a later call's.
+            self.waited_is_known = False
+            return self.demand_s
+        self.waited_s = work.waited_s
+        demand_s = self.demand_s
+        self.waited_is_known = True
+        return demand_s
 
     @property
     def state(self) -> InstanceState:
@@ -171,14 +206,18 @@ class Pool:
         share = self.cpu_share
         if self.calls_ended == 0:
             # Nothing is known but what the first calls do now; as long as that cannot have been measured, the worst.
-            demand_s = sum(each.demand_s - each.demand_before_s for each in busy)
+            demand_s = sum(each.demand_s for each in busy)
             share = min(demand_s / sum(ages), 1.0) if max(ages, default=0.0) >= 2 * START_COST_S else 1.0
         return math.ceil(PER_CPU * cpus / share) if share > 0.01 else 10**9
 
     # ------------------------------------------------------------------ what was learned
 
     def note_served(self, service_s: float, demand_s: float) -> None:
-        """A call was answered: remember how long it took, and how much of that it wanted a processor."""
+        """A call was answered: remember how long the work took, and how much of that it wanted a processor.
+
+        `service_s` must be without the time on the way to and from the instance: that grows with the number of
+        instances when the agent is what holds them up, and more of them would seem to be needed, without end.
+        """
         first = self.calls_ended == 0
         self.calls_ended += 1
         self.crashes = 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from motes.agent import machine as core
 from motes.agent.effects import Close, Deliver, End, Prepare, Spawn, StartDaemon
+from motes.agent.pool import Work
 from motes.errors import MotesError, SpaceFailed
 from motes.model.call import Outcome
 from motes.model.instance import EndReason
@@ -29,7 +30,8 @@ OPEN_TIMEOUT_S = 30.0
 LISTEN_TIMEOUT_S = 30.0
 """How long a daemon may take to open its port."""
 LONG_CALL_S = 0.005
-"""After a call this long it pays to ask the kernel how long the instance waited for a processor."""
+"""After a call this long it pays to ask the kernel how long the instance waited for a processor. A shorter one waited
+mostly before it began to work."""
 DAEMON_GRACE_S = 3.0
 OUTPUT_AT_ONCE_BYTES = 256 * 2**10
 """What one daemon or zygote may write between two flushes of the logs; then it waits for the next."""
@@ -126,15 +128,13 @@ class Spaces:
     def started(self, number: int, pid: int) -> None:
         self._agent.feed(self._agent.machine.on_started(number, pid, self._agent.now()))
 
-    def replied(self, number: int, outcome: Outcome) -> None:
-        now = self._agent.now()
+    def replied(self, number: int, outcome: Outcome, worked_s: float) -> None:
         instance = self._agent.machine.instances.get(number)
-        cpu_s = 0.0
-        if instance is not None and instance.pid:
-            cpu_s = measure.cpu_s(instance.pid)
-            if instance.call is not None and now - instance.call.began >= LONG_CALL_S:
-                instance.waited_s = measure.waited_s(instance.pid)
-        self._agent.feed(self._agent.machine.on_reply(number, outcome, cpu_s, now))
+        pid = instance.pid if instance is not None else measure.GONE
+        cpu_s = measure.cpu_s(pid) if pid else 0.0
+        waited_s = measure.waited_s(pid) if pid and worked_s >= LONG_CALL_S else None
+        work = Work(worked_s, cpu_s, waited_s)
+        self._agent.feed(self._agent.machine.on_reply(number, outcome, work, self._agent.now()))
 
     def ended(self, number: int, reason: EndReason, detail: str) -> None:
         self._by_number.pop(number, None)

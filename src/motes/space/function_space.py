@@ -48,8 +48,8 @@ class SpaceEvents(Protocol):
     def started(self, number: int, pid: int) -> None:
         """The instance was forked; `pid` as the host sees it."""
 
-    def replied(self, number: int, outcome: Outcome) -> None:
-        """The answer to the oldest unanswered `deliver`."""
+    def replied(self, number: int, outcome: Outcome, worked_s: float) -> None:
+        """The answer to the oldest unanswered `deliver`; how long it worked on it, as the instance says."""
 
     def output(self, number: int, data: bytes) -> None:
         """A chunk of what the instance printed; number 0 is the zygote."""

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 from motes.model.call import STATUS_OK, Outcome
 from motes.model.instance import EndReason
-from motes.space.guest.wire import CALL, ERROR, FRAME_HEAD, FRAME_LIMIT_BYTES, RESULT
+from motes.space.guest.wire import ANSWER_HEAD, CALL, ERROR, FRAME_HEAD, FRAME_LIMIT_BYTES, RESULT
 from motes.space.measure import pid_of, signal_process
 from motes.space.output import Output
 from motes.space.replies import Untrustworthy, outcome_of_error
@@ -26,7 +26,7 @@ class LinkEvents(Protocol):
     """What a link tells the agent."""
 
     def started(self, number: int, pid: int) -> None: ...
-    def replied(self, number: int, outcome: Outcome) -> None: ...
+    def replied(self, number: int, outcome: Outcome, worked_s: float) -> None: ...
     def output(self, number: int, data: bytes) -> None: ...
 
 
@@ -135,30 +135,30 @@ class Link(asyncio.Protocol):
     def _parse(self) -> None:
         """Take every whole frame."""
         unread, at = self._unread, 0
-        while len(unread) - at >= FRAME_HEAD.size and self._ending is None:
-            length, kind = FRAME_HEAD.unpack_from(unread, at)
-            if not 1 <= length <= FRAME_LIMIT_BYTES:
+        while len(unread) - at >= ANSWER_HEAD.size and self._ending is None:
+            length, kind, worked_us = ANSWER_HEAD.unpack_from(unread, at)
+            if not ANSWER_HEAD.size - 4 <= length <= FRAME_LIMIT_BYTES:
                 self.end(EndReason.PROTOCOL, f"it sent a frame of {length} bytes")
                 break
             if len(unread) - at < length + 4:
                 break
-            self._frame(kind, bytes(unread[at + FRAME_HEAD.size : at + 4 + length]))
+            self._answer(kind, bytes(unread[at + ANSWER_HEAD.size : at + 4 + length]), worked_us / 1e6)
             at += length + 4
         del unread[:at]
 
-    def _frame(self, kind: int, body: bytes) -> None:
+    def _answer(self, kind: int, body: bytes, worked_s: float) -> None:
         if self._awaited == 0:
             self.end(EndReason.PROTOCOL, "it answered what nobody asked")
             return
         self._awaited -= 1
         if kind == RESULT:
-            self._events.replied(self.number, Outcome(STATUS_OK, body))
+            self._events.replied(self.number, Outcome(STATUS_OK, body), worked_s)
         elif kind == ERROR:
-            self._error(body)
+            self._error(body, worked_s)
         else:
             self.end(EndReason.PROTOCOL, f"it sent a frame of kind {kind}")
 
-    def _error(self, body: bytes) -> None:
+    def _error(self, body: bytes, worked_s: float) -> None:
         try:
             outcome, limit = outcome_of_error(body)
         except Untrustworthy as error:
@@ -166,7 +166,7 @@ class Link(asyncio.Protocol):
             return
         if limit is not None:
             self._limit = limit
-        self._events.replied(self.number, outcome)
+        self._events.replied(self.number, outcome, worked_s)
 
     # Its end.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+from time import monotonic_ns
 from typing import Any
 
 import msgspec
@@ -45,9 +46,10 @@ def run(functions: dict[str, Loaded], filter: bytes, data_bytes: int) -> int:
             kind, body = wire.read_frame(harden.CHANNEL)
             if kind != CALL:
                 return EXIT_LIMIT
+            began_ns = monotonic_ns()
             kind, answer, last = caller.answer(body)
             flush()
-            wire.write_frame(harden.CHANNEL, kind, answer)
+            wire.write_answer(harden.CHANNEL, kind, (monotonic_ns() - began_ns) // 1000, answer)
             if last:
                 return EXIT_LIMIT
     except wire.Closed:

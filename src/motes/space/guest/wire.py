@@ -1,6 +1,7 @@
 """What passes between an agent and the processes of a space. Stdlib only: both sides import this.
 
-Instance channel (a stream): frames of 4 bytes length (big-endian, of what follows), 1 byte kind, body.
+Instance channel (a stream): frames of 4 bytes length (big-endian, of what follows), 1 byte kind, body. An answer has 4
+bytes between kind and body: the microseconds that the instance worked on it, by its own clock.
     CALL    agent -> instance    the body of a call; the instance answers each, in order, with one RESULT or ERROR
     RESULT  instance -> agent    the result
     ERROR   instance -> agent    JSON of an error, see motes.errors
@@ -31,8 +32,9 @@ MAKE, SOCKETS, LIMIT, REFUSED = 24, 25, 26, 27
 SOCKETS_AT_ONCE = 8
 
 FRAME_HEAD = struct.Struct(">IB")
+ANSWER_HEAD = struct.Struct(">IBI")
 PAYLOAD_LIMIT_BYTES = 8 * 2**20
-FRAME_LIMIT_BYTES = PAYLOAD_LIMIT_BYTES + 1
+FRAME_LIMIT_BYTES = PAYLOAD_LIMIT_BYTES + 5
 """The most that a frame's length may say."""
 PACKET_LIMIT_BYTES = 64 * 2**10
 PART_BYTES = 32 * 2**10
@@ -69,13 +71,14 @@ def _read_some(descriptor: int, most: int) -> bytes:
     return data
 
 
-def write_frame(descriptor: int, kind: int, body: bytes) -> None:
-    """Write one frame whole. Raises Closed when nobody reads any more."""
+def write_answer(descriptor: int, kind: int, worked_us: int, body: bytes) -> None:
+    """Write the frame of an answer whole. Raises Closed when nobody reads any more."""
+    head = ANSWER_HEAD.pack(len(body) + 5, kind, min(worked_us, 2**32 - 1))
     try:
         if len(body) < _READ_BYTES:
-            _write_all(descriptor, FRAME_HEAD.pack(len(body) + 1, kind) + body)
+            _write_all(descriptor, head + body)
         else:
-            _write_all(descriptor, FRAME_HEAD.pack(len(body) + 1, kind))
+            _write_all(descriptor, head)
             _write_all(descriptor, body)
     except (BrokenPipeError, ConnectionResetError):
         raise Closed from None
