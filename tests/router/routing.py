@@ -9,12 +9,8 @@ from motes.errors import MotesError, NotFound, Overloaded, SpaceFailed
 from motes.model.call import STATUS_OK, Outcome, failed
 from motes.model.host import Beat, Load
 from motes.model.routes import Route, Routes
-from motes.router.core import (
-    Effect,
-    Router,
-    Send,
-    Settle,
-)
+from motes.router.core import Router
+from motes.router.effects import Effect, Send, Settle
 
 DONE = Outcome(STATUS_OK, b"1")
 NO_LEASE = failed(NotFound("holds no lease"), try_elsewhere=True)

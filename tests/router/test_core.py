@@ -11,15 +11,8 @@ from motes.model.call import failed
 from motes.model.host import Load
 from motes.model.routes import Routes
 from motes.router import core
-from motes.router.core import (
-    ACTIVATE_AGAIN_S,
-    GRACE_S,
-    Activate,
-    CancelAt,
-    Router,
-    Send,
-    Settle,
-)
+from motes.router.core import ACTIVATE_AGAIN_S, GRACE_S, Router
+from motes.router.effects import Activate, CancelAt, Send, Settle
 from router.routing import (
     DONE,
     FULL,

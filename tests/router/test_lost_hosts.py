@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from motes.errors import HostLost
 from motes.model.host import SILENCE_S
-from motes.router.core import (
-    HOST_LOST_S,
-    CancelAt,
-)
+from motes.router.core import HOST_LOST_S
+from motes.router.effects import CancelAt
 from router.routing import (
     DONE,
     a_router,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from motes.errors import Overloaded, SpaceFailed
-from motes.router.core import (
-    MAX_SPACE_FAILURES,
-)
+from motes.router.core import MAX_SPACE_FAILURES
 from motes.router.hosts import EJECT_S, NO_LEASE_S
 from router.routing import (
     DONE,

@@ -12,7 +12,8 @@ from motes.errors import EngineError, MotesError, NotFound
 from motes.model.call import STATUS_OK, STATUS_TRY_ELSEWHERE, Outcome
 from motes.model.host import Beat
 from motes.model.routes import Routes
-from motes.router.core import GRACE_S, Activate, CancelAt, Effect, Router, Send, Settle
+from motes.router.core import GRACE_S, Router
+from motes.router.effects import Activate, CancelAt, Effect, Send, Settle
 from sim.guests import Work
 
 if TYPE_CHECKING:

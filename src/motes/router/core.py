@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from motes.errors import HostLost, MotesError, NotFound, Overloaded, SpaceFailed, TimedOut, Unavailable
 from motes.model.call import STATUS_OK, STATUS_TRY_ELSEWHERE, Outcome, failed
 from motes.model.host import SILENCE_S, Beat
 from motes.model.routes import Route, Routes
 from motes.model.units import format_seconds
+from motes.router.effects import Activate, Call, CancelAt, Effect, Send, Settle
 from motes.router.hosts import Hosts
 
 MAX_CALLS = 20_000
@@ -31,60 +30,6 @@ HOST_LOST_S = 5.0
 """A call that may not be sent again is given up when its host has been silent for this long."""
 MAX_SPACE_FAILURES = 3
 """A call that so many hosts could not make a space for is given up."""
-
-
-class Send(msgspec.Struct, frozen=True):
-    """Send the call to the host's agent."""
-
-    host: str
-    call_id: bytes
-    app: str
-    workload: str
-    body: bytes
-    budget_s: float
-
-
-class CancelAt(msgspec.Struct, frozen=True):
-    """Tell the host's agent that nobody waits for the call any more."""
-
-    host: str
-    call_id: bytes
-
-
-class Activate(msgspec.Struct, frozen=True):
-    """Ask the controller for the app's routes, and for a host that holds a lease for the workload."""
-
-    app: str
-    workload: str
-
-
-class Settle(msgspec.Struct, frozen=True):
-    """Hand the outcome to the caller."""
-
-    call_id: bytes
-    outcome: Outcome
-
-
-Effect = Send | CancelAt | Activate | Settle
-
-
-class Call(msgspec.Struct):
-    """A call under way. `hosts` may run it; `passed` have refused it."""
-
-    id: bytes
-    app: str
-    workload: str
-    body: bytes
-    began: float
-    deadline: float
-    hosts: list[str] = []
-    passed: list[str] = []
-    last: Outcome | None = None
-    space_failures: int = 0
-
-    @property
-    def address(self) -> str:
-        return f"{self.app}.{self.workload}"
 
 
 class Router:

@@ -20,7 +20,8 @@ from motes.model.keeper import AskRoutes, decode_answer
 from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Routes
 from motes.model.units import format_bytes
-from motes.router.core import Activate, CancelAt, Effect, Router, Send, Settle
+from motes.router.core import Router
+from motes.router.effects import Activate, CancelAt, Effect, Send, Settle
 
 TICK_S = 0.1
 KEEPER_TIMEOUT_S = 5.0

@@ -1,0 +1,61 @@
+"""What the router decides, for its shell to carry out, and the call it decides about."""
+
+from __future__ import annotations
+
+import msgspec
+
+from motes.model.call import Outcome
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send the call to the host's agent."""
+
+    host: str
+    call_id: bytes
+    app: str
+    workload: str
+    body: bytes
+    budget_s: float
+
+
+class CancelAt(msgspec.Struct, frozen=True):
+    """Tell the host's agent that nobody waits for the call any more."""
+
+    host: str
+    call_id: bytes
+
+
+class Activate(msgspec.Struct, frozen=True):
+    """Ask the controller for the app's routes, and for a host that holds a lease for the workload."""
+
+    app: str
+    workload: str
+
+
+class Settle(msgspec.Struct, frozen=True):
+    """Hand the outcome to the caller."""
+
+    call_id: bytes
+    outcome: Outcome
+
+
+Effect = Send | CancelAt | Activate | Settle
+
+
+class Call(msgspec.Struct):
+    """A call under way. `hosts` may run it; `passed` have refused it."""
+
+    id: bytes
+    app: str
+    workload: str
+    body: bytes
+    began: float
+    deadline: float
+    hosts: list[str] = []
+    passed: list[str] = []
+    last: Outcome | None = None
+    space_failures: int = 0
+
+    @property
+    def address(self) -> str:
+        return f"{self.app}.{self.workload}"
