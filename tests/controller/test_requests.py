@@ -25,7 +25,7 @@ class Desk:
         self.waiting: list[Coroutine[Any, Any, None]] = []
         connection = SimpleNamespace(publish=lambda subject, data: self.answers.append((subject, data)))
         core = SimpleNamespace(routes=self._no_app)
-        controller = SimpleNamespace(connection=connection, core=core, spawn=self.waiting.append)
+        controller = SimpleNamespace(connection=connection, core=core, tasks=SimpleNamespace(spawn=self.waiting.append))
         self.requests = Requests(cast(Controller, controller))
 
     def _no_app(self, app: str) -> Routes:

@@ -184,7 +184,7 @@ REFUSED = {
     "import socket\nkept = socket.socketpair()": "2 socket(s) open",
     "import threading, time\nthreading.Thread(target=time.sleep, args=(9,), daemon=True).start()": "1 thread(s)",
     "import os, time\nif os.fork() == 0:\n    time.sleep(9)": "started processes",
-    "x = bytearray(10**10)": "MemoryError",
+    "x = bytearray(10**10)": "MemoryError: the modules need more memory than they may have while they are imported",
     "from motes import function\n@function\ndef f(x: object): ...": "function 'f', parameter 'x'",
     "from __future__ import annotations\nfrom motes import function\n@function\ndef f(x: Nowhere): ...": "function 'f'",
     "from motes import function\n@function\ndef f(*xs): ...": "parameter 'xs'",

@@ -184,7 +184,7 @@ def test_a_signal_at_any_moment_ends_all_in_order(tree: Tree, number: signal.Sig
 
 def test_a_second_signal_waits_for_nobody(tree: Tree) -> None:
     (tree.folder / "behaviour").write_text("agent is stubborn")
-    tree.up()
+    tree.up("--grace", str(100 * DEADLINE_S))
     pids = tree.pids()
     supervisor = tree.supervisors[-1]
     supervisor.terminate()

@@ -78,13 +78,13 @@ async def serve(settings: Settings) -> None:
         stack.push_async_callback(agent.stop)
         ingress = await serve_ingress(settings.run / INGRESS, agent.connect)
         stack.callback(ingress.close)
-        agent.spawn(announce_joined(agent))
+        agent.tasks.spawn(announce_joined(agent))
         await stop.wait()
 
 
 async def announce_joined(agent: Agent) -> None:
     """Say that this host is ready once work can be placed on it."""
-    await agent.join()
+    await agent.telling.join()
     announce_ready()
 
 

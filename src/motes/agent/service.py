@@ -8,14 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import platform
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from motes.agent.code import Code
 from motes.agent.effects import (
@@ -36,18 +31,17 @@ from motes.agent.logs import FLUSH_S, Logs
 from motes.agent.machine import Machine
 from motes.agent.pool import START_COST_S, Call
 from motes.agent.spaces import Spaces
+from motes.agent.telling import Telling
 from motes.agent.trust import Trust
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
 from motes.errors import MotesError, NotFound, SpaceFailed, Untrusted
 from motes.model.call import unpack_request
-from motes.model.host import BEAT_INTERVAL_S, REPORT_INTERVAL_S, Beat, HostInstances, HostReport, Offer
-from motes.model.instance import Event, InstanceReport
+from motes.model.host import BEAT_INTERVAL_S, Offer
+from motes.tasks import Tasks
 
 DRAIN_S = 3.0
 """How long running calls may go on when the host stops."""
-JOIN_TIMEOUT_S = 5.0
-JOIN_RETRY_S = 0.01
 SOON_MAX_S = 0.02
 REPLY_PREFIX = "_INBOX."
 _log = logging.getLogger("motes.agent")
@@ -61,39 +55,35 @@ class Agent:
         self.machine = Machine(host, offer)
         self.connection = connection
         self.code = Code(folder, connection, trust)
-        self.boot = f"{time.time_ns():016x}{os.urandom(4).hex()}"
         self._trust = trust
         self._loop = asyncio.get_running_loop()
         self._logs = Logs(host, connection.publish)
         self.spaces = Spaces(self, folder / "blank")
         self._inspection = Inspection(self.code)
-        self._beat_number = 0
-        self._report_number = 0
-        self._reported_at = 0.0
+        self.telling = Telling(self)
         self._soon: asyncio.TimerHandle | None = None
         self._soon_s = START_COST_S
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._started_wall = time.time() - self._loop.time()
+        self.tasks = Tasks("agent")
         self._do: dict[type, Callable[[Any], None]] = {
             Answer: self._do_answer,
             Deliver: self.spaces.deliver,
             Spawn: self.spaces.spawn,
             End: self.spaces.end,
-            Fetch: lambda effect: self.spawn(self._fetch(effect.release)),
+            Fetch: lambda effect: self.tasks.spawn(self._fetch(effect.release)),
             Prepare: self.spaces.prepare,
             Close: self.spaces.close,
             StartDaemon: self.spaces.start_daemon,
-            Tell: self._do_tell,
-            Report: lambda effect: self._report(),
+            Tell: self.telling.event,
+            Report: lambda effect: self.telling.report(),
         }
 
     async def start(self) -> None:
         """Hear calls and leases, and tell of this host. Raises Unavailable."""
         await self.connection.subscribe(f"host.{self.host}.>", self._on_message)
-        self._beat()
-        self._report()
+        self.telling.beat()
+        self.telling.report()
         for work in (self._beats(), self._flushes()):
-            self.spawn(work)
+            self.tasks.spawn(work)
 
     async def stop(self) -> None:
         """Take no more calls, let the running ones finish within DRAIN_S, and end every space."""
@@ -102,9 +92,8 @@ class Agent:
         while not self.machine.is_empty() and self.now() < deadline:
             self.feed(self.machine.tick(self.now()))
             await asyncio.sleep(0.02)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.tasks.cancel()
+        await self.tasks.wait()
         await self.spaces.close_all()
         self._logs.flush_all()
         with contextlib.suppress(MotesError):
@@ -112,17 +101,6 @@ class Agent:
 
     def now(self) -> float:
         return self._loop.time()
-
-    def spawn(self, work: Any) -> None:
-        """Run a coroutine beside; its failure is logged."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("a task of the agent failed", exc_info=task.exception())
 
     # ------------------------------------------------------------------ messages
 
@@ -136,9 +114,9 @@ class Agent:
             self.feed(self.machine.on_cancel(message.data, self.now()))
         elif message.reply.startswith(REPLY_PREFIX):
             if verb == "ps":
-                self.connection.publish(message.reply, msgspec.msgpack.encode(self._instances()))
+                self.connection.publish(message.reply, self.telling.instances())
             elif verb == "inspect":
-                self.spawn(self._inspect(message))
+                self.tasks.spawn(self._inspect(message))
 
     def _on_call(self, message: Message) -> None:
         # An answer must reach an inbox: anything else could be a subject that only this host may write to.
@@ -206,26 +184,11 @@ class Agent:
         for reply in effect.replies:
             self.connection.publish(reply, data)
 
-    def _do_tell(self, effect: Tell) -> None:
-        app, _, workload = effect.address.partition(".")
-        event = Event(
-            time.time(),
-            effect.what,
-            str(effect.reason),
-            self.host,
-            app,
-            workload,
-            effect.release,
-            effect.pid,
-            effect.detail,
-        )
-        self.connection.publish(subjects.event(self.host), msgspec.json.encode(event))
-
     def log(self, address: str, pid: int, data: bytes) -> None:
         """An instance wrote something."""
         self._logs.add(address, pid, data)
 
-    # ------------------------------------------------------------------ telling
+    # ------------------------------------------------------------------ looking after
 
     async def _beats(self) -> None:
         while True:
@@ -235,9 +198,8 @@ class Agent:
             except Exception:
                 # A mistake in one look must not end all later ones: limits would hold no more.
                 _log.exception("the agent could not look after its instances")
-            self._beat()
-            if self.now() - self._reported_at >= REPORT_INTERVAL_S:
-                self._report()
+            self.telling.beat()
+            self.telling.report_if_due()
 
     def _watch(self) -> None:
         usages, memory_bytes = self.spaces.measure(self.now())
@@ -249,65 +211,3 @@ class Agent:
             await asyncio.sleep(FLUSH_S)
             self._logs.flush()
             self.spaces.resume_outputs()
-
-    def _beat(self) -> None:
-        self._beat_number += 1
-        beat = Beat(self.host, self.boot, self._beat_number, self.machine.load())
-        self.connection.publish(subjects.beat(self.host), msgspec.msgpack.encode(beat))
-
-    async def join(self) -> None:
-        """Wait until the controller knows this host, but only JOIN_TIMEOUT_S: it may be away, and calls come anyway."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(JOIN_TIMEOUT_S):
-                while not await self._is_known():
-                    pass
-
-    async def _is_known(self) -> bool:
-        try:
-            await self.connection.request(subjects.state(self.host), self._state(), JOIN_TIMEOUT_S)
-        except MotesError:
-            await asyncio.sleep(JOIN_RETRY_S)
-            return False
-        return True
-
-    def _report(self) -> None:
-        self._reported_at = self.now()
-        self.connection.publish(subjects.state(self.host), self._state())
-
-    def _state(self) -> bytes:
-        machine = self.machine
-        self._report_number += 1
-        report = HostReport(
-            host=self.host,
-            boot=self.boot,
-            pid=os.getpid(),
-            offer=machine.offer,
-            python=platform.python_version(),
-            draining=machine.draining,
-            spaces_used=machine.spaces_used(),
-            memory_bytes=machine.memory_bytes,
-            cpu_s=self.spaces.cpu_s(),
-            held=machine.held(self.now()),
-            number=self._report_number,
-            running=machine.running(),
-        )
-        return msgspec.msgpack.encode(report)
-
-    def _instances(self) -> HostInstances:
-        self.spaces.sample_all()
-        reports = [
-            InstanceReport(
-                app=instance.address.partition(".")[0],
-                workload=instance.address.partition(".")[2],
-                release=instance.release,
-                host=self.host,
-                pid=instance.pid,
-                state=instance.state,
-                started_at=self._started_wall + instance.started,
-                calls=instance.calls,
-                cpu_s=instance.cpu_s,
-                memory_bytes=instance.memory_bytes,
-            )
-            for instance in self.machine.instances.values()
-        ]
-        return HostInstances(self.host, reports)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from motes.agent import machine as core
 from motes.agent.effects import Close, Deliver, End, Prepare, Spawn, StartDaemon
@@ -21,6 +19,7 @@ from motes.space.daemon_space import DaemonSpace
 from motes.space.function_space import ZYGOTE_NUMBER, FunctionSpace
 from motes.space.limits import Limits
 from motes.space.view import View
+from motes.tasks import Tasks
 
 if TYPE_CHECKING:
     from motes.agent.service import Agent
@@ -62,7 +61,8 @@ class Spaces:
         self._by_release: dict[str, FunctionSpace] = {}
         self._by_number: dict[int, FunctionSpace] = {}
         self._daemons: dict[int, DaemonSpace] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing = Tasks("agent")
+        """What is being closed; a host that stops waits for it, so that no process outlives the agent."""
         self._ended_early: dict[int, tuple[EndReason, str]] = {}
         """Daemons to end as soon as their space has been made."""
         self._written: dict[tuple[str, int], int] = {}
@@ -72,18 +72,18 @@ class Spaces:
     # ------------------------------------------------------------------ effects
 
     def prepare(self, effect: Prepare) -> None:
-        self._agent.spawn(self._open(effect.release))
+        self._agent.tasks.spawn(self._open(effect.release))
 
     def close(self, effect: Close) -> None:
         space = self._by_release.pop(effect.release, None)
         if space is not None:
             self._spent_cpu_s += space.space_usage().cpu_s
-            self._see_to_the_end(space.close())
+            self._closing.spawn(space.close())
 
     def spawn(self, effect: Spawn) -> None:
         space = self._by_release.get(effect.release)
         if space is None:
-            self._agent.spawn(self._never_started(effect.number))
+            self._agent.tasks.spawn(self._never_started(effect.number))
             return
         self._by_number[effect.number] = space
         space.spawn(effect.number, effect.function.name, Limits(memory_bytes=effect.function.memory_bytes))
@@ -95,14 +95,14 @@ class Spaces:
 
     def end(self, effect: End) -> None:
         if effect.number in self._daemons:
-            self._see_to_the_end(self._end_daemon(effect.number, effect.reason, effect.detail))
+            self._closing.spawn(self._end_daemon(effect.number, effect.reason, effect.detail))
         elif effect.number in self._by_number:
             self._by_number[effect.number].end(effect.number, effect.reason, effect.detail)
         else:
             self._ended_early[effect.number] = (effect.reason, effect.detail)
 
     def start_daemon(self, effect: StartDaemon) -> None:
-        self._agent.spawn(self._open_daemon(effect))
+        self._agent.tasks.spawn(self._open_daemon(effect))
 
     # ------------------------------------------------------------------ functions
 
@@ -229,14 +229,8 @@ class Spaces:
         spaces, self._by_release = list(self._by_release.values()), {}
         for space in spaces:
             await space.close()
-        await asyncio.gather(*self._closing)
+        await self._closing.wait()
         await self._blank.close()
-
-    def _see_to_the_end(self, closing: Coroutine[Any, Any, None]) -> None:
-        """Close something beside; when the host stops, that is waited for, so that no process outlives the agent."""
-        task = asyncio.create_task(closing)
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
 
     # ------------------------------------------------------------------ measuring
 
@@ -261,7 +255,7 @@ class Spaces:
         blank_bytes = self._blank.memory_bytes()
         if used_bytes + blank_bytes > self._agent.machine.offer.memory_bytes:
             # Before any instance has to go.
-            self._see_to_the_end(self._blank.drop())
+            self._closing.spawn(self._blank.drop())
             return usages, used_bytes
         return usages, used_bytes + blank_bytes
 

@@ -121,7 +121,7 @@ def _launch_at_a_free_port(home: Home) -> tuple[dict[str, Any], subprocess.Popen
 
 
 def _is_free(http: str) -> bool:
-    from motes.supervisor.service import choose_http
+    from motes.supervisor.address import choose_http
 
     try:
         choose_http(http)

@@ -51,7 +51,7 @@ class Deployment:
             except (SpaceFailed, Unavailable) as error:
                 failed = error
             except OwnerError:
-                self._controller.spawn(self._forget_code(question.bundle))
+                self._controller.tasks.spawn(self._forget_code(question.bundle))
                 raise
         raise failed
 
@@ -88,7 +88,7 @@ class Deployment:
             if self._stored is not None:
                 self._stored.setdefault(release.app, {})[name] = release
             if current is not None:
-                controller.spawn(self._clean(release.app))
+                controller.tasks.spawn(self._clean(release.app))
         await self._wait_until_taken_over(release, name)
         return Deployed(release.app, name, changed=True)
 
@@ -105,7 +105,7 @@ class Deployment:
             controller.removed_at[app] = removal.removed_at
             controller.carry_out(controller.core.on_removed(app, controller.now()))
             await controller.store.delete_logs(app)
-            controller.spawn(self._clean(app))
+            controller.tasks.spawn(self._clean(app))
 
     def _refuse_earlier(self, what: str, app: str, signed_at: float) -> None:
         """What an owner signed stays signed for ever: whoever kept it must not bring it back. Raises Refused."""

@@ -96,7 +96,7 @@ class Requests:
             self._controller.connection.publish(message.reply, encode_error(busy))
             return
         self._under_way[sender] += 1
-        self._controller.spawn(self._serve(sender, name, message))
+        self._controller.tasks.spawn(self._serve(sender, name, message))
 
     async def _serve(self, sender: str, name: str, message: Message) -> None:
         try:

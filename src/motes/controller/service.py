@@ -23,6 +23,7 @@ from motes.grants.keys import Key, Tag, sign, verify
 from motes.model.instance import Event
 from motes.model.names import HOST_PREFIX, KEEPER
 from motes.model.release import Release, Removal, Signed, release_id
+from motes.tasks import Tasks
 
 TICK_S = 0.5
 EPOCH_BITS = 32
@@ -47,7 +48,7 @@ class Controller:
         self._owners = owners
         self._hearing = Hearing(self)
         self._requests = Requests(self)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks = Tasks("controller")
         self._loop = asyncio.get_running_loop()
         self._do: dict[type, Callable[[Any], None]] = {
             Give: self._do_give,
@@ -74,14 +75,13 @@ class Controller:
                 controller.carry_out(core.on_deployed(release_id(signed), release, now), quiet=True)
         await controller._hearing.start()
         await connection.subscribe(subjects.keeper("*", "*"), controller._requests.on_message)
-        controller.spawn(controller._tick())
-        controller.spawn(controller._remember())
+        controller.tasks.spawn(controller._tick())
+        controller.tasks.spawn(controller._remember())
         return controller
 
     async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.tasks.cancel()
+        await self.tasks.wait()
         await self.store.close()
 
     def check(self, signed: Signed) -> Release:
@@ -94,17 +94,6 @@ class Controller:
 
     def now(self) -> float:
         return self._loop.time()
-
-    def spawn(self, work: Any) -> None:
-        """Run a coroutine beside; its failure is logged."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("a task of the controller failed", exc_info=task.exception())
 
     # ------------------------------------------------------------------ events
 

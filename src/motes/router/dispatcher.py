@@ -22,6 +22,7 @@ from motes.model.routes import Routes
 from motes.model.units import format_bytes
 from motes.router.core import Router
 from motes.router.effects import Activate, CancelAt, Effect, Send, Settle
+from motes.tasks import Tasks
 
 TICK_S = 0.1
 KEEPER_TIMEOUT_S = 5.0
@@ -36,7 +37,7 @@ class Dispatcher:
     def __init__(self) -> None:
         self._router = Router(random.Random().randrange)
         self._futures: dict[bytes, asyncio.Future[Outcome]] = {}
-        self._asking: set[asyncio.Task[None]] = set()
+        self._asking = Tasks("router")
         self._ticking: asyncio.TimerHandle | None = None
         self._do: dict[type, Callable[[Any], None]] = {
             Send: self._do_send,
@@ -59,8 +60,7 @@ class Dispatcher:
         """Give every call up."""
         if self._ticking is not None:
             self._ticking.cancel()
-        for task in self._asking:
-            task.cancel()
+        self._asking.cancel()
         for future in self._futures.values():
             future.cancel()
         self._futures.clear()
@@ -161,9 +161,7 @@ class Dispatcher:
         self._connection.publish(subjects.cancel(effect.host), effect.call_id)
 
     def _do_activate(self, effect: Activate) -> None:
-        task = self._loop.create_task(self._activate(effect.app, effect.workload))
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
+        self._asking.spawn(self._activate(effect.app, effect.workload))
 
     async def _activate(self, app: str, workload: str) -> None:
         try:

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from motes.errors import MotesError, Overloaded, Unavailable
+from motes.tasks import Tasks
 
 Connect = Callable[[str, str], Awaitable[socket.socket]]
 """Opens a new connection to `(app, workload)` inside its space. Raises MotesError."""
@@ -121,7 +122,7 @@ class _ServedLink:
         self._peer = peer
         self._connect = connect
         self._ended = ended
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks("agent")
         self._loop = asyncio.get_running_loop()
         peer.setblocking(False)
         self._loop.add_reader(peer, self._read)
@@ -131,8 +132,7 @@ class _ServedLink:
             return
         self._loop.remove_reader(self._peer)
         self._peer.close()
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         self._ended(self)
 
     def _read(self) -> None:
@@ -158,9 +158,7 @@ class _ServedLink:
                 request.id, Overloaded(f"over {MAX_PENDING} connections are being opened", retry_after_s=1)
             )
             return True
-        task = self._loop.create_task(self._answer(request))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._answer(request))
         return True
 
     async def _answer(self, request: Request) -> None:

@@ -31,6 +31,7 @@ from motes.space.opening import ended_while_opening, exit_words, refused_by_the_
 from motes.space.output import Output
 from motes.space.seccomp import filters
 from motes.space.view import View, python_command
+from motes.tasks import Tasks
 
 ZYGOTE_NUMBER = 0
 """Output of this number is the zygote's: what module code prints."""
@@ -72,7 +73,7 @@ class FunctionSpace:
         self._events = events
         self._loop = asyncio.get_running_loop()
         self._links: dict[int, Link] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks("space")
         self._loaded: asyncio.Future[tuple[Function, ...]] = self._loop.create_future()
         # A space that ends before anybody loads into it has nobody to tell.
         self._loaded.add_done_callback(lambda loaded: loaded.cancelled() or loaded.exception())
@@ -166,7 +167,7 @@ class FunctionSpace:
         order = {"number": number, "function": function, "limits": msgspec.to_builtins(limits)}
         self._orders.append((order, (theirs.detach(), write_end)))
         self._send_orders()
-        self._keep(self._loop.create_task(self._attach(link, ours)))
+        self._tasks.spawn(self._attach(link, ours))
         self._loop.call_later(FORK_LIMIT_S, self._check_forked, number)
 
     def _send_orders(self) -> None:
@@ -184,10 +185,6 @@ class FunctionSpace:
             await self._loop.connect_accepted_socket(lambda: link, ours)
         except OSError as error:
             link.end(EndReason.SPACE_FAILED, f"its channel broke: {error}")
-
-    def _keep(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _check_forked(self, number: int) -> None:
         link = self._links.get(number)
@@ -325,7 +322,7 @@ class FunctionSpace:
         self._bubble.kill()
 
     def _monitor_ended(self, gone: asyncio.Future[int]) -> None:
-        self._keep(self._loop.create_task(self._finish(gone.result())))
+        self._tasks.spawn(self._finish(gone.result()))
 
     async def _finish(self, status: int) -> None:
         await self._bubble.close()

@@ -14,7 +14,8 @@ from pathlib import Path
 from motes.errors import MotesError
 from motes.home import Home
 from motes.supervised import announce_ready, end_with_parent
-from motes.supervisor.service import PROGRAMS, Supervisor, choose_http
+from motes.supervisor.address import choose_http
+from motes.supervisor.service import GRACE_S, PROGRAMS, Supervisor
 
 
 def main() -> int:
@@ -23,6 +24,7 @@ def main() -> int:
     parser.add_argument("--home", required=True)
     parser.add_argument("--http", required=True)
     parser.add_argument("--programs", help="a JSON file of what to run in place of Motes' own programs, for tests")
+    parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds that a child has to end, for tests")
     parser.add_argument("--with-parent", action="store_true", help="end when the process that started this one ends")
     options = parser.parse_args()
     if options.with_parent:
@@ -32,7 +34,7 @@ def main() -> int:
     try:
         with open(home.lock, "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return Supervisor(home, choose_http(options.http), programs).run()
+            return Supervisor(home, choose_http(options.http), programs, options.grace).run()
     except BlockingIOError:
         announce_ready(error=f"a cluster runs in {home.path} already", running=True)
     except (MotesError, OSError) as error:

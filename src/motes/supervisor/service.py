@@ -8,7 +8,6 @@ This file imports neither NATS nor HTTP nor asyncio: what it has to outlive must
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import selectors
 import signal
@@ -18,7 +17,6 @@ import time
 from typing import Any, NamedTuple
 
 from motes.bus import server
-from motes.errors import BadInput, Unavailable
 from motes.home import Home
 from motes.model.names import is_name
 from motes.supervised import announce_ready
@@ -51,10 +49,11 @@ class Waiting(NamedTuple):
 class Supervisor:
     """The children of one home, and the control socket."""
 
-    def __init__(self, home: Home, http: str, programs: dict[str, list[str]]) -> None:
+    def __init__(self, home: Home, http: str, programs: dict[str, list[str]], grace_s: float = GRACE_S) -> None:
         self.home = home
         self.http = http
         self.programs = programs
+        self.grace_s = grace_s
         self.children: dict[str, Child] = {}
         self.selector = selectors.DefaultSelector()
         self.waiting: list[Waiting] = []
@@ -192,7 +191,7 @@ class Supervisor:
             self.socket.remove()
 
     def _end(self, children: list[Child]) -> None:
-        deadline = time.monotonic() + GRACE_S
+        deadline = time.monotonic() + self.grace_s
         for child in children:
             child.terminate()
         while any(child.pid is not None for child in children):
@@ -222,7 +221,7 @@ class Supervisor:
             return None
         if do == "stop-host" and (found := self.children.get(f"agent-{name}")) is not None:
             found.wanted = False
-            found.terminate(kill_after_s=GRACE_S)
+            found.terminate(kill_after_s=self.grace_s)
             self.waiting.append(Waiting(found, "ended", tell))
             return None
         return {"error": f"no host {name!r} runs here" if do == "stop-host" else f"cannot do {do!r} {name!r} now"}
@@ -246,19 +245,3 @@ class Supervisor:
             else:
                 continue
             self.waiting.remove(waiting)
-
-
-def choose_http(text: str) -> str:
-    """`HOST:PORT` with port 0 replaced by a free one. Raises Unavailable when the port cannot be had, and BadInput."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise BadInput(f"{text!r} is no address; write it like 127.0.0.1:8080")
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            return f"{host}:{probe.getsockname()[1]}"
-    except OSError as error:
-        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror or error})"
-        raise Unavailable(f"port {port} on {host} {why}; choose another: motes up --http {host}:0") from error

@@ -6,12 +6,14 @@ import gc
 import importlib
 import importlib.util
 import os
+import resource
 import stat
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+from motes.model.units import format_bytes
 from motes.space.guest.failures import app_traceback, text_of
 from motes.space.guest.typed import NotDeployable, Typed
 
@@ -143,9 +145,21 @@ def _import(stem: str) -> ModuleType:
             "SystemExit",
             app_traceback(error),
         ) from None
+    except MemoryError as error:
+        error.__traceback__ = None  # The frames hold the memory that telling needs.
+        raise Refused(
+            f"{stem}.py: MemoryError: the modules need more memory than they may have while they are imported"
+            f" ({format_bytes(_memory_limit_bytes())}); load what is large inside the function",
+            "MemoryError",
+        ) from None
     except BaseException as error:
         kind = type(error).__name__
         raise Refused(f"{stem}.py: {kind}: {text_of(error)}", kind, app_traceback(error)) from None
+
+
+def _memory_limit_bytes() -> int:
+    """What harden_zygote has set, over all that this process maps."""
+    return resource.getrlimit(resource.RLIMIT_DATA)[0]
 
 
 def _import_beside_the_standard_one(stem: str) -> ModuleType:

@@ -1,0 +1,121 @@
+"""What a host tells of itself: beats for routers, reports for the controller, its instances for who asks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from motes.agent.effects import Tell
+from motes.bus import subjects
+from motes.errors import MotesError
+from motes.model.host import REPORT_INTERVAL_S, Beat, HostInstances, HostReport
+from motes.model.instance import Event, InstanceReport
+
+if TYPE_CHECKING:
+    from motes.agent.service import Agent
+
+JOIN_TIMEOUT_S = 5.0
+JOIN_RETRY_S = 0.01
+
+
+class Telling:
+    """Numbers and publishes what is said of one agent's host. `boot` is new with each start of the agent."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.boot = f"{time.time_ns():016x}{os.urandom(4).hex()}"
+        self._agent = agent
+        self._beat_number = 0
+        self._report_number = 0
+        self._reported_at = 0.0
+        self._started_wall = time.time() - agent.now()
+
+    async def join(self) -> None:
+        """Wait until the controller knows this host, but only JOIN_TIMEOUT_S: it may be away, and calls come anyway."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(JOIN_TIMEOUT_S):
+                while not await self._is_known():
+                    pass
+
+    async def _is_known(self) -> bool:
+        try:
+            await self._agent.connection.request(subjects.state(self._agent.host), self._state(), JOIN_TIMEOUT_S)
+        except MotesError:
+            await asyncio.sleep(JOIN_RETRY_S)
+            return False
+        return True
+
+    def beat(self) -> None:
+        """Say that this host lives and how busy it is."""
+        self._beat_number += 1
+        beat = Beat(self._agent.host, self.boot, self._beat_number, self._agent.machine.load())
+        self._agent.connection.publish(subjects.beat(self._agent.host), msgspec.msgpack.encode(beat))
+
+    def report(self) -> None:
+        """Say what this host holds and what runs here."""
+        self._reported_at = self._agent.now()
+        self._agent.connection.publish(subjects.state(self._agent.host), self._state())
+
+    def report_if_due(self) -> None:
+        if self._agent.now() - self._reported_at >= REPORT_INTERVAL_S:
+            self.report()
+
+    def event(self, effect: Tell) -> None:
+        """Say that something began or ended."""
+        app, _, workload = effect.address.partition(".")
+        event = Event(
+            time.time(),
+            effect.what,
+            str(effect.reason),
+            self._agent.host,
+            app,
+            workload,
+            effect.release,
+            effect.pid,
+            effect.detail,
+        )
+        self._agent.connection.publish(subjects.event(self._agent.host), msgspec.json.encode(event))
+
+    def _state(self) -> bytes:
+        machine = self._agent.machine
+        self._report_number += 1
+        report = HostReport(
+            host=self._agent.host,
+            boot=self.boot,
+            pid=os.getpid(),
+            offer=machine.offer,
+            python=platform.python_version(),
+            draining=machine.draining,
+            spaces_used=machine.spaces_used(),
+            memory_bytes=machine.memory_bytes,
+            cpu_s=self._agent.spaces.cpu_s(),
+            held=machine.held(self._agent.now()),
+            number=self._report_number,
+            running=machine.running(),
+        )
+        return msgspec.msgpack.encode(report)
+
+    def instances(self) -> bytes:
+        """Every instance as `motes ps` shows it: a HostInstances, encoded."""
+        self._agent.spaces.sample_all()
+        reports = [
+            InstanceReport(
+                app=instance.address.partition(".")[0],
+                workload=instance.address.partition(".")[2],
+                release=instance.release,
+                host=self._agent.host,
+                pid=instance.pid,
+                state=instance.state,
+                started_at=self._started_wall + instance.started,
+                calls=instance.calls,
+                cpu_s=instance.cpu_s,
+                memory_bytes=instance.memory_bytes,
+            )
+            for instance in self._agent.machine.instances.values()
+        ]
+        return msgspec.msgpack.encode(HostInstances(self._agent.host, reports))
