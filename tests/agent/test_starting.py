@@ -156,3 +156,15 @@ def test_an_instance_cannot_say_that_it_worked_longer_than_the_call_took() -> No
     host.now += 0.001
     host.do(host.machine.on_reply(host.busy()[0], DONE, Work(4000.0, 0.0, None), host.now))
     assert host.machine.pools["app.f"].service_s <= 0.001 + 1e-9
+
+
+def test_a_burst_of_calls_known_to_be_slow_is_met_as_it_comes_and_wholly_at_the_next_tick() -> None:
+    host = LentHost(offer=Offer(cpus=2.0, spaces=200))
+    host.lease()
+    for _ in range(100):
+        serve_one(host, 0.2)
+    for _ in range(100):
+        host.call()
+    assert len(host.live()) >= 64
+    host.wait(START_COST_S)
+    assert len(host.live()) == 100

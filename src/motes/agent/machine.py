@@ -112,7 +112,7 @@ class Machine(HostState):
         if pool.idle and not pool.queue:
             return [deliver(self, pool.idle.pop(), call, now)]
         pool.push(call)
-        return start_some(self, pool, now)
+        return start_some(self, pool, now) if pool.is_time_to_look() else []
 
     def _join(self, known: Call, call: Call) -> list[Effect]:
         """The same call once more: it is answered with the one under way, wherever its sender wants it."""

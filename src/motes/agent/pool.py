@@ -176,6 +176,15 @@ class Pool:
         """Instances that take or will take further calls."""
         return [each for each in self.instances.values() if not each.ending and each.leaving is None]
 
+    def is_time_to_look(self) -> bool:
+        """Whether one more waiting call is worth asking `wanted`; else the next tick does, which comes soon.
+
+        Asking costs as much as all else that a call takes here. So once calls are known it is asked when the queue
+        has doubled: a burst is seen as it comes, and a steady load is left to the ticks.
+        """
+        waiting = len(self.queue)
+        return self.calls_ended < KNOWN_CALLS or not self.instances or waiting & (waiting - 1) == 0
+
     def wanted(self, now: float, cpus: float) -> int:
         """How many instances the calls that run and wait now are worth."""
         busy = [each for each in self.instances.values() if each.call is not None and not each.ending]

@@ -235,11 +235,12 @@ class Spaces:
     # ------------------------------------------------------------------ measuring
 
     def sample_busy(self) -> None:
-        """The demand of instances with a call for processors, for the decision whether more of them help."""
-        for instance in self._agent.machine.instances.values():
-            if instance.call is not None and instance.alive:
-                instance.cpu_s = measure.cpu_s(instance.pid)
-                instance.waited_s = measure.waited_s(instance.pid)
+        """How much first calls want a processor, for whether more instances help; of later ones that is known."""
+        for pool in self._agent.machine.pools.values():
+            for instance in pool.instances.values() if pool.calls_ended == 0 else ():
+                if instance.call is not None and instance.alive:
+                    instance.cpu_s = measure.cpu_s(instance.pid)
+                    instance.waited_s = measure.waited_s(instance.pid)
 
     def sample_all(self) -> None:
         """Everything that `motes ps` shows."""
