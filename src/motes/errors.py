@@ -150,6 +150,13 @@ class BadBundle(OwnerError):
     http_status = 422
 
 
+class NoPackages(OwnerError):
+    """The packages that the app asks for cannot be had: unknown, without a wheel, or in conflict."""
+
+    code = "no_packages"
+    http_status = 422
+
+
 class HostError(MotesError):
     """A host or its owner must act."""
 

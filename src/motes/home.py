@@ -49,6 +49,7 @@ class Home:
         self.cluster_file = self.run / "cluster.json"
         self.supervisor_socket = self.run / "supervisor.sock"
         self.logs = self.path / "logs"
+        self.layers = self.path / "layers"
 
     def key(self, name: str) -> Path:
         return self.keys / f"{name}.seed"

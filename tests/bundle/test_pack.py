@@ -84,7 +84,7 @@ def test_a_large_file_is_refused_unread_with_its_size_and_the_limit(
     monkeypatch.setattr("motes.bundle.pack._read", lambda source: pytest.fail("it was read"))
     with pytest.raises(TooLarge, match=r"model\.bin has 200 MiB; .* 32 MiB") as caught:
         pack(tmp_path)
-    assert caught.value.detail["limit_bytes"] == sources.MAX_FILE_BYTES
+    assert caught.value.detail["limit_bytes"] == sources.APP.file_bytes
 
 
 def test_many_files_that_are_too_large_together_are_refused(tmp_path: Path) -> None:
@@ -95,11 +95,10 @@ def test_many_files_that_are_too_large_together_are_refused(tmp_path: Path) -> N
         pack(tmp_path)
 
 
-def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_FILES", 2)
+def test_too_many_files_are_refused(tmp_path: Path) -> None:
     write(tmp_path, a="", b="", c="")
     with pytest.raises(TooLarge, match="more than 2 files"):
-        pack(tmp_path)
+        sources.sources(tmp_path, sources.APP._replace(files=2))
 
 
 def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motes.bundle.pack import pack
-from motes.bundle.sources import MAX_FILE_BYTES
+from motes.bundle.sources import APP
 from motes.bundle.unpack import discard, unpack
 from motes.errors import BadBundle, MotesError, TooLarge, Untrusted
 
@@ -105,11 +105,11 @@ def test_a_bomb_in_the_list_of_files_is_not_inflated(target: Path) -> None:
 
 def test_sizes_over_the_limits_write_nothing(target: Path) -> None:
     with pytest.raises(BadBundle):
-        unpack_whole(evil(("a", MAX_FILE_BYTES + 1, False)), target)
+        unpack_whole(evil(("a", APP.file_bytes + 1, False)), target)
     with pytest.raises(BadBundle):
         unpack_whole(evil(("a", -1, False)), target)
     with pytest.raises(TooLarge):
-        unpack_whole(evil(*((name, MAX_FILE_BYTES, False) for name in "abc")), target)
+        unpack_whole(evil(*((name, APP.file_bytes, False) for name in "abc")), target)
     with pytest.raises(BadBundle):
         unpack_whole(evil(*((str(number), 0, False) for number in range(10_001))), target)
     assert not target.parent.exists()

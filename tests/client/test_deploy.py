@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,11 +11,11 @@ import msgspec
 import pytest
 
 from motes.client.cluster import Cluster
-from motes.client.deploy import prepare, remove, submit
-from motes.errors import Refused, Untrusted
+from motes.client.deploy import prepare, remove, submit, upload
+from motes.errors import Refused, Unavailable, Untrusted
 from motes.grants.keys import Tag, load_or_create, verify
 from motes.home import Home
-from motes.model.keeper import Deploy, Deployed, Remove
+from motes.model.keeper import CHUNK_BYTES, Arrived, AskChunks, Deploy, Deployed, Remove
 from motes.model.release import Daemon, Function, Manifest, Release, Removal, Workload
 
 WEB = Daemon("main", ("serve",), 8080)
@@ -28,8 +29,8 @@ class LyingCluster:
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
 
-    async def ask(self, verb: str, question: object, kind: type[Any], timeout_s: float) -> Any:
-        return self._manifest if verb == "inspect" else True
+    async def ask(self, verb: str, question: object, kind: type[Any], timeout_s: float = 0.0) -> Any:
+        return self._manifest if verb == "inspect" else Arrived(True)
 
 
 def prepared(folder: Path, manifest: Manifest, **asked: Any) -> Manifest:
@@ -101,3 +102,42 @@ def test_a_time_that_cannot_be_signed_over_is_not_tried_for_ever(tmp_path: Path,
     with pytest.raises(Refused):
         asyncio.run(remove(cast(Cluster, cluster), "app"))
     assert len(cluster.asked) == 2
+
+
+class ForgetfulCluster:
+    """A cluster that has some chunks of an archive already, and whose connection breaks after some more."""
+
+    def __init__(self, breaks_after: int) -> None:
+        self.chunks: dict[int, bytes] = {}
+        self.put: list[int] = []
+        self.left = breaks_after
+
+    async def ask(self, verb: str, question: Any, kind: type[Any], timeout_s: float = 0.0) -> Any:
+        if isinstance(question, AskChunks):
+            return Arrived(False, sorted(self.chunks))
+        if self.left == 0:
+            raise Unavailable("the connection broke")
+        self.left -= 1
+        self.put.append(question.index)
+        self.chunks[question.index] = question.data
+        return len(self.chunks) == question.count
+
+
+def test_an_upload_goes_on_where_it_was_broken_off_and_says_how_far_it_is() -> None:
+    data = os.urandom(10 * CHUNK_BYTES + 5)
+    cluster = ForgetfulCluster(breaks_after=4)
+    shown: list[tuple[int, int]] = []
+
+    def say(step: str, done: int = 0, total: int = 0) -> None:
+        shown.append((done, total))
+
+    async def send() -> None:
+        await upload(cast(Cluster, cluster), "0" * 64, data, say, "packages")
+
+    with pytest.raises(Unavailable):
+        asyncio.run(send())
+    cluster.left = 100
+    asyncio.run(send())
+    assert sorted(cluster.put) == list(range(11)), "a chunk was sent twice, or not at all"
+    assert b"".join(cluster.chunks[index] for index in range(11)) == data
+    assert shown == sorted(shown) and shown[-1] == (11 * CHUNK_BYTES, 11 * CHUNK_BYTES)

@@ -8,7 +8,7 @@ from motes.controller.core import Core
 from motes.controller.effects import Effect, Give, Publish, Tell
 from motes.errors import MotesError
 from motes.model.host import Beat, Held, HostReport, Lease, Load, Offer
-from motes.model.release import Function, Manifest, Release, Scale, Workload
+from motes.model.release import Function, Manifest, Packages, Release, Scale, Workload
 from motes.model.routes import Routes
 
 
@@ -24,7 +24,8 @@ def new_core(epoch: int, settled_at: float = float("-inf"), proven: bool = True)
 class FakeHost:
     """What a host would hold and say."""
 
-    def __init__(self, name: str, offer: Offer) -> None:
+    def __init__(self, name: str, offer: Offer, python: str = "3.11.7", platform: str = "") -> None:
+        self.python, self.platform = python, platform
         self.name, self.offer, self.boot, self.beats, self.reports = name, offer, 1, 0, 0
         self.leases: dict[str, Lease] = {}
         self.instances: dict[str, int] = {}
@@ -43,7 +44,8 @@ class FakeHost:
             str(self.boot),
             1,
             self.offer,
-            "3.11",
+            self.python,
+            platform=self.platform,
             draining=self.draining,
             held=held,
             number=self.reports,
@@ -70,16 +72,24 @@ class Bench:
     # ------------------------------------------------------------------ what happens
 
     def join(
-        self, name: str, holds: Sequence[Lease] = (), running: dict[str, list[int]] | None = None, **offer: object
+        self,
+        name: str,
+        holds: Sequence[Lease] = (),
+        running: dict[str, list[int]] | None = None,
+        python: str = "3.11.7",
+        platform: str = "",
+        **offer: object,
     ) -> None:
-        self.hosts[name] = FakeHost(name, Offer(**{"spaces": self.spaces, **offer}))  # type: ignore[arg-type]
+        self.hosts[name] = FakeHost(name, Offer(**{"spaces": self.spaces, **offer}), python, platform)  # type: ignore[arg-type]
         self.hosts[name].leases.update({lease.address: lease for lease in holds})
         self.hosts[name].running = running or {}
         self.report(name)
 
-    def deploy(self, *workloads: Workload, release: str = "r1", app: str = "app") -> None:
+    def deploy(
+        self, *workloads: Workload, release: str = "r1", app: str = "app", packages: Packages | None = None
+    ) -> None:
         manifest = Manifest(app, workloads or (function(),))
-        self.do(self.core.on_deployed(release, Release(manifest, release, 0.0), self.now))
+        self.do(self.core.on_deployed(release, Release(manifest, release, 0.0, packages or Packages()), self.now))
 
     def activate(self, name: str = "f") -> Routes:
         routes, effects = self.core.on_activate("app", name, self.now)

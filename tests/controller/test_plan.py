@@ -10,7 +10,8 @@ from motes.controller.plan import MOST_ENDING
 from motes.controller.state import FAILED_S
 from motes.errors import NoRoom, Unavailable
 from motes.model.host import Lease
-from motes.model.release import MIB, Daemon
+from motes.model.platform import PLATFORMS
+from motes.model.release import MIB, Daemon, Packages
 
 WEB = Daemon("web", ("serve",), 8080)
 
@@ -236,3 +237,25 @@ def test_a_host_that_started_anew_gets_its_leases_again() -> None:
     bench.hosts["a"].boot = 2
     bench.report()
     assert bench.hosts["a"].leases["app.web"].ceiling == 1
+
+
+def test_a_release_goes_only_where_its_python_and_its_packages_are_at_home() -> None:
+    bench = Bench()
+    bench.join("old", python="3.11.7", platform=PLATFORMS[0])
+    bench.join("new", python="3.12.1", platform=PLATFORMS[0])
+    bench.join("arm", python="3.12.1", platform=PLATFORMS[1])
+    bench.join("other", python="3.12.1", platform="")
+    bench.deploy(WEB, packages=Packages(layers={f"cp312-{PLATFORMS[0]}": "0" * 64}))
+    assert where(bench) == ["new"]
+    bench.deploy(WEB, packages=Packages(python="<3.12"))
+    assert where(bench) == ["old"]
+    bench.deploy(WEB, packages=Packages(python=">=3.13"))
+    error = bench.refusal(name="web")
+    assert isinstance(error, NoRoom)
+    assert ">=3.13" in error.message and "3.11.7" in error.message and "deploy again" in error.message
+
+
+def test_a_requirement_that_cannot_be_read_fits_no_host() -> None:
+    assert not Packages(python="three").fits("3.12.1", PLATFORMS[0])
+    assert not Packages(python=">=3").fits("my own", PLATFORMS[0])
+    assert not Packages(layers={"": "0" * 64}).fits("3.12", "windows"), "an unknown host is no target"

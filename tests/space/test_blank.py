@@ -116,6 +116,7 @@ async def test_a_blank_space_ends_with_its_owner_and_leaves_nothing(lab: Lab) ->
 async def test_only_a_view_like_the_blank_gets_it_and_a_failed_link_means_a_fresh_space(lab: Lab) -> None:
     blank = await _made(lab.folder / "blank")
     assert await blank.take(View(code=lab.app(PROBE), system=True)) is None
+    assert await blank.take(View(code=lab.app(PROBE), wheels=lab.folder)) is None, "it has no packages"
     assert await blank.take(View(code=lab.folder / "missing")) is None
     assert blank.memory_bytes() == 0, "a blank that was half filled must not be used again"
     await blank.close()

@@ -81,7 +81,7 @@ def test_kernel_settings_are_covered_after_proc() -> None:
 def test_a_daemon_sees_usr_but_its_own_python_comes_first() -> None:
     words = arguments(View(code=Path("/c"), system=True, processes=9))
     assert ("--ro-bind", "/usr", "/usr") in mounts(words)
-    assert words[words.index("PATH") + 1].startswith("/python/bin:")
+    assert words[words.index("PATH") + 1].startswith("/python/bin:/usr/local/bin")
     assert {"/python/bin/python", "/python/bin/python3"} <= set(words)
     assert words[words.index("PYTHONUNBUFFERED") + 1] == "1"
     # The system's own loader is there already.
@@ -119,3 +119,8 @@ def test_the_loaders_listing_is_read() -> None:
     loader, libraries = parse_listing(listing, {"/opt/lib-dynload/_ssl.so"})
     assert loader == Path("/lib64/ld-linux-x86-64.so.2")
     assert libraries == (("libssl.so.3", Path("/usr/lib/libssl.so.3")),)
+
+
+def test_commands_of_packages_come_behind_the_spaces_own_python() -> None:
+    words = arguments(View(code=Path("/c"), wheels=Path("/w")))
+    assert words[words.index("PATH") + 1].startswith("/python/bin:/wheels/bin:")

@@ -1,99 +1,71 @@
-"""Code on a host: releases and bundles, got from the keeper, checked, and unpacked where spaces can read them."""
+"""Code on a host: releases with their bundles and packages, got from the keeper, checked, and unpacked for spaces."""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
+import platform
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from motes.agent.shelf import Shelf
 from motes.agent.trust import Trust
-from motes.bundle.unpack import unpack
+from motes.bundle.sources import APP, LAYER
 from motes.bus import subjects
 from motes.bus.connection import Connection
-from motes.errors import SpaceFailed, Untrusted
+from motes.errors import SpaceFailed
 from motes.model.keeper import GetChunk, decode_answer
-from motes.model.release import Release, Signed, is_hash
+from motes.model.platform import platform_of
+from motes.model.release import Packages, Release, Signed
 
 REQUEST_TIMEOUT_S = 10.0
-CHUNKS_AT_ONCE = 8
-MAX_CHUNKS = 1024
-MAX_BUNDLES = 1_200
+MOST_BUNDLES = 1_200
 """Unpacked bundles kept on disk; beyond it the ones longest unused go."""
+MOST_LAYERS = 200
+LAYERS_LIMIT_BYTES = 4 * 2**30
+"""The same for layers of packages."""
+
+PYTHON = platform.python_version()
+PLATFORM = platform_of(platform.machine(), *platform.libc_ver())
 
 T = TypeVar("T")
 
 
-class Code:
-    """The folder `bundles/` of one host, by bundle hash."""
+class Folders(NamedTuple):
+    """What of a release lies on this host."""
 
-    def __init__(self, folder: Path, connection: Connection, trust: Trust) -> None:
-        self._bundles = folder / "bundles"
-        self._bundles.mkdir(mode=0o755, parents=True, exist_ok=True)
+    code: Path
+    packages: Path | None = None
+
+
+class Code:
+    """What one host has of releases; `used` says which folders must stay."""
+
+    def __init__(self, folder: Path, connection: Connection, trust: Trust, used: Callable[[], set[Path]]) -> None:
+        self._bundles = Shelf(folder / "bundles", APP, MOST_BUNDLES, None, self._chunk, used)
+        self._layers = Shelf(folder / "layers", LAYER, MOST_LAYERS, LAYERS_LIMIT_BYTES, self._chunk, used)
         self._connection = connection
         self._trust = trust
-        self._fetching: dict[str, asyncio.Task[Path]] = {}
 
-    async def release(self, release: str) -> tuple[Release, Path]:
-        """The release and the folder of its code. Raises NotFound, Untrusted, Unavailable."""
+    async def release(self, release: str) -> Release:
+        """The release, with its code on this host. Raises NotFound, Untrusted, Unavailable, SpaceFailed."""
         found = self._trust.release(await self._ask("release-get", release, Signed), release)
-        return found, await self.bundle(found.bundle)
+        await self.folders(found.bundle, found.packages)
+        return found
 
-    async def bundle(self, bundle: str) -> Path:
-        """The folder with the bundle's files, fetched once. Raises NotFound, Untrusted, Unavailable."""
-        if not is_hash(bundle):
-            # It becomes a path: any other text could name any folder of this host.
-            raise Untrusted(f"{bundle[:80]!r} is no bundle's hash")
-        folder = self._bundles / bundle
-        if folder.is_dir():
-            await asyncio.to_thread(folder.touch)
-            return folder
-        task = self._fetching.get(bundle)
-        if task is None:
-            task = self._fetching[bundle] = asyncio.create_task(self._fetch(bundle, folder))
-            task.add_done_callback(lambda _: self._fetching.pop(bundle, None))
-        return await asyncio.shield(task)
+    async def folders(self, bundle: str, packages: Packages) -> Folders:
+        """The folders with a bundle's files and with its packages for this host, fetched once. Raises the same."""
+        if not packages.fits(PYTHON, PLATFORM):
+            needs = f"Python {packages.python or 'of any version'}, packages for {', '.join(packages.layers) or 'none'}"
+            raise SpaceFailed(f"the app needs {needs}; this host has Python {PYTHON} on {PLATFORM or 'another system'}")
+        layer = packages.layer(PYTHON, PLATFORM)
+        return Folders(await self._bundles.get(bundle), None if layer is None else await self._layers.get(layer))
 
-    async def _fetch(self, bundle: str, folder: Path) -> Path:
-        count, first = await self._chunk(bundle, 0)
-        if not 0 < count <= MAX_CHUNKS:
-            raise Untrusted(f"bundle {bundle[:12]} claims {count} chunks; at most {MAX_CHUNKS} are allowed")
-        gate = asyncio.Semaphore(CHUNKS_AT_ONCE)
-
-        async def chunk(index: int) -> bytes:
-            async with gate:
-                return (await self._chunk(bundle, index))[1]
-
-        rest = await asyncio.gather(*(chunk(index) for index in range(1, count)))
-        try:
-            await asyncio.to_thread(self._unpack, b"".join((first, *rest)), bundle, folder)
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise SpaceFailed(
-                f"the host cannot keep the app's code in {self._bundles}: {why}; free some space"
-            ) from error
-        return folder
-
-    def _unpack(self, data: bytes, bundle: str, folder: Path) -> None:
-        kept = sorted(self._bundles.iterdir(), key=lambda each: each.stat().st_mtime)
-        for old in kept[: max(len(kept) + 1 - MAX_BUNDLES, 0)]:
-            remove_tree(old)
-        unpack(data, bundle, folder)
-
-    async def _chunk(self, bundle: str, index: int) -> tuple[int, bytes]:
-        return await self._ask("bundle-get", GetChunk(bundle, index), tuple[int, bytes])
+    async def _chunk(self, archive: str, index: int) -> tuple[int, bytes]:
+        return await self._ask("bundle-get", GetChunk(archive, index), tuple[int, bytes])
 
     async def _ask(self, verb: str, question: object, kind: type[T]) -> T:
         subject = subjects.keeper(self._connection.user, verb)
         data = await self._connection.request(subject, msgspec.msgpack.encode(question), REQUEST_TIMEOUT_S)
         return decode_answer(data, kind)
-
-
-def remove_tree(folder: Path) -> None:
-    """Delete a folder whose files and folders are read-only."""
-    for path in (folder, *folder.rglob("*")):
-        if path.is_dir() and not path.is_symlink():
-            path.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)

@@ -6,11 +6,10 @@ import asyncio
 import logging
 import shlex
 from collections import deque
-from pathlib import Path
 
 import msgspec
 
-from motes.agent.code import Code
+from motes.agent.code import Code, Folders
 from motes.agent.spaces import OPEN_TIMEOUT_S, daemon_view, function_view
 from motes.errors import BadBundle, LoadFailed, MotesError, SpaceFailed
 from motes.model.call import Outcome
@@ -51,7 +50,7 @@ class Inspection:
             return encode_error(SpaceFailed(f"the host could not look into the app: {error!r}; its log says more"))
 
     async def _inspect(self, question: Inspect) -> Manifest:
-        code = await self._code.bundle(question.bundle)
+        code = await self._code.folders(question.bundle, question.packages)
         if question.command:
             daemon = Daemon(DAEMON, question.command, question.port, question.memory_bytes)
             await _try_daemon(code, daemon)
@@ -68,7 +67,7 @@ class Inspection:
         return Manifest(question.app, space.functions, question.entries)
 
 
-async def _try_daemon(code: Path, daemon: Daemon) -> None:
+async def _try_daemon(code: Folders, daemon: Daemon) -> None:
     """Start it, see that it listens or lives, and end it. Raises LoadFailed with what it wrote."""
     events = _Events()
     space = await DaemonSpace.open(daemon_view(code, daemon), daemon.command, daemon.port, events)

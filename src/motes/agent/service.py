@@ -54,11 +54,11 @@ class Agent:
         self.host = host
         self.machine = Machine(host, offer)
         self.connection = connection
-        self.code = Code(folder, connection, trust)
         self._trust = trust
         self._loop = asyncio.get_running_loop()
         self._logs = Logs(host, connection.publish)
         self.spaces = Spaces(self, folder / "blank")
+        self.code = Code(folder, connection, trust, self.spaces.used_folders)
         self._inspection = Inspection(self.code)
         self.telling = Telling(self)
         self._soon: asyncio.TimerHandle | None = None
@@ -143,11 +143,12 @@ class Agent:
 
     async def _fetch(self, release: str) -> None:
         try:
-            found, folder = await self.code.release(release)
+            found = await self.code.release(release)
         except MotesError as error:
             self.feed(self.machine.on_fetch_failed(release, error, self.now()))
             return
-        self.spaces.folders[release] = folder
+        known = {name: each for name, each in self.spaces.releases.items() if name in self.machine.spaces}
+        self.spaces.releases = {**known, release: found}
         self.feed(self.machine.on_release(release, found.manifest, self.now()))
 
     async def connect(self, app: str, workload: str) -> Any:

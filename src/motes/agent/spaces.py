@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motes.agent import machine as core
+from motes.agent.code import Folders
 from motes.agent.effects import Close, Deliver, End, Prepare, Spawn, StartDaemon
 from motes.agent.pool import Work
 from motes.errors import MotesError, SpaceFailed
 from motes.model.call import Outcome
 from motes.model.instance import EndReason
-from motes.model.release import Daemon
+from motes.model.release import Daemon, Release
 from motes.space import measure
 from motes.space.blank import Blank
 from motes.space.daemon_space import DaemonSpace
@@ -41,23 +42,33 @@ LOAD = "load"
 """The name under which logs show what an app writes while it is loaded."""
 
 
-def function_view(code: Path, memory_bytes: int = 0) -> View:
+def function_view(folders: Folders, memory_bytes: int = 0) -> View:
     """What exists for an app's functions; `memory_bytes` is the most that one of them declares."""
-    return View(code=code, memory_bytes=max(LOAD_MEMORY_BYTES, LOAD_MEMORY_BYTES + memory_bytes))
+    return View(
+        code=folders.code,
+        wheels=folders.packages,
+        memory_bytes=max(LOAD_MEMORY_BYTES, LOAD_MEMORY_BYTES + memory_bytes),
+    )
 
 
-def daemon_view(code: Path, daemon: Daemon) -> View:
+def daemon_view(folders: Folders, daemon: Daemon) -> View:
     """What exists for a daemon: functions' view, with /usr and processes of its own."""
-    return View(code=code, system=True, processes=daemon.processes, memory_bytes=daemon.memory_bytes)
+    return View(
+        code=folders.code,
+        wheels=folders.packages,
+        system=True,
+        processes=daemon.processes,
+        memory_bytes=daemon.memory_bytes,
+    )
 
 
 class Spaces:
-    """Open spaces, and which instance is in which. `folders` has the code of each release; `blank` is for Blank."""
+    """Open spaces, and which instance is in which. `releases` has every one known; `blank` is for Blank."""
 
     def __init__(self, agent: Agent, blank: Path) -> None:
         self._agent = agent
         self._blank = Blank(blank)
-        self.folders: dict[str, Path] = {}
+        self.releases: dict[str, Release] = {}
         self._by_release: dict[str, FunctionSpace] = {}
         self._by_number: dict[int, FunctionSpace] = {}
         self._daemons: dict[int, DaemonSpace] = {}
@@ -68,6 +79,16 @@ class Spaces:
         self._written: dict[tuple[str, int], int] = {}
         """Bytes since the last flush of the logs, by release (empty: a daemon) and number."""
         self._spent_cpu_s = 0.0
+
+    def used_folders(self) -> set[Path]:
+        """Folders that must stay: those of open spaces. One that is being opened was used last, so it stays too."""
+        views = [space.view for space in self._by_release.values()] + [each.view for each in self._daemons.values()]
+        return {each for view in views for each in (view.code, view.wheels) if each is not None}
+
+    async def _folders(self, release: str) -> Folders:
+        """The release's code; what was deleted since, to keep to a limit, is fetched again. Raises MotesError."""
+        found = self.releases[release]
+        return await self._agent.code.folders(found.bundle, found.packages)
 
     # ------------------------------------------------------------------ effects
 
@@ -111,7 +132,7 @@ class Spaces:
         try:
             events = _FunctionEvents(self, release)
             manifest = agent.machine.manifest(release)
-            view = function_view(self.folders[release], max(each.memory_bytes for each in manifest.workloads))
+            view = function_view(await self._folders(release), max(each.memory_bytes for each in manifest.workloads))
             space = await self._blank.take(view) or FunctionSpace(view, events)
             await space.load(view, events, entries=manifest.entries, timeout_s=OPEN_TIMEOUT_S)
         except MotesError as error:
@@ -185,7 +206,7 @@ class Spaces:
         events = _DaemonEvents(self, effect.number)
         daemon = effect.daemon
         try:
-            view = daemon_view(self.folders[effect.release], daemon)
+            view = daemon_view(await self._folders(effect.release), daemon)
             space = await DaemonSpace.open(view, daemon.command, daemon.port, events)
             self._daemons[effect.number] = space
             instance = self._agent.machine.instances.get(effect.number)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import platform
 import time
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from motes.agent.code import PLATFORM, PYTHON
 from motes.agent.effects import Tell
 from motes.bus import subjects
 from motes.errors import MotesError
@@ -89,7 +89,8 @@ class Telling:
             boot=self.boot,
             pid=os.getpid(),
             offer=machine.offer,
-            python=platform.python_version(),
+            python=PYTHON,
+            platform=PLATFORM,
             draining=machine.draining,
             spaces_used=machine.spaces_used(),
             memory_bytes=machine.memory_bytes,

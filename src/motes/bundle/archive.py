@@ -15,10 +15,9 @@ from typing import Annotated
 
 import msgspec
 
-from motes.bundle.sources import MAX_FILE_BYTES, MAX_FILES, MAX_NAME_BYTES
+from motes.bundle.sources import LAYER, MAX_NAME_BYTES
 
 LENGTH = struct.Struct(">I")
-MAX_LIST_BYTES = 4 * 2**20
 
 COMPRESSION_LEVEL = 1
 """Fast: bundles are packed at each change of a source in `motes dev`."""
@@ -28,12 +27,12 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     """A file in a bundle."""
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_BYTES)]
-    size: Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_BYTES)]
+    size: Annotated[int, msgspec.Meta(ge=0, le=LAYER.file_bytes)]
     executable: bool
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Annotated[list[Entry], msgspec.Meta(max_length=MAX_FILES)])
+_decoder = msgspec.msgpack.Decoder(Annotated[list[Entry], msgspec.Meta(max_length=LAYER.files)])
 
 
 def encode_list(entries: list[Entry]) -> bytes:
@@ -43,7 +42,7 @@ def encode_list(entries: list[Entry]) -> bytes:
 
 
 def decode_list(data: bytes) -> list[Entry]:
-    """The entries of a list without its length. Raises ValueError when it is no list of at most MAX_FILES files."""
+    """The entries of a list without its length. Raises ValueError when it is no list of at most LAYER.files files."""
     try:
         entries: list[Entry] = _decoder.decode(data)
     except msgspec.MsgspecError as error:

@@ -7,11 +7,12 @@ import os
 import re
 import stat
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from motes.bundle.archive import COMPRESSION_LEVEL, Entry, encode_list
-from motes.bundle.sources import Source, check_file_size, source_of, sources
+from motes.bundle.sources import LAYER, Source, check_file_size, source_of, sources
 from motes.bus.subjects import is_name
 from motes.errors import BadBundle
 
@@ -36,7 +37,7 @@ def pack(path: Path) -> Bundle:
     found = bundle_sources(path)
     if not found:
         raise BadBundle(f"{path} holds no files to deploy (hidden folders, caches and .env files are left out)")
-    data = _archive(found)
+    data = b"".join(_archive(found))
     return Bundle(data, hashlib.sha256(data).hexdigest(), tuple(source.name for source in found))
 
 
@@ -74,12 +75,24 @@ def _single_file(path: Path, facts: os.stat_result) -> Source:
     return source
 
 
-def _archive(found: list[Source]) -> bytes:
+def pack_layer(folder: Path, file: Path) -> None:
+    """Write the archive of a folder of installed packages to `file`, whole or not at all. Raises TooLarge."""
+    partial = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        with open(partial, "wb") as archive:
+            for part in _archive(sources(folder, LAYER)):
+                archive.write(part)
+        os.rename(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _archive(found: list[Source]) -> Iterator[bytes]:
     compressor = zlib.compressobj(COMPRESSION_LEVEL)
-    entries = [Entry(source.name, source.size, source.executable) for source in found]
-    parts = [compressor.compress(encode_list(entries))]
-    parts += [compressor.compress(_read(source)) for source in found]
-    return b"".join([*parts, compressor.flush()])
+    yield compressor.compress(encode_list([Entry(each.name, each.size, each.executable) for each in found]))
+    for source in found:
+        yield compressor.compress(_read(source))
+    yield compressor.flush()
 
 
 def _read(source: Source) -> bytes:

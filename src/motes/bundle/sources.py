@@ -21,10 +21,22 @@ from motes.model.units import format_bytes
 
 MIB = 2**20
 
-MAX_FILE_BYTES = 32 * MIB
-MAX_BUNDLE_BYTES = 64 * MIB
-"""Of all files together, unpacked."""
-MAX_FILES = 10_000
+
+class Limits(NamedTuple):
+    """The most that one archive may hold."""
+
+    file_bytes: int
+    bytes: int
+    """Of all files together, unpacked."""
+    files: int
+    list_bytes: int
+    """Of the archive's list of files."""
+    what: str
+    """What the archive is, for messages."""
+
+
+APP = Limits(32 * MIB, 64 * MIB, 10_000, 4 * MIB, "an app")
+LAYER = Limits(512 * MIB, 1024 * MIB, 60_000, 16 * MIB, "the packages of an app")
 MAX_NAME_BYTES = 1024
 """Of a file's path relative to the folder, in UTF-8."""
 MAX_DEPTH = 32
@@ -44,18 +56,20 @@ class Source(NamedTuple):
     executable: bool
 
 
-def sources(folder: Path) -> list[Source]:
-    """The files of `folder` that belong to its bundle, sorted by name; nothing is read but folders.
+def sources(folder: Path, limits: Limits = APP) -> list[Source]:
+    """The files of `folder` that belong to its archive, sorted by name; nothing is read but folders.
+
+    From the folder of a LAYER nothing is left out.
 
     Raises BadBundle for what cannot be packed and TooLarge for what is over a limit.
     """
     real_root = os.path.realpath(folder)
     found: list[Source] = []
     total_bytes = 0
-    for source in _walk(real_root, real_root, "", 0):
+    for source in _walk(real_root, real_root, "", 0, limits):
         found.append(source)
         total_bytes += source.size
-        _check_limits(folder, source, len(found), total_bytes)
+        _check_limits(folder, source, len(found), total_bytes, limits)
     return sorted(found)
 
 
@@ -64,41 +78,42 @@ def source_of(path: str, name: str, facts: os.stat_result) -> Source:
     return Source(name, path, facts.st_size, facts.st_mtime_ns, bool(facts.st_mode & stat.S_IXUSR))
 
 
-def check_file_size(source: Source) -> None:
+def check_file_size(source: Source, limits: Limits = APP) -> None:
     """Raises TooLarge when one file is over its limit."""
-    if source.size > MAX_FILE_BYTES:
+    if source.size > limits.file_bytes:
         raise TooLarge(
-            f"{source.name} has {format_bytes(source.size)}; a file of an app may have {format_bytes(MAX_FILE_BYTES)}"
+            f"{source.name} has {format_bytes(source.size)}; a file of {limits.what} may have"
+            f" {format_bytes(limits.file_bytes)}"
             " (keep data outside the app's folder, or move the file to a folder whose name begins with a dot)",
             file=source.name,
             size_bytes=source.size,
-            limit_bytes=MAX_FILE_BYTES,
+            limit_bytes=limits.file_bytes,
         )
 
 
-def _check_limits(folder: Path, source: Source, count: int, total_bytes: int) -> None:
-    check_file_size(source)
-    if count > MAX_FILES:
+def _check_limits(folder: Path, source: Source, count: int, total_bytes: int, limits: Limits) -> None:
+    check_file_size(source, limits)
+    if count > limits.files:
         raise TooLarge(
-            f"{folder} holds more than {MAX_FILES} files, the most an app may have (deploy the folder of the app"
-            " itself; folders whose name begins with a dot are left out)",
-            limit_files=MAX_FILES,
+            f"{folder} holds more than {limits.files} files, the most {limits.what} may have (deploy the folder of the"
+            " app itself; folders whose name begins with a dot are left out)",
+            limit_files=limits.files,
         )
-    if total_bytes > MAX_BUNDLE_BYTES:
+    if total_bytes > limits.bytes:
         raise TooLarge(
-            f"{folder} holds more than {format_bytes(MAX_BUNDLE_BYTES)}, the most an app may have; the limit was"
+            f"{folder} holds more than {format_bytes(limits.bytes)}, the most {limits.what} may have; the limit was"
             f" passed at {source.name} (keep data outside the app's folder)",
             file=source.name,
-            limit_bytes=MAX_BUNDLE_BYTES,
+            limit_bytes=limits.bytes,
         )
 
 
-def _walk(real_root: str, folder: str, prefix: str, depth: int) -> Iterator[Source]:
+def _walk(real_root: str, folder: str, prefix: str, depth: int, limits: Limits) -> Iterator[Source]:
     if depth > MAX_DEPTH:
         raise BadBundle(f"{prefix}: folders nested deeper than {MAX_DEPTH}, or a link that leads to its own folder")
     for entry in _entries(folder, prefix):
-        if not _is_left_out(entry):
-            yield from _entry_sources(real_root, entry, prefix + entry.name, depth)
+        if limits is LAYER or not _is_left_out(entry):
+            yield from _entry_sources(real_root, entry, prefix + entry.name, depth, limits)
 
 
 def _entries(folder: str, prefix: str) -> list[os.DirEntry[str]]:
@@ -116,13 +131,13 @@ def _is_left_out(entry: os.DirEntry[str]) -> bool:
     return name.startswith(".") or name in _FOLDERS_LEFT_OUT or os.path.exists(f"{entry.path}/pyvenv.cfg")
 
 
-def _entry_sources(real_root: str, entry: os.DirEntry[str], name: str, depth: int) -> Iterator[Source]:
+def _entry_sources(real_root: str, entry: os.DirEntry[str], name: str, depth: int, limits: Limits) -> Iterator[Source]:
     _check_name(name)
     if entry.is_symlink():
         _check_link(real_root, entry.path, name)
     facts = _facts(entry, name)
     if stat.S_ISDIR(facts.st_mode):
-        yield from _walk(real_root, entry.path, f"{name}/", depth + 1)
+        yield from _walk(real_root, entry.path, f"{name}/", depth + 1, limits)
     elif stat.S_ISREG(facts.st_mode):
         yield source_of(entry.path, name, facts)
     else:

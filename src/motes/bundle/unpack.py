@@ -16,11 +16,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from motes.bundle.archive import LENGTH, MAX_LIST_BYTES, Entry, decode_list
-from motes.bundle.sources import MAX_BUNDLE_BYTES, MAX_DEPTH
+from motes.bundle.archive import LENGTH, Entry, decode_list
+from motes.bundle.sources import APP, MAX_DEPTH, Limits
 from motes.errors import BadBundle, TooLarge, Untrusted
 from motes.model.units import format_bytes
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _CHUNK_BYTES = 2**18
 _INPUT_BYTES = 2**14
@@ -30,8 +34,8 @@ _FILE_MODE = 0o444
 _FOLDER_MODE = 0o555
 
 
-def unpack(data: bytes, expected_hash: str, target: Path) -> None:
-    """Make the folder `target` from a bundle; when it is there already, nothing is done.
+def unpack(data: Buffer, expected_hash: str, target: Path, limits: Limits = APP) -> None:
+    """Make the folder `target` from an archive; when it is there already, nothing is done.
 
     Raises Untrusted when the bundle is not the one of that hash, BadBundle or TooLarge when it should not exist.
     Blocks: call it in a thread.
@@ -41,7 +45,7 @@ def unpack(data: bytes, expected_hash: str, target: Path) -> None:
     if target.exists():
         return
     inflated = _Inflated(data)
-    entries = _judged(inflated.take_list())
+    entries = _judged(inflated.take_list(limits), limits)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _sole_unpacker(target.parent):
         if not target.exists():
@@ -97,13 +101,16 @@ def _make_read_only(root: Path) -> None:
         os.chmod(folder, _FOLDER_MODE)
 
 
-def _judged(entries: list[Entry]) -> list[Entry]:
+def _judged(entries: list[Entry], limits: Limits) -> list[Entry]:
     total_bytes = sum(entry.size for entry in entries)
-    if total_bytes > MAX_BUNDLE_BYTES:
+    if total_bytes > limits.bytes:
         raise TooLarge(
-            f"a bundle of {format_bytes(total_bytes)}; the limit is {format_bytes(MAX_BUNDLE_BYTES)}",
-            limit_bytes=MAX_BUNDLE_BYTES,
+            f"a bundle of {format_bytes(total_bytes)}; the limit is {format_bytes(limits.bytes)}",
+            limit_bytes=limits.bytes,
         )
+    if len(entries) > limits.files or any(entry.size > limits.file_bytes for entry in entries):
+        largest = format_bytes(limits.file_bytes)
+        raise BadBundle(f"a bundle of more than {limits.files} files, or with one over {largest}")
     names = {entry.name for entry in entries}
     for entry in entries:
         if not _is_harmless(entry.name):
@@ -132,15 +139,15 @@ def _folders_of(name: str) -> Iterator[str]:
 class _Inflated:
     """The decompressed bytes of a bundle, never more of them at a time than asked for."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Buffer) -> None:
         self._inflate = zlib.decompressobj()
         self._data = memoryview(data)
         self._position = 0
 
-    def take_list(self) -> list[Entry]:
+    def take_list(self, limits: Limits) -> list[Entry]:
         (size,) = LENGTH.unpack(self._take(LENGTH.size))
-        if size > MAX_LIST_BYTES:
-            raise BadBundle(f"a bundle whose list of files is larger than {format_bytes(MAX_LIST_BYTES)}")
+        if size > limits.list_bytes:
+            raise BadBundle(f"a bundle whose list of files is larger than {format_bytes(limits.list_bytes)}")
         try:
             return decode_list(self._take(size))
         except ValueError as error:

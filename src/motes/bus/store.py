@@ -151,6 +151,15 @@ class Store:
     async def has_bundle(self, bundle: str) -> bool:
         return await self.bundle_size(bundle) > 0
 
+    async def chunks(self, bundle: str) -> list[int]:
+        """The indexes of the chunks that are stored, in order."""
+        prefix = f"bundle.{bundle}."
+        async with _translated("look for a bundle"):
+            info = await self._js.stream_info("BUNDLES", subjects_filter=prefix + "*")
+        return sorted(
+            int(name) for name in (each.removeprefix(prefix) for each in info.state.subjects or {}) if name.isdigit()
+        )
+
     async def get_chunk(self, bundle: str, index: int) -> bytes:
         """Raises NotFound."""
         async with _translated("read a bundle"):

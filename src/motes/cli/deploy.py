@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,17 +20,21 @@ if TYPE_CHECKING:
 @click.command(short_help="Deploy a file or folder as an app.")
 @click.argument("path")
 @options
+@click.option("--lock", is_flag=True, help="Write the pins of its packages first, into a file beside it.")
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
     help="Print an object: app, release, changed, http, workloads (name, kind, signature or command, url, curl).",
 )
-def command(path: str, name: str | None, cmd: str | None, port: int | None, as_json: bool) -> None:
+def command(path: str, name: str | None, cmd: str | None, port: int | None, lock: bool, as_json: bool) -> None:
     """Deploy PATH, a Python file or a folder, as an app: hello.py becomes app hello.
 
     Its functions are those with the @function decorator, or the one named by FILE.py:CALLABLE. With --cmd the app is a
     daemon: an ordinary server process, served at http://APP.localhost when it has a --port.
+
+    Packages that a file names in a `# /// script` header (PEP 723), or a folder in its pyproject.toml, are had as
+    wheels from the package index, for the kinds of hosts that are up, and come along.
 
     The code is first loaded in a space. When that fails, the app's own traceback is shown, the exit code is 6, and
     what was deployed before goes on. A new release takes over while calls run.
@@ -40,7 +46,9 @@ def command(path: str, name: str | None, cmd: str | None, port: int | None, as_j
       motes deploy ./bot --cmd 'python bot.py'
       motes deploy ./site --cmd 'python -m http.server 8000' --port 8000
     """
-    told = with_cluster(lambda cluster: deploy(cluster, target_of(path, name, cmd, port), _progress(as_json)))
+    target = target_of(path, name, cmd, port)
+    with progress(quiet=as_json) as on_progress:
+        told = with_cluster(lambda cluster: deploy(cluster, target, on_progress, lock))
     if as_json:
         click.echo(json.dumps(told))
         return
@@ -48,13 +56,13 @@ def command(path: str, name: str | None, cmd: str | None, port: int | None, as_j
     show_ways_in(told["workloads"])
 
 
-async def deploy(cluster: Cluster, target: Target, on_progress: Any = None) -> dict[str, Any]:
+async def deploy(cluster: Cluster, target: Target, on_progress: Any = None, lock: bool = False) -> dict[str, Any]:
     """Deploy, and say what there is now: app, release, changed, http, workloads."""
     from motes.client.deploy import prepare, submit
 
     path, name, entries, command, port = target
     release = await prepare(
-        cluster, path, name=name, entries=entries, command=command, port=port, on_progress=on_progress
+        cluster, path, name=name, entries=entries, command=command, port=port, lock=lock, on_progress=on_progress
     )
     deployed = await submit(cluster, release, on_progress)
     http = cluster.home.cluster()["http"]
@@ -67,8 +75,25 @@ async def deploy(cluster: Cluster, target: Target, on_progress: Any = None) -> d
     }
 
 
-def _progress(quiet: bool) -> Any:
-    """Steps are shown only where somebody looks on."""
+@contextlib.contextmanager
+def progress(quiet: bool) -> Iterator[Any]:
+    """Shows steps, and how far they are, only where somebody looks on: a motes.client.deploy.Progress, or None."""
     if quiet or not sys.stderr.isatty():
-        return None
-    return lambda step: click.echo(f"{step} ...", err=True)
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        bars: dict[str, Any] = {}
+
+        def show(step: str, done: int = 0, total: int = 0) -> None:
+            if not total:
+                shown.console.print(f"{step} ...", highlight=False, markup=False)
+                return
+            if step not in bars:
+                bars[step] = shown.add_task(step, total=total)
+            shown.update(bars[step], completed=min(done, total))
+
+        yield show

@@ -6,21 +6,27 @@ And remove an app: sign that, and ask for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
+import mmap
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from motes.bundle.pack import Bundle, app_name, pack
+from motes.bundle.pack import app_name, pack
 from motes.client.cluster import Cluster
-from motes.errors import BadInput, Refused, Untrusted
+from motes.client.requirements import requirements_of
+from motes.errors import BadInput, NoPackages, Refused, TooLarge, Unavailable, Untrusted
 from motes.grants.keys import Tag, load_or_create, sign
-from motes.model.keeper import CHUNK_BYTES, Deploy, Deployed, Inspect, PutChunk, Remove
+from motes.model.keeper import CHUNK_BYTES, MOST_CHUNKS, Arrived, AskChunks, Deploy, Deployed, Inspect, PutChunk, Remove
 from motes.model.names import is_name
-from motes.model.release import Daemon, Manifest, Release, Removal
+from motes.model.platform import accepts, target
+from motes.model.release import Daemon, Manifest, Packages, Release, Removal
+from motes.model.units import format_bytes
 
 CHUNKS_AT_ONCE = 4
 CHUNK_TIMEOUT_S = 10.0
@@ -34,11 +40,17 @@ DEPLOY_TIMEOUT_S = 40.0
 LATER_S = 0.001
 T = TypeVar("T")
 
-Progress = Callable[[str], None]
-"""Told what is being done, as `uploading 3.2 MiB`."""
+HOSTS_TIMEOUT_S = 3.0
+"""How long a deploy with packages waits for a first host to be heard."""
 
 
-def _say_nothing(step: str) -> None: ...
+class Progress(Protocol):
+    """Told what is being done, and where that is counted, how far it is."""
+
+    def __call__(self, step: str, done: int = 0, total: int = 0) -> None: ...
+
+
+def _say_nothing(step: str, done: int = 0, total: int = 0) -> None: ...
 
 
 async def deploy(
@@ -49,6 +61,7 @@ async def deploy(
     entries: Sequence[str] = (),
     command: Sequence[str] = (),
     port: int | None = None,
+    lock: bool = False,
     on_progress: Progress | None = None,
 ) -> Deployed:
     """Deploy `path` as app `name`; returns when the release is stored and its daemons serve.
@@ -56,7 +69,7 @@ async def deploy(
     Raises LoadFailed when the code cannot be loaded or the daemon does not serve: then nothing has changed.
     """
     release = await prepare(
-        cluster, path, name=name, entries=entries, command=command, port=port, on_progress=on_progress
+        cluster, path, name=name, entries=entries, command=command, port=port, lock=lock, on_progress=on_progress
     )
     return await submit(cluster, release, on_progress)
 
@@ -69,19 +82,21 @@ async def prepare(
     entries: Sequence[str] = (),
     command: Sequence[str] = (),
     port: int | None = None,
+    lock: bool = False,
     on_progress: Progress | None = None,
 ) -> Release:
-    """The release of `path`, uploaded and looked at, not yet deployed."""
+    """The release of `path`, uploaded and looked at, not yet deployed; `lock` first writes the pins of its packages."""
     say = on_progress or _say_nothing
     app = _checked_name(name) if name is not None else app_name(path)
+    packages = await _packages(cluster, path, say, lock)
     say("packing")
     bundle = await asyncio.to_thread(pack, path)
-    await upload(cluster, bundle, say)
+    await upload(cluster, bundle.hash, bundle.data, say, "the app")
     say("loading it in a space")
-    question = Inspect(app, bundle.hash, tuple(entries), tuple(command), port)
+    question = Inspect(app, bundle.hash, tuple(entries), tuple(command), port, packages=packages)
     manifest = await cluster.ask("inspect", question, Manifest, INSPECT_TIMEOUT_S)
     _check_is_what_was_asked(manifest, question)
-    return Release(manifest, bundle.hash, time.time())
+    return Release(manifest, bundle.hash, time.time(), packages)
 
 
 async def submit(cluster: Cluster, release: Release, on_progress: Progress | None = None) -> Deployed:
@@ -118,22 +133,81 @@ async def _as_the_newest(ask: Callable[[float], Awaitable[T]], at: float) -> T:
         return await ask(max(newest_at, at) + LATER_S)
 
 
-async def upload(cluster: Cluster, bundle: Bundle, on_progress: Progress | None = None) -> None:
-    """Send the bundle's chunks, the last one last; when the cluster has the bundle, this ends after the first."""
-    count = -(-len(bundle.data) // CHUNK_BYTES)
+async def _packages(cluster: Cluster, path: Path, say: Progress, lock: bool) -> Packages:
+    """What the app needs beside its files, uploaded, for every kind of host that is up. Raises NoPackages."""
+    wanted = await asyncio.to_thread(requirements_of, path)
+    if not wanted.lines:
+        return Packages(wanted.python)
+    from motes.client.packages import Layers
+
+    there = await _hosts_up(cluster)
+    fitting = [each for each in there if not wanted.python or accepts(wanted.python, each[0])]
+    targets = {target(python, platform) for python, platform in fitting}
+    targets.discard("")
+    if not targets:
+        kinds = ", ".join(sorted({f"Python {python} on {platform or 'another system'}" for python, platform in there}))
+        needed = f"Python {wanted.python}" if wanted.python else "a known platform"
+        raise NoPackages(f"{path} needs packages and {needed}; the hosts have {kinds}")
+    layers = await Layers(cluster.home.layers, say).make(wanted, targets, path.name if lock else "")
+    hashes = {}
+    for kind, layer in layers.items():
+        hashes[kind] = await asyncio.to_thread(_hash_of, layer)
+        with _mapped(layer) as data:
+            await upload(cluster, hashes[kind], data, say, "packages")
+    return Packages(wanted.python, hashes)
+
+
+async def _hosts_up(cluster: Cluster) -> list[tuple[str, str]]:
+    """The Python and the platform of each host. Raises Unavailable."""
+    async with asyncio.timeout(HOSTS_TIMEOUT_S):
+        with contextlib.suppress(TimeoutError):
+            while True:
+                found = [(each.python, each.platform) for each in await cluster.hosts() if each.state == "up"]
+                if found:
+                    return found
+                await asyncio.sleep(0.05)
+    raise Unavailable("no host is up to run the app (see `motes host ls`)")
+
+
+@contextlib.contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap]:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield data
+
+
+def _hash_of(file: Path) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+async def upload(cluster: Cluster, archive: str, data: bytes | mmap.mmap, say: Progress, what: str) -> None:
+    """Send the chunks of an archive that the cluster does not have yet, the last one last.
+
+    Raises Untrusted when it did not arrive whole, and TooLarge.
+    """
+    arrived = await cluster.ask("bundle-has", AskChunks(archive), Arrived)
+    if arrived.whole:
+        return
+    count = -(-len(data) // CHUNK_BYTES)
+    if count > MOST_CHUNKS:
+        size, most = format_bytes(len(data)), format_bytes(MOST_CHUNKS * CHUNK_BYTES)
+        raise TooLarge(f"{what} of {size}, compressed; the limit is {most}", limit_bytes=MOST_CHUNKS * CHUNK_BYTES)
     gate = asyncio.Semaphore(CHUNKS_AT_ONCE)
+    missing = sorted(set(range(count - 1)) - set(arrived.chunks))
+    sent = count - 1 - len(missing)
 
     async def send(index: int, timeout_s: float = CHUNK_TIMEOUT_S) -> bool:
-        data = bundle.data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+        nonlocal sent
         async with gate:
-            return await cluster.ask("bundle-put", PutChunk(bundle.hash, index, count, data), bool, timeout_s)
+            part = bytes(data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES])
+            whole = await cluster.ask("bundle-put", PutChunk(archive, index, count, part), bool, timeout_s)
+        sent += 1
+        say(f"uploading {what}", sent * CHUNK_BYTES, count * CHUNK_BYTES)
+        return whole
 
-    if await send(0, WHOLE_TIMEOUT_S):
-        return
-    (on_progress or _say_nothing)(f"uploading {count} chunks")
-    await asyncio.gather(*(send(index) for index in range(1, count - 1)))
+    await asyncio.gather(*map(send, missing))
     if not await send(count - 1, WHOLE_TIMEOUT_S):
-        raise Untrusted(f"bundle {bundle.hash[:12]} did not arrive whole; deploy again")
+        raise Untrusted(f"bundle {archive[:12]} did not arrive whole; deploy again")
 
 
 def _check_is_what_was_asked(manifest: Manifest, question: Inspect) -> None:

@@ -133,8 +133,9 @@ class Core:
             return self._routing.current(app), []
         lost = self._lose_silent_holders(address)
         leases = plan_workload(self.state, address, found, wanted, now)
-        if not self.state.holders(address) and not ranked_hosts(self.state, address, wanted):
-            raise why_nowhere(self.state, address, wanted)
+        packages = found.release.packages
+        if not self.state.holders(address) and not ranked_hosts(self.state, address, wanted, packages):
+            raise why_nowhere(self.state, address, wanted, packages)
         given: list[Effect] = [Give(lease) for lease in leases]
         published = self._publish(now)
         return self._routing.current(app), [*lost, *given, *published]

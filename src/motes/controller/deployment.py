@@ -12,10 +12,22 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from motes.bus import subjects
+from motes.controller.placement import needs, runs, who_is_there
 from motes.controller.summary import has_taken_over
-from motes.errors import BadBundle, BadInput, MotesError, NotFound, OwnerError, Refused, SpaceFailed, Unavailable
+from motes.errors import (
+    BadBundle,
+    BadInput,
+    MotesError,
+    NoRoom,
+    NotFound,
+    OwnerError,
+    Refused,
+    SpaceFailed,
+    Unavailable,
+)
 from motes.model.keeper import Deployed, Inspect, decode_answer
-from motes.model.release import Manifest, Release, Signed, is_hash, release_id
+from motes.model.platform import MOST_TARGETS, PLATFORMS, is_target
+from motes.model.release import Manifest, Packages, Release, Signed, is_hash, release_id
 
 if TYPE_CHECKING:
     from motes.controller.service import Controller
@@ -26,6 +38,7 @@ HOSTS_TIMEOUT_S = 3.0
 KEPT_RELEASES = 2
 """Releases of an app that are kept, with their code: the current one and the one before, which may still drain."""
 MAX_WORKLOADS = 1_000
+MOST_SPECIFIER = 200
 UP_TIMEOUT_S = 20.0
 """How long `deploy` waits for the new release to take over."""
 
@@ -44,8 +57,9 @@ class Deployment:
         _check_name(question.app)
         if not is_hash(question.bundle):
             raise BadInput(f"{question.bundle[:80]!r} is no bundle's hash")
+        check_packages(question.packages)
         failed: MotesError = Unavailable("no host is up to load the app (see `motes host ls`)")
-        for host in await self._hosts_up():
+        for host in await self._hosts_up(question.packages):
             try:
                 return await self._inspect_at(host, question)
             except (SpaceFailed, Unavailable) as error:
@@ -55,15 +69,22 @@ class Deployment:
                 raise
         raise failed
 
-    async def _hosts_up(self) -> list[str]:
-        """The hosts that could load an app, the emptiest first; just after a start they may not have been heard yet."""
+    async def _hosts_up(self, packages: Packages) -> list[str]:
+        """The hosts that could load an app, the emptiest first; just after a start they may not have been heard yet.
+
+        Raises NoRoom when there are hosts, but none with what the app needs.
+        """
         state = self._controller.core.state
         deadline = self._controller.now() + HOSTS_TIMEOUT_S
         while True:
-            hosts = [name for name, host in sorted(state.hosts.items()) if host.takes_work and host.lives]
-            if hosts or self._controller.now() > deadline:
-                return sorted(hosts, key=lambda name: state.hosts[name].report.spaces_used)
+            up = {name: host for name, host in sorted(state.hosts.items()) if host.takes_work and host.lives}
+            fitting = [name for name, host in up.items() if runs(host, packages)]
+            if fitting or self._controller.now() > deadline:
+                break
             await asyncio.sleep(0.02)
+        if up and not fitting:
+            raise NoRoom(f"the app {needs(packages)}; {who_is_there(up.values())}")
+        return sorted(fitting, key=lambda name: state.hosts[name].report.spaces_used)
 
     async def _inspect_at(self, host: str, question: Inspect) -> Manifest:
         data = msgspec.msgpack.encode(question)
@@ -130,8 +151,10 @@ class Deployment:
             _check_name(workload.name)
         if len({workload.name for workload in workloads}) < len(workloads):
             raise BadBundle(f"app {release.app!r} has two workloads of one name")
-        if not await self._controller.store.has_bundle(release.bundle):
-            raise NotFound(f"bundle {release.bundle[:12]} of app {release.app!r} was not uploaded")
+        check_packages(release.packages)
+        for archive in sorted(release.archives):
+            if not await self._controller.store.has_bundle(archive):
+                raise NotFound(f"bundle {archive[:12]} of app {release.app!r} was not uploaded")
 
     async def _wait_until_taken_over(self, release: Release, name: str) -> None:
         """A deploy is done when the next call or connection finds the new release; one that has not taken over within
@@ -163,7 +186,7 @@ class Deployment:
         stored[app] = {name: release for name, release in releases.items() if name in kept}
         for name in releases.keys() - kept:
             await self._controller.store.delete_release(name)
-        await self._delete_unused({release.bundle for release in releases.values()}, stored)
+        await self._delete_unused(set().union(*(release.archives for release in releases.values())), stored)
 
     async def _forget_code(self, bundle: str) -> None:
         """Delete code that was uploaded and cannot be deployed."""
@@ -171,7 +194,7 @@ class Deployment:
             await self._delete_unused({bundle}, await self._releases())
 
     async def _delete_unused(self, bundles: set[str], stored: dict[str, dict[str, Release]]) -> None:
-        used = {release.bundle for releases in stored.values() for release in releases.values()}
+        used = {each for releases in stored.values() for release in releases.values() for each in release.archives}
         for bundle in bundles - used:
             await self._controller.store.delete_bundle(bundle)
 
@@ -192,7 +215,21 @@ def _time(at: float) -> str:
 
 
 def _is_same(current: Release, new: Release) -> bool:
-    return (current.manifest, current.bundle) == (new.manifest, new.bundle)
+    """A release of the same content; what is missing from the new one for some platform makes it another."""
+    return (current.manifest, current.bundle, current.packages) == (new.manifest, new.bundle, new.packages)
+
+
+def check_packages(packages: Packages) -> None:
+    """Raises BadInput."""
+    if len(packages.layers) > MOST_TARGETS:
+        raise BadInput(f"packages for {len(packages.layers)} kinds of hosts; at most {MOST_TARGETS} are allowed")
+    for target, layer in packages.layers.items():
+        if not is_target(target):
+            raise BadInput(f"{target[:80]!r} is no kind of host; write it like cp311-{PLATFORMS[0]}")
+        if not is_hash(layer):
+            raise BadInput(f"{layer[:80]!r} is no layer's hash")
+    if len(packages.python) > MOST_SPECIFIER:
+        raise BadInput(f"requires-python of over {MOST_SPECIFIER} characters")
 
 
 def _check_name(name: str) -> None:

@@ -1,6 +1,7 @@
 """Where: the hosts that a workload should run on, best first. A core: pure functions of the state.
 
-A host is feasible when it takes work, its offer holds one instance of the workload, and starts do not fail there.
+A host is feasible when it takes work, its offer holds one instance of the workload, and it has a Python that the
+release runs with and the platform that its packages are for.
 Ranked: hosts that hold the lease already, then those with the smallest share of their offer given away, then by a hash
 of workload and host, so that equal hosts get different workloads.
 """
@@ -8,16 +9,21 @@ of workload and host, so that equal hosts get different workloads.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from motes.controller.state import Host, State
 from motes.errors import MotesError, NoRoom, Unavailable
-from motes.model.release import Workload
+from motes.model.release import Packages, Workload
 from motes.model.units import format_bytes
 
 
-def ranked_hosts(state: State, address: str, workload: Workload) -> list[str]:
+def ranked_hosts(state: State, address: str, workload: Workload, packages: Packages) -> list[str]:
     """Feasible hosts, best first; hosts where it fails come last, for they may recover."""
-    fitting = [name for name, host in state.hosts.items() if host.takes_work and _fits(host, workload)]
+    fitting = [
+        name
+        for name, host in state.hosts.items()
+        if host.takes_work and _holds(host, workload) and runs(host, packages)
+    ]
     return sorted(fitting, key=lambda name: _rank(state, name, address))
 
 
@@ -26,19 +32,40 @@ def fails(state: State, host: str, address: str) -> bool:
     return (host, address) in state.failures
 
 
-def why_nowhere(state: State, address: str, workload: Workload) -> MotesError:
+def why_nowhere(state: State, address: str, workload: Workload, packages: Packages) -> MotesError:
     """The error for a workload that no host can take: Unavailable when that may pass, else NoRoom."""
     able = [host for host in state.hosts.values() if host.takes_work]
     if not able:
         return Unavailable(f"{address}: no host is up (see `motes host ls`, start one with `motes host start`)")
-    largest = max(host.report.offer.memory_bytes for host in able)
+    able_to_run = [host for host in able if runs(host, packages)]
+    if not able_to_run:
+        return NoRoom(f"{address} {needs(packages)}; {who_is_there(able)}")
+    largest = max(host.report.offer.memory_bytes for host in able_to_run)
     return NoRoom(
         f"{address} needs {format_bytes(workload.memory_bytes)}; no host offers more than {format_bytes(largest)} "
         "(lower `memory`, or add a host: `motes host start`)"
     )
 
 
-def _fits(host: Host, workload: Workload) -> bool:
+def runs(host: Host, packages: Packages) -> bool:
+    """Whether the host has a Python and a platform for these packages."""
+    return packages.fits(host.report.python, host.report.platform)
+
+
+def needs(packages: Packages) -> str:
+    """What a host must have, in words."""
+    python = [f"Python {packages.python}"] if packages.python else []
+    layers = [f"packages that it has for {', '.join(sorted(packages.layers))} only"] if packages.layers else []
+    return f"needs {' and '.join(python + layers)}"
+
+
+def who_is_there(hosts: Iterable[Host]) -> str:
+    """What the hosts have, in words."""
+    there = sorted({f"Python {host.report.python} on {host.report.platform or 'another system'}" for host in hosts})
+    return f"the hosts have {', '.join(there[:4])} (deploy again to add a host's packages, or add a host that fits)"
+
+
+def _holds(host: Host, workload: Workload) -> bool:
     offer = host.report.offer
     return offer.spaces >= 1 and offer.memory_bytes >= workload.memory_bytes
 

@@ -17,7 +17,8 @@ MOST_ENDING = 100
 def plan_workload(state: State, address: str, app: App, workload: Workload, now: float) -> list[Lease]:
     """The leases to give for one workload; they are entered in the state."""
     active = now - state.active.get(address, float("-inf")) < ASLEEP_S
-    wanted = shares(state, address, workload, ranked_hosts(state, address, workload), active)
+    hosts = ranked_hosts(state, address, workload, app.release.packages)
+    wanted = shares(state, address, workload, hosts, active)
     leases = [
         _give(state, host, address, app.release_id, share)
         for host, share in wanted.items()

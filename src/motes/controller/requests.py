@@ -23,7 +23,10 @@ from motes.model.host import HostStatus
 from motes.model.instance import Event
 from motes.model.keeper import (
     CHUNK_BYTES,
+    MOST_CHUNKS,
     AppSummary,
+    Arrived,
+    AskChunks,
     AskLogs,
     AskRoutes,
     Deploy,
@@ -44,7 +47,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("motes.controller")
 _log_lines = msgspec.msgpack.Decoder(LogLine)
-MAX_BUNDLE_CHUNKS = 1024
 MAX_LIMIT = 5_000
 """Events or log lines in one answer."""
 MAX_AT_ONCE = 256
@@ -76,6 +78,7 @@ class Requests:
             "apps": Verb("owner", None, self._apps),
             "events": Verb("owner", int, self._events),
             "logs": Verb("owner", AskLogs, self._logs),
+            "bundle-has": Verb("owner", AskChunks, self._has_chunks),
             "bundle-put": Verb("owner", PutChunk, self._put_chunk),
             "inspect": Verb("owner", Inspect, self._inspect),
             "deploy": Verb("owner", Deploy, self._deploy),
@@ -155,11 +158,17 @@ class Requests:
 
     # ------------------------------------------------------------------ deploying
 
+    async def _has_chunks(self, sender: str, question: AskChunks) -> Arrived:
+        if not is_hash(question.bundle):
+            raise BadInput(f"{question.bundle[:80]!r} is no bundle's hash")
+        store = self._controller.store
+        if await store.has_bundle(question.bundle):
+            return Arrived(True)
+        return Arrived(False, await store.chunks(question.bundle))
+
     async def _put_chunk(self, sender: str, chunk: PutChunk) -> bool:
-        if not (0 <= chunk.index < chunk.count <= MAX_BUNDLE_CHUNKS) or not is_hash(chunk.bundle):
-            raise TooLarge(
-                f"a bundle has at most {MAX_BUNDLE_CHUNKS} chunks", limit_bytes=MAX_BUNDLE_CHUNKS * CHUNK_BYTES
-            )
+        if not (0 <= chunk.index < chunk.count <= MOST_CHUNKS) or not is_hash(chunk.bundle):
+            raise TooLarge(f"a bundle has at most {MOST_CHUNKS} chunks", limit_bytes=MOST_CHUNKS * CHUNK_BYTES)
         if len(chunk.data) > CHUNK_BYTES:
             raise TooLarge(f"a chunk has at most {CHUNK_BYTES} bytes", limit_bytes=CHUNK_BYTES)
         store = self._controller.store

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from motes.model.bounds import MOST_LISTED, Count, Epoch, Number, Size
+from motes.model.bounds import MOST_LISTED, Count, Epoch, Number, Short, Size
 from motes.model.instance import InstanceReport
 
 PROOF_BYTES = 16
@@ -90,7 +90,7 @@ class HostReport(msgspec.Struct, frozen=True):
     boot: str
     pid: Count
     offer: Offer
-    python: str
+    python: Short
     draining: bool = False
     spaces_used: Count = 0
     memory_bytes: Size = 0
@@ -99,6 +99,8 @@ class HostReport(msgspec.Struct, frozen=True):
     """By address; every lease the agent has accepted and not been told to end."""
     number: Epoch = 0
     """Counts this boot's reports: one that is not higher than the last comes late, and says nothing new."""
+    platform: Short = ""
+    """One of motes.model.platform.PLATFORMS, or empty."""
     running: Annotated[dict[str, list[Count]], msgspec.Meta(max_length=MOST_LISTED)] = {}
     """By address, the process ids of the instances whose start was told and whose end was not."""
 
@@ -113,6 +115,8 @@ class HostStatus(msgspec.Struct, frozen=True):
     lends: Offer
     used: dict[str, float]
     spaces: int
+    python: str = ""
+    platform: str = ""
 
 
 class HostInstances(msgspec.Struct, frozen=True):

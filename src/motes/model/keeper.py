@@ -11,10 +11,12 @@ import msgspec
 
 from motes.errors import MotesError, Unavailable, from_wire
 from motes.model.bounds import Count, Number
-from motes.model.release import Manifest, Signed
+from motes.model.release import Manifest, Packages, Signed
 
 CHUNK_BYTES = 256 * 2**10
 """A bundle travels in chunks of this size."""
+MOST_CHUNKS = 2048
+"""Of one bundle, or of one layer of packages: 512 MiB, compressed."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -40,6 +42,19 @@ class PutChunk(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class AskChunks(msgspec.Struct, frozen=True):
+    """`bundle-has`: what of a bundle arrived: an Arrived."""
+
+    bundle: str
+
+
+class Arrived(msgspec.Struct, frozen=True):
+    """Whether a bundle is there, whole; if not, the indexes of the chunks that are."""
+
+    whole: bool
+    chunks: list[int] = []
+
+
 class GetChunk(msgspec.Struct, frozen=True):
     """`bundle-get`: the chunk as bytes, with how many there are: `[count, bytes]`."""
 
@@ -60,6 +75,7 @@ class Inspect(msgspec.Struct, frozen=True):
     command: tuple[str, ...] = ()
     port: int | None = None
     memory_bytes: int = 256 * 2**20
+    packages: Packages = Packages()
 
 
 class Deploy(msgspec.Struct, frozen=True):

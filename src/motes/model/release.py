@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from motes.model.bounds import Count, Number, Size
+from motes.model.platform import accepts, target
 
 MIB = 2**20
 
@@ -67,6 +68,26 @@ class Manifest(msgspec.Struct, frozen=True):
         return next((each for each in self.workloads if each.name == name), None)
 
 
+class Packages(msgspec.Struct, frozen=True):
+    """What an app needs beside its own files."""
+
+    python: str = ""
+    """The versions of Python that it runs with, as in `>=3.12`; empty: any."""
+    layers: dict[str, str] = {}
+    """By target (motes.model.platform), the SHA-256 of the archive with the installed packages; empty: none."""
+
+    def fits(self, python: str, platform: str) -> bool:
+        """Whether a host with this Python, on this platform, can run the app."""
+        if self.python and not accepts(self.python, python):
+            return False
+        return not self.layers or self.layer(python, platform) is not None
+
+    def layer(self, python: str, platform: str) -> str | None:
+        """The layer for such a host, or None."""
+        kind = target(python, platform)
+        return self.layers.get(kind) if kind else None
+
+
 class Release(msgspec.Struct, frozen=True):
     """One immutable version of an app; `bundle` is the SHA-256 of its archive, in hexadecimal."""
 
@@ -74,10 +95,16 @@ class Release(msgspec.Struct, frozen=True):
     bundle: str
     created_at: float
     """Unix time, seconds."""
+    packages: Packages = Packages()
 
     @property
     def app(self) -> str:
         return self.manifest.app
+
+    @property
+    def archives(self) -> set[str]:
+        """The hashes of everything that must have been uploaded."""
+        return {self.bundle, *self.packages.layers.values()}
 
 
 class Removal(msgspec.Struct, frozen=True):

@@ -53,6 +53,7 @@ class DaemonSpace:
         self._folders: list[int] = []
         self._failure = ""
         self._log = bytearray()
+        self.view = view
         self._start(view, command)
 
     def _start(self, view: View, command: Sequence[str]) -> None:

@@ -85,7 +85,7 @@ class FunctionSpace:
         self._tmp = -1
         self._closing: tuple[EndReason, str] | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
-        self._memory_bytes = view.memory_bytes
+        self.view = view
         self._start(view)
 
     def _start(self, view: View) -> None:
@@ -122,7 +122,7 @@ class FunctionSpace:
 
     async def load(self, view: View, events: SpaceEvents, *, timeout_s: float, entries: Sequence[str] = ()) -> None:
         """Load the app that lies in /app, once; from now on `events` is told. Raises as `open`, and is then closed."""
-        self._events, self._memory_bytes = events, view.memory_bytes
+        self._events, self.view = events, view
         try:
             self._control.send(
                 OPEN,
@@ -234,7 +234,7 @@ class FunctionSpace:
         zygote = measure.usage(self.pid)
         # A sweeper has little of its own; the allowance of usage_since_fork is for instances.
         grown = sum(max(measure.memory_bytes(pid) - zygote.memory_bytes, 0) for pid in self._strays())
-        if grown > self._memory_bytes:
+        if grown > self.view.memory_bytes:
             self._fail("processes that its app's modules started use more memory than they may")
         return measure.add([zygote, Usage(0.0, grown + measure.folder_bytes(self._tmp), 0)])
 

@@ -87,7 +87,7 @@ def _environment(view: View) -> Arguments:
         "TMPDIR": "/tmp",
         "USER": "mote",
         "LANG": "C.UTF-8",
-        "PATH": f"{_PYTHON}/bin:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{_PYTHON}/bin:{f'{_WHEELS}/bin:' if view.wheels else ''}/usr/local/bin:/usr/bin:/bin",
         "LD_LIBRARY_PATH": _LIBRARIES,
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -1,0 +1,145 @@
+"""Archives on a host's disk: fetched once, resumed after a break, never beyond a limit, never while in use."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from motes.agent.shelf import CHUNKS_AT_ONCE, Shelf
+from motes.bundle.pack import pack_layer
+from motes.bundle.sources import LAYER
+from motes.errors import BadBundle, MotesError, Unavailable, Untrusted
+from motes.model.keeper import CHUNK_BYTES, MOST_CHUNKS
+
+
+class Keeper:
+    """Has archives, and may break."""
+
+    def __init__(self) -> None:
+        self.archives: dict[str, list[bytes]] = {}
+        self.asked: list[int] = []
+        self.left = 10**9
+
+    def add(self, data: bytes, chunks: Sequence[bytes] | None = None) -> str:
+        name = hashlib.sha256(data).hexdigest()
+        self.archives[name] = list(chunks or (data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)))
+        return name
+
+    async def chunk(self, archive: str, index: int) -> tuple[int, bytes]:
+        if self.left == 0:
+            raise Unavailable("the keeper is away")
+        self.left -= 1
+        self.asked.append(index)
+        return len(self.archives[archive]), self.archives[archive][index]
+
+
+@pytest.fixture
+def keeper() -> Keeper:
+    return Keeper()
+
+
+def packed(folder: Path, size: int, name: str = "f") -> bytes:
+    """A layer with one file of random bytes."""
+    source = folder / f"source-{name}"
+    source.mkdir()
+    (source / name).write_bytes(os.urandom(size))
+    pack_layer(source, folder / f"{name}.layer")
+    return (folder / f"{name}.layer").read_bytes()
+
+
+def shelf(
+    folder: Path, keeper: Keeper, *, most: int = 100, most_bytes: int | None = None, used: Sequence[Path] = ()
+) -> Shelf:
+    return Shelf(folder / "shelf", LAYER, most, most_bytes, keeper.chunk, lambda: set(used))
+
+
+def test_what_arrived_before_a_break_is_not_fetched_again_also_by_a_new_agent(tmp_path: Path, keeper: Keeper) -> None:
+    data = packed(tmp_path, 30 * CHUNK_BYTES)
+    archive = keeper.add(data)
+    count = len(keeper.archives[archive])
+    keeper.left = 2 * CHUNKS_AT_ONCE + 3
+    with pytest.raises(Unavailable):
+        asyncio.run(shelf(tmp_path, keeper).get(archive))
+    keeper.left, first = 10**9, set(keeper.asked)
+    keeper.asked.clear()
+    folder = asyncio.run(shelf(tmp_path, keeper).get(archive))
+    assert (folder / "f").stat().st_size == 30 * CHUNK_BYTES
+    again = first & set(keeper.asked) - {0}
+    assert len(again) <= CHUNKS_AT_ONCE, again
+    assert len(keeper.asked) <= count + 1 - 2 * CHUNKS_AT_ONCE + CHUNKS_AT_ONCE
+    assert not list((tmp_path / "shelf" / ".parts").iterdir())
+
+
+def test_an_archive_is_fetched_once_however_many_want_it(tmp_path: Path, keeper: Keeper) -> None:
+    archive = keeper.add(packed(tmp_path, 100))
+
+    async def want() -> None:
+        here = shelf(tmp_path, keeper)
+        folders = await asyncio.gather(*(here.get(archive) for _ in range(5)))
+        assert len(set(folders)) == 1
+
+    asyncio.run(want())
+    assert keeper.asked == [0, 0]
+
+
+@pytest.mark.parametrize("archive", ["..", "../../etc", "a" * 63 + "/", "", "A" * 64])
+def test_only_a_hash_names_an_archive(tmp_path: Path, keeper: Keeper, archive: str) -> None:
+    with pytest.raises(Untrusted):
+        asyncio.run(shelf(tmp_path, keeper).get(archive))
+    assert keeper.asked == []
+
+
+def test_what_the_keeper_sends_wrong_is_not_unpacked_and_fills_no_disk(tmp_path: Path, keeper: Keeper) -> None:
+    data = packed(tmp_path, 3 * CHUNK_BYTES)
+    for chunks in (
+        [b"x"] * (MOST_CHUNKS + 1),
+        [b"x" * (CHUNK_BYTES + 1)],
+        [b"x", b"y"],
+        [b""],
+        [b"x" * CHUNK_BYTES],
+        [*(data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)), b"more"],
+    ):
+        archive = keeper.add(data, chunks)
+        with pytest.raises((Untrusted, BadBundle)):
+            asyncio.run(shelf(tmp_path, keeper).get(archive))
+        assert not (tmp_path / "shelf" / archive).exists()
+        assert sum(each.stat().st_size for each in (tmp_path / "shelf" / ".parts").iterdir()) <= 4 * CHUNK_BYTES
+    # And the right one still comes.
+    assert asyncio.run(shelf(tmp_path, keeper).get(keeper.add(data))).is_dir()
+
+
+def test_the_longest_unused_go_when_a_limit_is_reached_but_none_that_is_in_use(tmp_path: Path, keeper: Keeper) -> None:
+    names = ["a", "b", "c", "d"]
+    archives = {name: keeper.add(packed(tmp_path, 1000, name)) for name in names}
+    place = tmp_path / "shelf"
+    used = [place / archives["a"]]
+    here = lambda: shelf(tmp_path, keeper, most_bytes=2500, used=used)  # noqa: E731
+
+    def get(name: str, used_at: int) -> None:
+        folder = asyncio.run(here().get(archives[name]))
+        os.utime(folder, (used_at, used_at))
+
+    get("a", 1), get("b", 2)
+    get("c", 3)
+    assert {each for each in names if (place / archives[each]).exists()} == {"a", "c"}
+    get("c", 9), get("b", 4)
+    assert {each for each in names if (place / archives[each]).exists()} == {"a", "b"}, "a is in use, so c had to go"
+    # A count is a limit as well.
+    asyncio.run(shelf(tmp_path, keeper, most=2, used=used).get(archives["d"]))
+    assert {each for each in names if (place / archives[each]).exists()} == {"a", "d"}
+
+
+def test_a_full_disk_is_told_as_what_it_is(tmp_path: Path, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = keeper.add(packed(tmp_path, 1000))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("motes.agent.shelf.unpack", full)
+    with pytest.raises(MotesError, match="No space left on device; free some space"):
+        asyncio.run(shelf(tmp_path, keeper).get(archive))
