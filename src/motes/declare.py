@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -13,6 +14,8 @@ from motes.model.units import parse_bytes, parse_seconds
 P = ParamSpec("P")
 R = TypeVar("R")
 REUSES = ("any", "call")
+MOST_CONCURRENT = 1_000
+_NOT_STARTED = object()
 
 
 class Function(Generic[P, R]):
@@ -22,18 +25,40 @@ class Function(Generic[P, R]):
     fields of `motes.model.release.Function`.
     """
 
-    def __init__(self, callable: Callable[P, R], app: str | None, options: dict[str, Any]) -> None:
+    def __init__(
+        self, callable: Callable[P, R], app: str | None, options: dict[str, Any], start: Callable[[], Any] | None = None
+    ) -> None:
         functools.update_wrapper(self, callable)
         self.callable = callable
         self.name = callable.__name__
         self.app = app
         self.options = options
+        self.start = start
+        self._started: Any = _NOT_STARTED
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.callable(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<motes function {self.callable.__module__}.{self.callable.__qualname__}>"
+
+    @property
+    def started(self) -> Any:
+        """What `start` returned in this process; where it has not run, as in a plain call here, it runs now."""
+        if self._started is _NOT_STARTED:
+            if self.start is None:
+                raise AttributeError(f"function {self.name!r} declares no start")
+            value = self.start()
+            if hasattr(value, "__await__"):
+                import asyncio
+
+                value = asyncio.run(value)
+            self._started = value
+        return self._started
+
+    def note_started(self, value: Any) -> None:
+        """An instance has run `start`."""
+        self._started = value
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call it in the cluster and wait for the result. Raises what `motes.errors` lists."""
@@ -87,6 +112,8 @@ def function(
     idle: str | float = ...,
     idempotent: bool = ...,
     reuse: Literal["any", "call"] = ...,
+    concurrency: int = ...,
+    start: Callable[[], Any] | None = ...,
     app: str | None = ...,
 ) -> Callable[[Callable[P, R]], Function[P, R]]: ...
 
@@ -101,6 +128,8 @@ def function(
     idle: str | float = "10 s",
     idempotent: bool = False,
     reuse: Literal["any", "call"] = "any",
+    concurrency: int = 1,
+    start: Callable[[], Any] | None = None,
     app: str | None = None,
 ) -> Any:
     """Declare a function that the cluster may run.
@@ -108,6 +137,9 @@ def function(
     `memory` is the most that one instance may allocate, `timeout` the longest that one call may run, `scale` the least
     and the most instances (None: as many as the hosts' offers hold), `idle` how long an instance is kept without calls.
     `idempotent=True` lets a call be sent again when a host is lost. `reuse="call"` gives every call a fresh process.
+    `concurrency` is how many calls of an `async def` function one instance works on at a time; one whose caller gives
+    up is cancelled in it. `start` is run once in each instance before its first call, and `function.started` is what it
+    returned: a model, a connection pool, a table.
     `app` names the app when it is not the file's or the folder's name. Raises ValueError for what cannot be.
     """
     least, most = scale
@@ -115,6 +147,12 @@ def function(
         raise ValueError(f"scale={scale!r}: needs 0 <= min <= max and max >= 1, or None for no maximum")
     if reuse not in REUSES:
         raise ValueError(f"reuse={reuse!r}: one of {', '.join(REUSES)}")
+    if type(concurrency) is not int or not 1 <= concurrency <= MOST_CONCURRENT:
+        raise ValueError(f"concurrency={concurrency!r}: a number from 1 to {MOST_CONCURRENT}")
+    if concurrency > 1 and reuse == "call":
+        raise ValueError('concurrency: calls with reuse="call" share no process')
+    if start is not None and not builtins.callable(start):
+        raise ValueError(f"start={start!r}: something to call, without arguments")
     options = {
         "memory_bytes": parse_bytes(memory),
         "timeout_s": parse_seconds(timeout),
@@ -122,7 +160,8 @@ def function(
         "idle_s": parse_seconds(idle),
         "idempotent": idempotent,
         "reuse": reuse,
+        "concurrency": concurrency,
     }
     if callable is None:
-        return lambda found: Function(found, app, options)
-    return Function(callable, app, options)
+        return lambda found: Function(found, app, options, start)
+    return Function(callable, app, options, start)

@@ -53,11 +53,12 @@ class LentHost:
     def cancel(self, call_id: bytes) -> None:
         self.do(self.machine.on_cancel(call_id, self.now))
 
-    def reply(self, number: int, outcome: Outcome = DONE, cpu_s: float = 0.0) -> None:
-        """It worked on its call from the time it got it until now."""
-        call = self.machine.instances[number].call
-        worked_s = self.now - call.began if call is not None else 0.0
-        self.do(self.machine.on_reply(number, outcome, Work(worked_s, cpu_s, None), self.now))
+    def reply(self, number: int, outcome: Outcome = DONE, cpu_s: float = 0.0, tag: int | None = None) -> None:
+        """It worked on its oldest call, or on that of `tag`, from the time it got it until now."""
+        calls = self.machine.instances[number].calls_now
+        tag = next(iter(calls), 0) if tag is None else tag
+        worked_s = self.now - calls[tag].began if tag in calls else 0.0
+        self.do(self.machine.on_reply(number, tag, outcome, Work(worked_s, cpu_s, None), self.now))
 
     def end(self, number: int, reason: EndReason, detail: str = "") -> None:
         self.do(self.machine.on_ended(number, reason, detail, self.now))
@@ -95,7 +96,7 @@ class LentHost:
         return [n for n, each in self.machine.instances.items() if each.address == f"app.{name}" and not each.ending]
 
     def busy(self, name: str = "f") -> list[int]:
-        return [number for number in self.live(name) if self.machine.instances[number].call is not None]
+        return [number for number in self.live(name) if self.machine.instances[number].calls_now]
 
     def answers(self, call_id: bytes) -> list[Outcome]:
         return [each.outcome for each in self.effects if isinstance(each, Answer) and call_id.hex() in each.replies]

@@ -19,7 +19,7 @@ def machine_with_a_call_done() -> Machine:
     machine.on_call(Call(b"1" * 16, "app.greet", b"", 0.0, 60.0, ["_INBOX.a"]), 0.0)
     (spawn,) = [each for each in machine.on_space_ready("r", 0.0) if isinstance(each, Spawn)]
     machine.on_started(spawn.number, 7, 0.0)
-    machine.on_reply(spawn.number, Outcome(STATUS_OK, b"1"), Work(0.0, 0.0, None), 0.0)
+    machine.on_reply(spawn.number, 1, Outcome(STATUS_OK, b"1"), Work(0.0, 0.0, None), 0.0)
     machine.tick(2.0)
     machine.on_ended(spawn.number, EndReason.IDLE, "", 2.0)
     return machine

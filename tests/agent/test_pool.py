@@ -30,7 +30,7 @@ def a_pool(*, waiting: int = 0, busy: int = 0, age_s: float = 0.0, served: int =
     for number in range(busy):
         call = a_call(1000 + number)
         call.began = 100.0 - age_s
-        pool.instances[number] = Instance(number, "app.f", "r", 0.0, alive=True, call=call)
+        pool.instances[number] = Instance(number, "app.f", "r", 0.0, alive=True, calls_now={1: call})
     return pool
 
 
@@ -109,9 +109,10 @@ def test_the_backoff_has_an_end() -> None:
 
 def test_what_an_instance_waited_in_short_calls_is_not_taken_for_a_later_ones() -> None:
     instance = Instance(1, "app.f", "r", 0.0, alive=True)
-    instance.begin(a_call(1))
-    assert instance.note_work(Work(0.0001, 0.0001, None)) == 0.0001
-    instance.begin(a_call(2))
-    assert round(instance.note_work(Work(1.0, 0.0101, 0.5)), 6) == 0.01
-    instance.begin(a_call(3))
-    assert round(instance.note_work(Work(1.0, 0.0201, 0.7)), 6) == 0.21
+    first, second, third = map(a_call, (1, 2, 3))
+    instance.begin(first)
+    assert instance.note_work(first, Work(0.0001, 0.0001, None)) == 0.0001
+    instance.begin(second)
+    assert round(instance.note_work(second, Work(1.0, 0.0101, 0.5)), 6) == 0.01
+    instance.begin(third)
+    assert round(instance.note_work(third, Work(1.0, 0.0201, 0.7)), 6) == 0.21

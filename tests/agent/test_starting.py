@@ -127,8 +127,9 @@ def measure_busy(host: LentHost) -> None:
     """Every busy instance has used a processor since its call began."""
     for number in host.busy():
         instance = host.machine.instances[number]
-        assert instance.call is not None
-        instance.cpu_s = instance.cpu_before_s + host.now - instance.call.began
+        call = instance.oldest()
+        assert call is not None
+        instance.cpu_s = call.cpu_before_s + host.now - call.began
 
 
 def test_calls_that_only_travel_slowly_do_not_multiply_instances() -> None:
@@ -143,7 +144,8 @@ def test_calls_that_only_travel_slowly_do_not_multiply_instances() -> None:
         for number in host.busy():
             spent_s[number] = spent_s.get(number, 0.0) + 0.0001
             work = Work(0.0001, spent_s[number], None)
-            host.do(host.machine.on_reply(number, DONE, work, host.now))
+            tag = next(iter(host.machine.instances[number].calls_now))
+            host.do(host.machine.on_reply(number, tag, DONE, work, host.now))
             host.call()
         host.do(host.machine.tick(host.now))
     assert len(host.live()) <= 4
@@ -154,7 +156,7 @@ def test_an_instance_cannot_say_that_it_worked_longer_than_the_call_took() -> No
     host.lease()
     host.call()
     host.now += 0.001
-    host.do(host.machine.on_reply(host.busy()[0], DONE, Work(4000.0, 0.0, None), host.now))
+    host.do(host.machine.on_reply(host.busy()[0], 1, DONE, Work(4000.0, 0.0, None), host.now))
     assert host.machine.pools["app.f"].service_s <= 0.001 + 1e-9
 
 

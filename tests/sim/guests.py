@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from motes.agent.effects import Close, Deliver, End, Prepare, Spawn, StartDaemon
+from motes.agent.effects import Close, Deliver, End, Prepare, Spawn, StartDaemon, Stop
 from motes.agent.machine import Usage
 from motes.agent.pool import Work as WorkDone
 from motes.errors import FunctionError, LoadFailed, SpaceFailed
@@ -47,7 +47,8 @@ class Guest(msgspec.Struct):
     pid: int = 0
     is_daemon: bool = False
     alive: bool = False
-    work: Work | None = None
+    work: dict[int, Work] = {}
+    """What it works on, by tag."""
     began: float = 0.0
     cpu_s: float = 0.0
 
@@ -85,9 +86,16 @@ class Guests:
     def deliver(self, effect: Deliver) -> None:
         guest = self.all.get(effect.number)
         if guest is not None:
-            guest.work = msgspec.json.decode(effect.body, type=Work)
+            work = guest.work[effect.tag] = msgspec.json.decode(effect.body, type=Work)
             if guest.alive:
-                self._begin(guest)
+                self._begin(guest, effect.tag, work)
+
+    def stop(self, effect: Stop) -> None:
+        """A call is cancelled; one that hangs does not mind."""
+        guest = self.all.get(effect.number)
+        work = guest.work.get(effect.tag) if guest is not None else None
+        if guest is not None and work is not None and work.do != "hang":
+            self._host.at(KILL_S, lambda: self._reply(guest, effect.tag, work))
 
     def start_daemon(self, effect: StartDaemon) -> None:
         instance = self._host.machine.instances[effect.number]
@@ -136,12 +144,12 @@ class Guests:
             return
         guest.alive, guest.pid = True, self._host.next_pid()
         self._host.feed(self._host.machine.on_started(number, guest.pid, self._host.now))
-        if guest.work is not None and number in self.all:
-            self._begin(guest)
+        for tag, work in list(guest.work.items()):
+            if number in self.all:
+                self._begin(guest, tag, work)
 
-    def _begin(self, guest: Guest) -> None:
-        work, host = guest.work, self._host
-        assert work is not None
+    def _begin(self, guest: Guest, tag: int, work: Work) -> None:
+        host = self._host
         guest.began = host.now
         host.world.ledger.ran(work.call, host.name)
         if work.do == "shout":
@@ -150,21 +158,20 @@ class Guests:
             reason = EndReason.EXITED if work.do == "exit" else EndReason.CRASHED
             host.at(work.seconds, lambda: self.end(guest.number, reason))
         if work.do in ("reply", "raise", "shout"):
-            host.at(work.seconds, lambda: self._reply(guest, work))
+            host.at(work.seconds, lambda: self._reply(guest, tag, work))
 
-    def _reply(self, guest: Guest, work: Work) -> None:
-        if guest.number not in self.all:
+    def _reply(self, guest: Guest, tag: int, work: Work) -> None:
+        if guest.number not in self.all or guest.work.pop(tag, None) is None:
             return
         guest.cpu_s += work.cpu * work.seconds
-        guest.work = None
         outcome = failed(FunctionError("ValueError")) if work.do == "raise" else Outcome(STATUS_OK, b"%d" % work.call)
         done = WorkDone(work.seconds, guest.cpu_s, 0.0)
-        self._host.feed(self._host.machine.on_reply(guest.number, outcome, done, self._host.now))
+        self._host.feed(self._host.machine.on_reply(guest.number, tag, outcome, done, self._host.now))
 
     def _usage(self, guest: Guest) -> Usage:
         cpu_s, memory_bytes, threads = guest.cpu_s, IDLE_BYTES, 1
-        if guest.work is not None:
-            cpu_s += guest.work.cpu * (self._host.now - guest.began)
-            memory_bytes = 2**30 if guest.work.do == "grow" else memory_bytes
-            threads = 1_000 if guest.work.do == "threads" else threads
+        for work in guest.work.values():
+            cpu_s += work.cpu * (self._host.now - guest.began)
+            memory_bytes = 2**30 if work.do == "grow" else memory_bytes
+            threads = 1_000 if work.do == "threads" else threads
         return Usage(cpu_s, memory_bytes, threads)

@@ -19,6 +19,7 @@ from motes.agent.effects import (
     Report,
     Spawn,
     StartDaemon,
+    Stop,
     Tell,
 )
 from motes.agent.machine import Machine
@@ -153,6 +154,8 @@ class SimHost:
                 self._answer(effect)
             case Deliver():
                 guests.deliver(effect)
+            case Stop():
+                guests.stop(effect)
             case Spawn():
                 guests.spawn(effect)
             case End():
@@ -201,7 +204,7 @@ class SimHost:
         self._soon = False
         for number, usage in self.guests.measure()[0].items():
             instance = self.machine.instances.get(number)
-            if instance is not None and instance.call is not None:
+            if instance is not None and instance.calls_now:
                 instance.cpu_s = usage.cpu_s
         self.feed(self.machine.tick(self.now))
         self._soon_s = min(self._soon_s * 1.5, SOON_MAX_S) if self.machine.has_waiting() else START_COST_S

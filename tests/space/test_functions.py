@@ -54,9 +54,9 @@ async def test_one_instance_answers_many_calls_in_order(lab: Lab) -> None:
     app = await lab.functions("from motes import function\n@function\ndef double(x: int) -> int:\n    return 2 * x\n")
     number = app.spawn("double")
     for x in range(50):
-        app.space.deliver(number, str(x).encode())
-    await app.until(lambda: len(app._outcomes.get(number, [])) == 50)
-    assert [app.value(outcome) for outcome in app._outcomes[number]] == [2 * x for x in range(50)]
+        app.deliver(number, str(x).encode())
+    await app.until(lambda: len(app.outcomes(number)) == 50)
+    assert [app.value(outcome) for outcome in app.outcomes(number)] == [2 * x for x in range(50)]
 
 
 @trial
@@ -361,7 +361,7 @@ async def test_a_process_that_ends_itself_is_reported_with_its_code(lab: Lab) ->
     ends = {}
     for name, *arguments in expected:
         number = app.spawn(name)
-        app.space.deliver(number, b"".join(json.dumps(argument).encode() for argument in arguments))
+        app.deliver(number, b"".join(json.dumps(argument).encode() for argument in arguments))
         ends[name, *arguments] = await app.end_of(number)
     assert ends == expected
 
@@ -388,7 +388,7 @@ async def test_a_limit_is_answered_with_its_reason_and_ends_the_instance_only(la
 async def test_an_end_from_outside_stops_one_that_hangs(lab: Lab) -> None:
     app = await lab.functions(FAILING)
     number = app.spawn("sleeps")
-    app.space.deliver(number, b"")
+    app.deliver(number, b"")
     await app.until(lambda: number in app.pids)
     app.space.end(number, EndReason.TIME_LIMIT, "over 30 s")
     app.space.end(number, EndReason.REMOVED, "later")
@@ -409,7 +409,7 @@ async def test_who_prints_waits_while_output_is_paused(lab: Lab) -> None:
     app = await lab.functions(FAILING)
     number = app.spawn("prints")
     app.space.pause_output(number)
-    app.space.deliver(number, b"")
+    app.deliver(number, b"")
     await asyncio.sleep(0.2)
     assert app.printed(number) == ""
     app.space.resume_output(number)
@@ -464,7 +464,7 @@ async def test_many_instances_live_and_end_together(lab: Lab) -> None:
     app = await lab.functions(FAILING)
     numbers = [app.spawn("fine") for _ in range(100)]
     for number in numbers:
-        app.space.deliver(number, b"")
+        app.deliver(number, b"")
     await app.until(lambda: all(app._outcomes.get(number) for number in numbers))
     await app.space.close(EndReason.REMOVED, "gone")
     assert {app.ends[number] for number in numbers} == {(EndReason.REMOVED, "gone")}
@@ -525,7 +525,7 @@ async def test_more_instances_than_descriptors_are_refused_one_by_one(lab: Lab) 
     )
     numbers = [app.spawn("fine") for _ in range(200)]
     for number in numbers:
-        app.space.deliver(number, b"")
+        app.deliver(number, b"")
     await app.until(lambda: all(app._outcomes.get(number) or number in app.ends for number in numbers))
     refused = [number for number in numbers if number in app.ends]
     assert not app.is_closed, app.events[-5:]

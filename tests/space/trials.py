@@ -153,7 +153,8 @@ class Functions:
         self.ends: dict[int, tuple[Any, str]] = {}
         self.is_closed = False
         self._printed: dict[int, bytes] = {}
-        self._outcomes: dict[int, list[Any]] = {}
+        self._outcomes: dict[int, dict[int, Any]] = {}
+        self._tags = 0
         self._changed = asyncio.Event()
         self._last = 0
 
@@ -163,9 +164,9 @@ class Functions:
         self._note("started", number, pid)
         self.pids[number] = pid
 
-    def replied(self, number: int, outcome: Any, worked_s: float) -> None:
+    def replied(self, number: int, tag: int, outcome: Any, worked_s: float) -> None:
         self._note("replied", number)
-        self._outcomes.setdefault(number, []).append(outcome)
+        self._outcomes.setdefault(number, {})[tag] = outcome
 
     def output(self, number: int, data: bytes) -> None:
         self._note("output", number)
@@ -196,12 +197,26 @@ class Functions:
 
     async def ask(self, number: int, *arguments: Any, body: bytes | None = None) -> Any:
         """The outcome of one more call: of the one argument, or of none."""
-        self.space.deliver(number, body if body is not None else b"".join(json.dumps(a).encode() for a in arguments))
-        before = len(self._outcomes.get(number, []))
-        await self.until(lambda: len(self._outcomes.get(number, [])) > before or number in self.ends)
-        answers = self._outcomes.get(number, [])
-        assert len(answers) > before, f"instance {number} ended: {self.ends[number]}\n{self.printed(number)}"
-        return answers[before]
+        tag = self.deliver(number, body if body is not None else b"".join(json.dumps(a).encode() for a in arguments))
+        await self.until(lambda: tag in self._outcomes.get(number, {}) or number in self.ends)
+        answers = self._outcomes.get(number, {})
+        assert tag in answers, f"instance {number} ended: {self.ends[number]}\n{self.printed(number)}"
+        return answers[tag]
+
+    @property
+    def next_tag(self) -> int:
+        """Of the next call."""
+        return self._tags + 1
+
+    def deliver(self, number: int, body: bytes) -> int:
+        """Send a call; returns its tag."""
+        self._tags += 1
+        self.space.deliver(number, self._tags, body)
+        return self._tags
+
+    def outcomes(self, number: int) -> list[Any]:
+        """What its calls came to, in the order of the answers."""
+        return list(self._outcomes.get(number, {}).values())
 
     async def call(self, function: str, *arguments: Any, **limits: int) -> Any:
         """The result of a call to a new instance."""

@@ -448,9 +448,14 @@ async def test_a_planted_link_leads_nowhere(lab: Lab) -> None:
     assert set(results.values()) <= {"EACCES", "ENOENT", "EXDEV", "EPERM"}, results
 
 
-def frame(kind: int, body: bytes, length: int | None = None) -> bytes:
+TAG = b"_TAG"
+"""Stands for the tag of the call that the instance was given."""
+
+
+def frame(kind: int, body: bytes, length: int | None = None, tag: bytes = TAG) -> bytes:
     """An answer as an instance sends it, or one whose length is a lie."""
-    return ANSWER_HEAD.pack(len(body) + 5 if length is None else length, kind, 0) + body
+    size = len(body) + ANSWER_HEAD.size - 4 if length is None else length
+    return ANSWER_HEAD.pack(size, kind, int.from_bytes(tag), 0) + body
 
 
 GARBAGE = {
@@ -462,6 +467,7 @@ GARBAGE = {
     "broken error": frame(3, b"{{"),
     "a limit it cannot know": frame(3, b'{"code":"limit_exceeded","message":"","detail":{"reason":"time_limit"}}'),
     "two answers": frame(2, b"1") * 2,
+    "an answer to a call that it was not given": frame(2, b"1", tag=b"\xff" * 4),
 }
 
 
@@ -474,7 +480,8 @@ async def test_garbage_on_the_channel_ends_the_instance_only(lab: Lab) -> None:
     neighbour = app.spawn("fine")
     for name, data in GARBAGE.items():
         number = app.spawn("raw_frames")
-        app.space.deliver(number, json.dumps(base64.b64encode(data).decode()).encode())
+        data = data.replace(TAG, app.next_tag.to_bytes(4))
+        app.deliver(number, json.dumps(base64.b64encode(data).decode()).encode())
         assert (await app.end_of(number))[0] == EndReason.PROTOCOL, name
     assert app.value(await app.ask(neighbour)) == 1
 
@@ -485,10 +492,10 @@ async def test_a_guest_cannot_make_the_agent_block(lab: Lab) -> None:
     number = app.spawn("block_the_channel")
     assert app.value(await app.ask(number)) == "done"
     stuck = app.spawn("silent")
-    app.space.deliver(stuck, b"")
+    app.deliver(stuck, b"")
     # More than any socket buffers, to one that does not read: the loop goes on.
     for _ in range(4):
-        app.space.deliver(stuck, b'"' + b"x" * 2**20 + b'"')
+        app.deliver(stuck, b'"' + b"x" * 2**20 + b'"')
     assert app.value(await app.ask(number)) == "done"
     app.space.end(stuck, EndReason.TIME_LIMIT)
     assert (await app.end_of(stuck))[0] == EndReason.TIME_LIMIT
@@ -498,7 +505,7 @@ async def test_a_guest_cannot_make_the_agent_block(lab: Lab) -> None:
 async def test_one_that_closes_everything_can_still_be_ended(lab: Lab) -> None:
     app = await _attacker(lab)
     number = app.spawn("close_all")
-    app.space.deliver(number, b"")
+    app.deliver(number, b"")
     await app.until(lambda: number in app.pids)
     await asyncio.sleep(0.1)
     app.space.end(number, EndReason.TIME_LIMIT)
@@ -555,7 +562,7 @@ async def test_an_instance_whose_zygote_lies_about_its_end_has_ended_all_the_sam
         """
     )
     for number in [app.spawn("leave") for _ in range(3)]:
-        app.space.deliver(number, b"")
+        app.deliver(number, b"")
         assert (await app.end_of(number))[0] in (EndReason.EXITED, EndReason.CRASHED, EndReason.RETURNED)
 
 
@@ -796,7 +803,7 @@ async def test_a_set_uid_program_gives_nothing(lab: Lab) -> None:
 async def test_a_neighbours_bomb_does_not_slow_the_agent_down(lab: Lab) -> None:
     app = await _attacker(lab)
     for _ in range(3):
-        app.space.deliver(app.spawn("raw_frames"), b'"' + b"A" * 4 * 2**18 + b'"')
+        app.deliver(app.spawn("raw_frames"), b'"' + b"A" * 4 * 2**18 + b'"')
     fine = app.spawn("fine")
     began = time.monotonic()
     assert app.value(await app.ask(fine)) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from motes import connect
 from system.running import DEADLINE_S, RunningCluster, wait_until
 
 SHAPES = """
@@ -264,3 +266,45 @@ def test_a_plain_callable_is_deployed_by_name(cluster: RunningCluster) -> None:
     file.write_text("def plain(number: int) -> int:\n    return number + 1\n")
     cluster.motes("deploy", f"{file}:plain")
     assert cluster.motes("call", "bare.plain", "4").strip() == "5"
+
+
+def test_calls_of_an_async_function_share_a_process_and_end_with_their_callers(cluster: RunningCluster) -> None:
+    cluster.deploy(
+        "together",
+        """
+        import asyncio, os
+        from motes import function
+
+        waiting = 0
+
+        @function(concurrency=100, scale=(0, 1))
+        async def wait_here(seconds: float) -> int:
+            global waiting
+            waiting += 1
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                waiting -= 1
+            return os.getpid()
+
+        @function(concurrency=100, scale=(0, 1), start=lambda: os.getpid())
+        async def start_is_mine() -> bool:
+            return start_is_mine.started == os.getpid()
+        """,
+    )
+
+    async def work() -> None:
+        async with connect(cluster.folder) as client:
+            calls = [asyncio.ensure_future(client.call("together.wait_here", 600.0)) for _ in range(20)]
+            pids = await asyncio.gather(*(client.call("together.wait_here", 0.2) for _ in range(20)))
+            assert len(set(pids)) == 1
+            (before,) = [each for each in await client.instances() if each.workload == "wait_here"]
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+            assert await client.call("together.wait_here", 0.0) == pids[0], "the process lives on"
+            (after,) = [each for each in await client.instances() if each.workload == "wait_here"]
+            assert after.pid == before.pid
+            assert await client.call("together.start_is_mine") is True
+
+    asyncio.run(asyncio.wait_for(work(), DEADLINE_S))

@@ -36,10 +36,18 @@ class Spawn(msgspec.Struct, frozen=True):
 
 
 class Deliver(msgspec.Struct, frozen=True):
-    """Give the instance a call's body to work on."""
+    """Give the instance a call's body to work on; `tag` is the call's name between the two."""
 
     number: int
+    tag: int
     body: bytes
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Tell the instance that nobody waits for this call any more; it answers nonetheless, and soon."""
+
+    number: int
+    tag: int
 
 
 class End(msgspec.Struct, frozen=True):
@@ -80,4 +88,4 @@ class Report(msgspec.Struct, frozen=True):
     """Send the host's report now: a lease has changed."""
 
 
-Effect = Fetch | Prepare | Close | Spawn | Deliver | End | StartDaemon | Answer | Tell | Report
+Effect = Fetch | Prepare | Close | Spawn | Deliver | Stop | End | StartDaemon | Answer | Tell | Report

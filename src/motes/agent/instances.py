@@ -4,37 +4,52 @@ agent's core."""
 from __future__ import annotations
 
 from motes.agent.answers import answer, no_lease, waited_too_long, why_lost
-from motes.agent.effects import Deliver, Effect, End, Tell
+from motes.agent.effects import Deliver, Effect, End, Stop, Tell
 from motes.agent.pool import Call, Instance, Pool
 from motes.agent.state import HostState
 from motes.model.call import failed
 from motes.model.instance import EndReason, StartReason
 
 
-def deliver(state: HostState, instance: Instance, call: Call, now: float) -> Effect:
-    instance.begin(call)
+def deliver(pool: Pool, instance: Instance, call: Call, now: float) -> Effect:
+    tag = instance.begin(call)
     instance.output_bytes = 0
     call.began = now
-    return Deliver(instance.number, call.body)
+    pool.note_room(instance)
+    return Deliver(instance.number, tag, call.body)
 
 
 def work_on(state: HostState, instance: Instance, pool: Pool, now: float) -> list[Effect]:
-    """Give a free instance the next call that has not waited too long."""
+    """Give an instance as many calls as it has room for, of those that have not waited too long."""
     effects: list[Effect] = []
-    while pool.queue:
+    while pool.queue and instance.has_room:
         call = pool.pop()
         if now < call.deadline:
-            return [*effects, deliver(state, instance, call, now)]
-        effects.append(answer(state, call, waited_too_long(state, call)))
-    instance.idle_since = now
-    pool.idle.append(instance)
+            effects.append(deliver(pool, instance, call, now))
+        else:
+            effects.append(answer(state, call, waited_too_long(state, call)))
+    if not instance.calls_now:
+        instance.idle_since = now
+    pool.note_room(instance)
     return effects
 
 
+def stop_call(state: HostState, pool: Pool, instance: Instance, tag: int, now: float) -> list[Effect]:
+    """Nobody waits for the call any more. One that shares its instance with others is told; else the instance ends."""
+    if instance.concurrency == 1:
+        del instance.calls_now[tag]
+        return [end(state, instance, EndReason.CANCELLED)]
+    instance.calls_now[tag].gone_at = now
+    return [Stop(instance.number, tag)]
+
+
 def let_go(state: HostState, instance: Instance, reason: EndReason) -> list[Effect]:
-    """End an instance now when it is free, else after its call."""
-    if instance.call is not None:
+    """End an instance now when it is idle, else after its calls."""
+    if instance.calls_now:
         instance.leaving = reason
+        pool = state.pools.get(instance.address)
+        if pool is not None:
+            pool.note_room(instance)
         return []
     return [end(state, instance, reason)]
 
@@ -42,24 +57,34 @@ def let_go(state: HostState, instance: Instance, reason: EndReason) -> list[Effe
 def end(state: HostState, instance: Instance, reason: EndReason, detail: str = "") -> Effect:
     instance.ending = True
     pool = state.pools.get(instance.address)
-    if pool is not None and instance in pool.idle:
-        pool.idle.remove(instance)
+    if pool is not None:
+        pool.note_room(instance)
     return End(instance.number, reason, detail)
 
 
 def told_start(state: HostState, instance: Instance) -> Effect:
-    reason = StartReason.FLOOR if instance.call is None else StartReason.LOAD
+    reason = StartReason.LOAD if instance.calls_now else StartReason.FLOOR
     failures = state.daemons[instance.address].failures if instance.is_daemon else state.pools[instance.address].crashes
     if failures:
         reason = StartReason.RESTART
     return Tell("instance.start", reason, instance.address, instance.release, instance.pid)
 
 
-def lose_call(state: HostState, pool: Pool, instance: Instance, reason: EndReason, detail: str) -> list[Effect]:
-    """The instance ended in the middle of its call."""
-    call, instance.call = instance.call, None
-    if call is None:
-        return []
+def lose_calls(state: HostState, pool: Pool, instance: Instance, reason: EndReason, detail: str) -> list[Effect]:
+    """The instance ended in the middle of its calls."""
+    lost, instance.calls_now = list(instance.calls_now.values()), {}
+    return [
+        effect
+        # The last first: what goes back to the head of the queue keeps its order.
+        for call in reversed(lost)
+        if call.gone_at is None
+        for effect in _lose_call(state, pool, instance, call, reason, detail)
+    ]
+
+
+def _lose_call(
+    state: HostState, pool: Pool, instance: Instance, call: Call, reason: EndReason, detail: str
+) -> list[Effect]:
     if reason == EndReason.SPACE_FAILED and not instance.alive:
         if pool.lease.ceiling == 0:
             return [answer(state, call, no_lease(state, call.address))]

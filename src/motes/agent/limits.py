@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import msgspec
 
-from motes.agent.answers import answer, waited_too_long
+from motes.agent.answers import answer, waited_too_long, why_lost
 from motes.agent.effects import Effect
-from motes.agent.instances import end
+from motes.agent.instances import end, stop_call
 from motes.agent.pool import Call, Instance, Pool
 from motes.agent.releases import close_unused
 from motes.agent.state import HostState
-from motes.errors import TimedOut
+from motes.errors import MotesError, TimedOut
 from motes.model.call import failed
 from motes.model.instance import EndReason
 from motes.model.units import format_bytes, format_seconds
 
 THREAD_LIMIT = 64
+STOP_GRACE_S = 2.0
+"""How long a call that was told to stop may take to do so; then its instance ends, and with it its other calls."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -61,21 +63,28 @@ def expire(state: HostState, pool: Pool, now: float) -> list[Effect]:
         pool.remove(call)
         effects.append(answer(state, call, waited_too_long(state, call)))
     for instance in pool.instances.values():
-        if instance.call is not None and not instance.ending:
-            effects += _expire_running(state, pool, instance, instance.call, now)
+        for tag, call in list(instance.calls_now.items()):
+            if not instance.ending:
+                effects += _expire_running(state, pool, instance, tag, call, now)
     return effects
 
 
-def _expire_running(state: HostState, pool: Pool, instance: Instance, call: Call, now: float) -> list[Effect]:
+def _expire_running(state: HostState, pool: Pool, instance: Instance, tag: int, call: Call, now: float) -> list[Effect]:
+    if call.gone_at is not None:
+        if now - call.gone_at < STOP_GRACE_S:
+            return []
+        return [end(state, instance, EndReason.CANCELLED, f"a call did not stop within {format_seconds(STOP_GRACE_S)}")]
     if pool.function is not None and now - call.began >= pool.function.timeout_s:
-        return [end(state, instance, EndReason.TIME_LIMIT)]
-    if now < call.deadline:
+        if instance.concurrency == 1:
+            return [end(state, instance, EndReason.TIME_LIMIT)]
+        error: MotesError = why_lost(state, pool, call, EndReason.TIME_LIMIT, "")
+    elif now >= call.deadline:
+        budget_s = round(call.deadline - call.arrived, 3)
+        message = f"{call.address}: host {state.host!r} was not done within the caller's {format_seconds(budget_s)}"
+        error = TimedOut(message, timeout_s=budget_s)
+    else:
         return []
-    instance.call = None
-    budget_s = round(call.deadline - call.arrived, 3)
-    message = f"{call.address}: host {state.host!r} was not done within the caller's {format_seconds(budget_s)}"
-    error = TimedOut(message, timeout_s=budget_s)
-    return [answer(state, call, failed(error)), end(state, instance, EndReason.CANCELLED)]
+    return [answer(state, call, failed(error)), *stop_call(state, pool, instance, tag, now)]
 
 
 def end_idle(state: HostState, pool: Pool, now: float) -> list[Effect]:

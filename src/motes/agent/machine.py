@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from motes.agent.answers import LIMITS, answer, no_lease, refusal, refuse_where_starts_fail
 from motes.agent.effects import Answer, Effect, Report, Tell
-from motes.agent.instances import deliver, end, lose_call, told_start, work_on
+from motes.agent.instances import deliver, end, lose_calls, stop_call, told_start, work_on
 from motes.agent.leases import adopt, end_workload, forget_ended_leases, place
 from motes.agent.limits import Usage as Usage
 from motes.agent.limits import check_usage, end_idle, expire, relieve
@@ -109,8 +109,8 @@ class Machine(HostState):
             return [Answer(tuple(call.replies), refused or no_lease(self, call.address))]
         self.calls[call.id] = call
         pool.last_call_at = now
-        if pool.idle and not pool.queue:
-            return [deliver(self, pool.idle.pop(), call, now)]
+        if pool.free and not pool.queue:
+            return [deliver(pool, pool.free[-1], call, now)]
         pool.push(call)
         return start_some(self, pool, now) if pool.is_time_to_look() else []
 
@@ -127,13 +127,14 @@ class Machine(HostState):
         call = self.calls.pop(call_id, None)
         if call is None:
             return []
-        if self.pools[call.address].remove(call):
+        pool = self.pools[call.address]
+        if pool.remove(call):
             return []
-        runner = next((each for each in self.instances.values() if each.call is call), None)
-        if runner is None:
-            return []
-        runner.call = None
-        return [end(self, runner, EndReason.CANCELLED)]
+        for instance in pool.instances.values():
+            for tag, each in instance.calls_now.items():
+                if each is call:
+                    return stop_call(self, pool, instance, tag, now)
+        return []
 
     # ------------------------------------------------------------------ instances
 
@@ -147,32 +148,28 @@ class Machine(HostState):
             unit = self.daemons[instance.address]
             return [told, *switch_daemon(self, unit, now)] if unit.next == number else [told]
         self.pools[instance.address].note_started()
-        if instance.call is not None:
-            instance.call.began = now
+        for call in instance.calls_now.values():
+            call.began = now
         return [told]
 
-    def on_reply(self, number: int, outcome: Outcome, work: Work, now: float) -> list[Effect]:
-        """An instance answered its call. It may lie about its work, but not beyond the time that passed."""
+    def on_reply(self, number: int, tag: int, outcome: Outcome, work: Work, now: float) -> list[Effect]:
+        """An instance answered a call. It may lie about its work, but not beyond the time that passed."""
         instance = self.instances.get(number)
-        if instance is None or instance.call is None:
+        call = None if instance is None else instance.calls_now.pop(tag, None)
+        if instance is None or call is None:
             return []
-        call, instance.call = instance.call, None
         pool = self.pools[instance.address]
         instance.output_bytes = 0
-        pool.note_served(min(work.worked_s, now - call.began), instance.note_work(work))
+        pool.note_served(min(work.worked_s, now - call.began), instance.note_work(call, work))
         pool.last_call_at = now
-        answered = answer(self, call, outcome)
+        answered: list[Effect] = [answer(self, call, outcome)] if call.gone_at is None else []
         if instance.ending:
-            return [answered]  # It was quicker than its end, which is still to come.
+            return answered  # It was quicker than its end, which is still to come.
         if instance.leaving is not None:
-            return [answered, end(self, instance, instance.leaving)]
+            return answered if instance.calls_now else [*answered, end(self, instance, instance.leaving)]
         if pool.function is not None and pool.function.reuse == "call":
-            return [answered, end(self, instance, EndReason.CALL_DONE)]
-        if pool.queue:
-            return [answered, *work_on(self, instance, pool, now)]
-        instance.idle_since = now
-        pool.idle.append(instance)
-        return [answered]
+            return [*answered, end(self, instance, EndReason.CALL_DONE)]
+        return [*answered, *work_on(self, instance, pool, now)]
 
     def on_output(self, number: int, count: int) -> list[Effect]:
         """An instance wrote `count` bytes."""
@@ -197,13 +194,12 @@ class Machine(HostState):
             return [told, *daemon_ended(self, self.daemons[instance.address], instance, reason, detail, now)]
         pool = self.pools[instance.address]
         pool.instances.pop(number, None)
-        if instance in pool.idle:
-            pool.idle.remove(instance)
+        instance.ending = True
+        pool.note_room(instance)
         effects: list[Effect] = [told]
         if reason in CRASHES:
             pool.note_crash(now)
-        if instance.call is not None:
-            effects += lose_call(self, pool, instance, reason, detail)
+        effects += lose_calls(self, pool, instance, reason, detail)
         if reason == EndReason.SPACE_FAILED and not instance.alive:
             pool.note_failed_start(detail, now)
             effects += refuse_where_starts_fail(self, pool, now)

@@ -43,6 +43,12 @@ class Call(msgspec.Struct):
     deadline: float
     replies: list[str]
     began: float = 0.0
+    cpu_before_s: float = 0.0
+    """Its instance's `cpu_s` when it began."""
+    waited_before_s: float = 0.0
+    """Its instance's `waited_s` then."""
+    gone_at: float | None = None
+    """When it was answered, though its instance still works on it: it was told to stop."""
 
 
 class Work(msgspec.Struct):
@@ -55,7 +61,7 @@ class Work(msgspec.Struct):
 
 
 class Instance(msgspec.Struct):
-    """One instance. `call` is what it works on; `leaving`, when set, is why it ends after that."""
+    """One instance. `calls_now` is what it works on, by tag; `leaving`, when set, is why it ends after that."""
 
     number: int
     address: str
@@ -64,7 +70,13 @@ class Instance(msgspec.Struct):
     is_daemon: bool = False
     pid: int = 0
     alive: bool = False
-    call: Call | None = None
+    concurrency: int = 1
+    """How many calls it works on at a time."""
+    calls_now: dict[int, Call] = {}
+    tag: int = 0
+    """Of the last call; each has its own."""
+    is_free: bool = False
+    """Whether it is among its pool's free ones."""
     idle_since: float = 0.0
     calls: int = 0
     cpu_s: float = 0.0
@@ -72,10 +84,6 @@ class Instance(msgspec.Struct):
     """How long it was ready to run and no processor was free, since its start, as last measured."""
     waited_is_known: bool = True
     """Whether `waited_s` is of the last call's end."""
-    cpu_before_s: float = 0.0
-    """Its `cpu_s` when the current call began."""
-    waited_before_s: float = 0.0
-    """Its `waited_s` then."""
     memory_bytes: int = 0
     output_bytes: int = 0
     """Written during the current call."""
@@ -84,29 +92,38 @@ class Instance(msgspec.Struct):
     """Told to end; only its end is still to come."""
 
     @property
-    def demand_s(self) -> float:
-        """Processor time that the current call used or would have used, as last measured.
+    def has_room(self) -> bool:
+        return len(self.calls_now) < self.concurrency and not self.ending and self.leaving is None
+
+    def oldest(self) -> Call | None:
+        """The call that it has worked on for the longest."""
+        return next(iter(self.calls_now.values()), None)
+
+    def demand_s(self, call: Call) -> float:
+        """Processor time that it used, or would have used, since the call began, as last measured.
 
         On a crowded machine its CPU time alone looks idle.
         """
-        waited_s = self.waited_s - self.waited_before_s if self.waited_is_known else 0.0
-        return self.cpu_s - self.cpu_before_s + waited_s
+        waited_s = self.waited_s - call.waited_before_s if self.waited_is_known else 0.0
+        return self.cpu_s - call.cpu_before_s + waited_s
 
-    def begin(self, call: Call) -> None:
-        """Work on a call from now on."""
-        self.call = call
-        self.cpu_before_s, self.waited_before_s = self.cpu_s, self.waited_s
+    def begin(self, call: Call) -> int:
+        """Work on a call from now on: returns its tag."""
+        self.tag += 1
+        self.calls_now[self.tag] = call
+        call.cpu_before_s, call.waited_before_s = self.cpu_s, self.waited_s
+        return self.tag
 
-    def note_work(self, work: Work) -> float:
-        """Its call was answered: returns the `demand_s` of it."""
+    def note_work(self, call: Call, work: Work) -> float:
+        """The call was answered: returns the `demand_s` of it."""
         self.calls += 1
         self.cpu_s = work.cpu_s
         if work.waited_s is None:
             # What it waited now must not be taken for a later call's.
             self.waited_is_known = False
-            return self.demand_s
+            return self.demand_s(call)
         self.waited_s = work.waited_s
-        demand_s = self.demand_s
+        demand_s = self.demand_s(call)
         self.waited_is_known = True
         return demand_s
 
@@ -114,7 +131,7 @@ class Instance(msgspec.Struct):
     def state(self) -> InstanceState:
         if self.ending or self.leaving is not None:
             return InstanceState.DRAINING
-        if self.call is not None:
+        if self.calls_now:
             return InstanceState.BUSY if self.alive else InstanceState.STARTING
         return InstanceState.IDLE if self.alive else InstanceState.STARTING
 
@@ -131,8 +148,8 @@ class Pool:
         self.queue: deque[Call] = deque()
         self.queue_bytes = 0
         self.instances: dict[int, Instance] = {}
-        self.idle: list[Instance] = []
-        """A stack: the one used last is used next, so that the surplus falls idle."""
+        self.free: list[Instance] = []
+        """Those that can take a call; a stack: the one used last is used next, so that the surplus falls idle."""
         self.service_s = 0.0
         self.cpu_share = 0.0
         """The part of their time in which busy instances want a processor, 0 to 1; 0 until measured."""
@@ -172,6 +189,21 @@ class Pool:
 
     # ------------------------------------------------------------------ how many
 
+    @property
+    def idle(self) -> list[Instance]:
+        """Those that work on nothing."""
+        return [each for each in self.free if not each.calls_now]
+
+    def note_room(self, instance: Instance) -> None:
+        """Enter an instance among the free ones, or take it out, after what it works on has changed."""
+        if instance.has_room == instance.is_free:
+            return
+        if instance.is_free:
+            self.free.remove(instance)
+        else:
+            self.free.append(instance)
+        instance.is_free = not instance.is_free
+
     def live(self) -> list[Instance]:
         """Instances that take or will take further calls."""
         return [each for each in self.instances.values() if not each.ending and each.leaving is None]
@@ -187,14 +219,15 @@ class Pool:
 
     def wanted(self, now: float, cpus: float) -> int:
         """How many instances the calls that run and wait now are worth."""
-        busy = [each for each in self.instances.values() if each.call is not None and not each.ending]
+        busy = [each for each in self.instances.values() if each.calls_now and not each.ending]
         if not self.queue:
             return len(busy)
-        # The call of an instance that is still being forked has no age: it does not run yet.
-        ages = [now - each.call.began for each in busy if each.call is not None and each.alive]
-        free_soon = len(busy) - sum(1 for age in ages if age >= START_COST_S)
-        more = min(max(self._for_waiting(ages) - free_soon, 0), len(self.queue))
-        return min(max(len(busy) + more, 1), max(self._for_cpus(busy, ages, cpus), 1))
+        # The calls of an instance that is still being forked have no age: they do not run yet.
+        ages = [now - call.began for each in busy if each.alive for call in each.calls_now.values()]
+        free_soon = sum(len(each.calls_now) for each in busy) - sum(1 for age in ages if age >= START_COST_S)
+        calls = min(max(self._for_waiting(ages) - free_soon, 0), len(self.queue))
+        more = math.ceil(calls / self.function.concurrency) if self.function is not None else calls
+        return min(max(len(busy) + more, 1), max(self._for_cpus(busy, now, cpus), 1))
 
     def _for_waiting(self, ages: list[float]) -> int:
         """Instances with which the last call in the queue waits about START_COST_S."""
@@ -210,12 +243,14 @@ class Pool:
             return 0.0
         return (self.service_s * known + sum(max(age, self.service_s) for age in ages)) / (known + len(ages))
 
-    def _for_cpus(self, busy: list[Instance], ages: list[float], cpus: float) -> int:
+    def _for_cpus(self, busy: list[Instance], now: float, cpus: float) -> int:
         """What the processors carry, at the share of a processor that one instance uses."""
         share = self.cpu_share
         if self.calls_ended == 0:
             # Nothing is known but what the first calls do now; as long as that cannot have been measured, the worst.
-            demand_s = sum(each.demand_s for each in busy)
+            oldest = [(each, call) for each in busy if each.alive and (call := each.oldest()) is not None]
+            ages = [now - call.began for _, call in oldest]
+            demand_s = sum(each.demand_s(call) for each, call in oldest)
             share = min(demand_s / sum(ages), 1.0) if max(ages, default=0.0) >= 2 * START_COST_S else 1.0
         return math.ceil(PER_CPU * cpus / share) if share > 0.01 else 10**9
 
@@ -262,10 +297,12 @@ class Pool:
     # ------------------------------------------------------------------ for others
 
     def load(self) -> Load:
-        busy = sum(1 for each in self.instances.values() if each.call is not None)
-        return Load(len(self.queue), busy, len(self.idle))
+        busy = sum(len(each.calls_now) for each in self.instances.values())
+        room = sum(each.concurrency - len(each.calls_now) for each in self.free)
+        return Load(len(self.queue), busy, room)
 
     def held(self, now: float, cpus: float) -> Held:
+        is_busy = any(each.calls_now for each in self.instances.values())
         return Held(
             epoch=self.lease.epoch,
             release=self.serving,
@@ -273,7 +310,7 @@ class Pool:
             instances=len(self.instances),
             wanted=self.wanted(now, cpus),
             calls=self.calls_ended,
-            idle_s=0.0 if self.queue or len(self.idle) < len(self.instances) else max(now - self.last_call_at, 0.0),
+            idle_s=0.0 if self.queue or is_busy else max(now - self.last_call_at, 0.0),
             failing=self.failing,
             proof=self.lease.proof,
         )

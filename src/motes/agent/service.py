@@ -24,6 +24,7 @@ from motes.agent.effects import (
     Report,
     Spawn,
     StartDaemon,
+    Stop,
     Tell,
 )
 from motes.agent.inspection import Inspection
@@ -67,6 +68,7 @@ class Agent:
         self._do: dict[type, Callable[[Any], None]] = {
             Answer: self._do_answer,
             Deliver: self.spaces.deliver,
+            Stop: self.spaces.stop,
             Spawn: self.spaces.spawn,
             End: self.spaces.end,
             Fetch: lambda effect: self.tasks.spawn(self._fetch(effect.release)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from motes.agent import machine as core
 from motes.agent.code import Folders
-from motes.agent.effects import Close, Deliver, End, Prepare, Spawn, StartDaemon
+from motes.agent.effects import Close, Deliver, End, Prepare, Spawn, StartDaemon, Stop
 from motes.agent.pool import Work
 from motes.errors import MotesError, SpaceFailed
 from motes.model.call import Outcome
@@ -112,7 +112,12 @@ class Spaces:
     def deliver(self, effect: Deliver) -> None:
         space = self._by_number.get(effect.number)
         if space is not None:
-            space.deliver(effect.number, effect.body)
+            space.deliver(effect.number, effect.tag, effect.body)
+
+    def stop(self, effect: Stop) -> None:
+        space = self._by_number.get(effect.number)
+        if space is not None:
+            space.stop(effect.number, effect.tag)
 
     def end(self, effect: End) -> None:
         if effect.number in self._daemons:
@@ -149,13 +154,13 @@ class Spaces:
     def started(self, number: int, pid: int) -> None:
         self._agent.feed(self._agent.machine.on_started(number, pid, self._agent.now()))
 
-    def replied(self, number: int, outcome: Outcome, worked_s: float) -> None:
+    def replied(self, number: int, tag: int, outcome: Outcome, worked_s: float) -> None:
         instance = self._agent.machine.instances.get(number)
         pid = instance.pid if instance is not None else measure.GONE
         cpu_s = measure.cpu_s(pid) if pid else 0.0
         waited_s = measure.waited_s(pid) if pid and worked_s >= LONG_CALL_S else None
         work = Work(worked_s, cpu_s, waited_s)
-        self._agent.feed(self._agent.machine.on_reply(number, outcome, work, self._agent.now()))
+        self._agent.feed(self._agent.machine.on_reply(number, tag, outcome, work, self._agent.now()))
 
     def ended(self, number: int, reason: EndReason, detail: str) -> None:
         self._by_number.pop(number, None)
@@ -259,7 +264,7 @@ class Spaces:
         """How much first calls want a processor, for whether more instances help; of later ones that is known."""
         for pool in self._agent.machine.pools.values():
             for instance in pool.instances.values() if pool.calls_ended == 0 else ():
-                if instance.call is not None and instance.alive:
+                if instance.calls_now and instance.alive:
                     instance.cpu_s = measure.cpu_s(instance.pid)
                     instance.waited_s = measure.waited_s(instance.pid)
 

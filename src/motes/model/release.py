@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -39,6 +39,8 @@ class Function(msgspec.Struct, frozen=True, tag="function", tag_field="kind"):
     idle_s: Number = 10.0
     idempotent: bool = False
     reuse: Literal["any", "call"] = "any"
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    """How many calls one instance works on at a time."""
 
 
 class Daemon(msgspec.Struct, frozen=True, tag="daemon", tag_field="kind"):

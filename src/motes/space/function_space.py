@@ -49,8 +49,8 @@ class SpaceEvents(Protocol):
     def started(self, number: int, pid: int) -> None:
         """The instance was forked; `pid` as the host sees it."""
 
-    def replied(self, number: int, outcome: Outcome, worked_s: float) -> None:
-        """The answer to the oldest unanswered `deliver`; how long it worked on it, as the instance says."""
+    def replied(self, number: int, tag: int, outcome: Outcome, worked_s: float) -> None:
+        """The answer to the `deliver` with this tag; how long it worked on it, as the instance says."""
 
     def output(self, number: int, data: bytes) -> None:
         """A chunk of what the instance printed; number 0 is the zygote."""
@@ -197,9 +197,18 @@ class FunctionSpace:
         else:
             self._fail(f"its zygote did not fork within {FORK_LIMIT_S:g} s")
 
-    def deliver(self, number: int, body: bytes) -> None:
-        """Send a call to an instance, also right after `spawn`. Raises KeyError when it was reported as ended."""
-        self._links[number].deliver(body)
+    def deliver(self, number: int, tag: int, body: bytes) -> None:
+        """Send a call to an instance, also right after `spawn`; `tag` is its own among the instance's calls.
+
+        Raises KeyError when the instance was reported as ended.
+        """
+        self._links[number].deliver(tag, body)
+
+    def stop(self, number: int, tag: int) -> None:
+        """Tell an instance that nobody waits for a call any more; it is answered all the same."""
+        link = self._links.get(number)
+        if link is not None:
+            link.stop(tag)
 
     def end(self, number: int, reason: EndReason, detail: str = "") -> None:
         """Kill an instance; `ended` will tell `reason`. Nothing for one that has ended."""

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 from motes.model.call import STATUS_OK, Outcome
 from motes.model.instance import EndReason
-from motes.space.guest.wire import ANSWER_HEAD, CALL, ERROR, FRAME_HEAD, FRAME_LIMIT_BYTES, RESULT
+from motes.space.guest.wire import ANSWER_HEAD, CALL, ERROR, FRAME_LIMIT_BYTES, RESULT, STOP, frame
 from motes.space.measure import pid_of, signal_process
 from motes.space.output import Output
 from motes.space.replies import Untrustworthy, outcome_of_error
@@ -26,7 +26,7 @@ class LinkEvents(Protocol):
     """What a link tells the agent."""
 
     def started(self, number: int, pid: int) -> None: ...
-    def replied(self, number: int, outcome: Outcome, worked_s: float) -> None: ...
+    def replied(self, number: int, tag: int, outcome: Outcome, worked_s: float) -> None: ...
     def output(self, number: int, data: bytes) -> None: ...
 
 
@@ -47,7 +47,7 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._to_write: deque[bytes] = deque()
         self._unread = bytearray()
-        self._awaited = 0
+        self._awaited: set[int] = set()
         self._pidfd = -1
         self._ending: tuple[EndReason, str] | None = None
         self._limit: tuple[EndReason, str] | None = None
@@ -63,13 +63,18 @@ class Link(asyncio.Protocol):
 
     # What the space asks of it.
 
-    def deliver(self, body: bytes) -> None:
-        self._awaited += 1
-        head = FRAME_HEAD.pack(len(body) + 1, CALL)
+    def deliver(self, tag: int, body: bytes) -> None:
+        self._awaited.add(tag)
+        self._send(frame(CALL, tag, body))
+
+    def stop(self, tag: int) -> None:
+        if tag in self._awaited:
+            self._send(frame(STOP, tag))
+
+    def _send(self, data: bytes) -> None:
         if self._transport is not None:
-            self._transport.writelines((head, body)) if len(body) > 4096 else self._transport.write(head + body)
+            self._transport.write(data)
             return
-        data = head + body
         if not self._to_write:
             data = data[self._write_at_once(data) :]
         if data:
@@ -136,29 +141,29 @@ class Link(asyncio.Protocol):
         """Take every whole frame."""
         unread, at = self._unread, 0
         while len(unread) - at >= ANSWER_HEAD.size and self._ending is None:
-            length, kind, worked_us = ANSWER_HEAD.unpack_from(unread, at)
+            length, kind, tag, worked_us = ANSWER_HEAD.unpack_from(unread, at)
             if not ANSWER_HEAD.size - 4 <= length <= FRAME_LIMIT_BYTES:
                 self.end(EndReason.PROTOCOL, f"it sent a frame of {length} bytes")
                 break
             if len(unread) - at < length + 4:
                 break
-            self._answer(kind, bytes(unread[at + ANSWER_HEAD.size : at + 4 + length]), worked_us / 1e6)
+            self._answer(kind, tag, bytes(unread[at + ANSWER_HEAD.size : at + 4 + length]), worked_us / 1e6)
             at += length + 4
         del unread[:at]
 
-    def _answer(self, kind: int, body: bytes, worked_s: float) -> None:
-        if self._awaited == 0:
+    def _answer(self, kind: int, tag: int, body: bytes, worked_s: float) -> None:
+        if tag not in self._awaited:
             self.end(EndReason.PROTOCOL, "it answered what nobody asked")
             return
-        self._awaited -= 1
+        self._awaited.remove(tag)
         if kind == RESULT:
-            self._events.replied(self.number, Outcome(STATUS_OK, body), worked_s)
+            self._events.replied(self.number, tag, Outcome(STATUS_OK, body), worked_s)
         elif kind == ERROR:
-            self._error(body, worked_s)
+            self._error(tag, body, worked_s)
         else:
             self.end(EndReason.PROTOCOL, f"it sent a frame of kind {kind}")
 
-    def _error(self, body: bytes, worked_s: float) -> None:
+    def _error(self, tag: int, body: bytes, worked_s: float) -> None:
         try:
             outcome, limit = outcome_of_error(body)
         except Untrustworthy as error:
@@ -166,7 +171,7 @@ class Link(asyncio.Protocol):
             return
         if limit is not None:
             self._limit = limit
-        self._events.replied(self.number, outcome, worked_s)
+        self._events.replied(self.number, tag, outcome, worked_s)
 
     # Its end.
 

@@ -40,35 +40,90 @@ def run(functions: dict[str, Loaded], filter: bytes, data_bytes: int) -> int:
     limits["data_bytes"] = data_bytes + limits["memory_bytes"]
     channel, output = descriptors
     harden.harden_instance(own_filter, channel, output, limits)
-    caller = _Caller(functions[order["function"]], limits["memory_bytes"])
+    function = functions[order["function"]]
+    caller = Caller(function, limits["memory_bytes"])
+    caller.start()
     try:
+        if function.concurrency > 1:
+            from motes.space.guest.concurrent import serve
+
+            return serve(caller, harden.CHANNEL)
         while True:
-            kind, body = wire.read_frame(harden.CHANNEL)
+            kind, tag, body = wire.read_frame(harden.CHANNEL)
             if kind != CALL:
                 return EXIT_LIMIT
             began_ns = monotonic_ns()
             kind, answer, last = caller.answer(body)
             flush()
-            wire.write_answer(harden.CHANNEL, kind, (monotonic_ns() - began_ns) // 1000, answer)
+            wire.write_answer(harden.CHANNEL, kind, tag, (monotonic_ns() - began_ns) // 1000, answer)
             if last:
                 return EXIT_LIMIT
     except wire.Closed:
         return 0
 
 
-class _Caller:
+Answer = tuple[int, bytes, bool]
+"""Kind, body, and whether it is the last: a limit was reached, and the process must end."""
+
+
+class Caller:
     """Calls one function, and keeps an event loop for it when it is async."""
 
     def __init__(self, function: Loaded, memory_bytes: int) -> None:
+        self._function = function
         self._typed = function.typed
+        self._broken: Answer | None = None
+        """What every call gets when the function's start failed."""
         self._who = f"function {function.name!r}"
         self._memory = format_bytes(memory_bytes)
         self._runner: Any = None
 
-    def answer(self, body: bytes) -> tuple[int, bytes, bool]:
-        """`(kind, body, last)`; `last` when a limit was reached and the process must end."""
+    def start(self) -> None:
+        """Run what the function declares to be run once, before its first call."""
         try:
-            args, kwargs = self._typed.arguments(body)
+            begin = self._function.begin
+            if begin is not None:
+                value = begin()
+                started = self.runner().run(value) if hasattr(value, "__await__") else value
+                self._function.declared.note_started(started)
+        except (SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:
+            kind, body, _ = self._failure(error)
+            self._broken = kind, body, True
+
+    def answer(self, body: bytes) -> Answer:
+        """Run one call."""
+        given = self.arguments(body)
+        if not isinstance(given[0], tuple):
+            return given
+        try:
+            value = self._call(*given)
+        except (SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:
+            return self._failure(error)
+        return self._result(value)
+
+    async def answer_later(self, body: bytes) -> Answer:
+        """Run one call of an async function beside others."""
+        given = self.arguments(body)
+        if not isinstance(given[0], tuple):
+            return given
+        try:
+            value = await self._typed.callable(*given[0], **given[1])
+        except (SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:
+            return self._failure(error)
+        return self._result(value)
+
+    def arguments(self, body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]] | Answer:
+        """Positional and named arguments, or the answer where there are none."""
+        if self._broken is not None:
+            return self._broken
+        try:
+            return self._typed.arguments(body)
         except MemoryError as error:
             return self._failure(error)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -76,24 +131,21 @@ class _Caller:
         except BaseException as error:
             # The app's own code, as in __post_init__.
             return self._failure(error)
-        try:
-            value = self._call(args, kwargs)
-        except (SystemExit, GeneratorExit):
-            raise
-        except BaseException as error:
-            return self._failure(error)
-        return self._result(value)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self._typed.is_async:
             return self._typed.callable(*args, **kwargs)
+        return self.runner().run(self._typed.callable(*args, **kwargs))
+
+    def runner(self) -> Any:
+        """The event loop of this instance, an asyncio.Runner."""
         if self._runner is None:
             import asyncio
 
             self._runner = asyncio.Runner()
-        return self._runner.run(self._typed.callable(*args, **kwargs))
+        return self._runner
 
-    def _result(self, value: Any) -> tuple[int, bytes, bool]:
+    def _result(self, value: Any) -> Answer:
         try:
             body = self._typed.result(value)
         except MemoryError as error:
@@ -106,7 +158,7 @@ class _Caller:
             return ERROR, _encode(self._too_large(len(body))), False
         return RESULT, body, False
 
-    def _failure(self, error: BaseException) -> tuple[int, bytes, bool]:
+    def _failure(self, error: BaseException) -> Answer:
         limit = failures.exceeded(error, self._who, self._memory)
         if limit is not None:
             # Drop the frames first: they hold the memory that writing the answer needs.

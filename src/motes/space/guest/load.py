@@ -9,7 +9,7 @@ import os
 import resource
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -43,6 +43,15 @@ class Loaded:
         self.module = module
         self.typed = Typed(name, self.callable)
         self.name = name
+        self.concurrency: int = self.options.get("concurrency", 1)
+        self.declared = declared
+        if self.concurrency > 1 and not self.typed.is_async:
+            raise NotDeployable(f"function {name!r}: concurrency={self.concurrency} is for `async def` only")
+
+    @property
+    def begin(self) -> Callable[[], Any] | None:
+        """What its instances run once, before their first call."""
+        return getattr(self.declared, "start", None)
 
     def description(self) -> dict[str, Any]:
         """As a motes.model.release.Function in plain data."""

@@ -1,8 +1,10 @@
 """What passes between an agent and the processes of a space. Stdlib only: both sides import this.
 
-Instance channel (a stream): frames of 4 bytes length (big-endian, of what follows), 1 byte kind, body. An answer has 4
-bytes between kind and body: the microseconds that the instance worked on it, by its own clock.
-    CALL    agent -> instance    the body of a call; the instance answers each, in order, with one RESULT or ERROR
+Instance channel (a stream): frames of 4 bytes length (big-endian, of what follows), 1 byte kind, 4 bytes tag, body.
+The tag is the call's. An answer has 4 bytes between tag and body: the microseconds that the instance worked, by its
+own clock.
+    CALL    agent -> instance    the body of a call; the instance answers each with one RESULT or ERROR
+    STOP    agent -> instance    nobody waits for the call any more: it is answered soon, with what does not matter
     RESULT  instance -> agent    the result
     ERROR   instance -> agent    JSON of an error, see motes.errors
 Control channel (one message a packet): 1 byte kind, JSON, and descriptors.
@@ -25,16 +27,16 @@ from __future__ import annotations
 import os
 import struct
 
-CALL, RESULT, ERROR = 1, 2, 3
+CALL, RESULT, ERROR, STOP = 1, 2, 3, 4
 OPEN, HELLO, PART, LOADED, FAILED, SPAWN, FORKED, EXITED = 16, 17, 18, 19, 20, 21, 22, 23
 MAKE, SOCKETS, LIMIT, REFUSED = 24, 25, 26, 27
 
 SOCKETS_AT_ONCE = 8
 
-FRAME_HEAD = struct.Struct(">IB")
-ANSWER_HEAD = struct.Struct(">IBI")
+FRAME_HEAD = struct.Struct(">IBI")
+ANSWER_HEAD = struct.Struct(">IBII")
 PAYLOAD_LIMIT_BYTES = 8 * 2**20
-FRAME_LIMIT_BYTES = PAYLOAD_LIMIT_BYTES + 5
+FRAME_LIMIT_BYTES = PAYLOAD_LIMIT_BYTES + ANSWER_HEAD.size - 4
 """The most that a frame's length may say."""
 PACKET_LIMIT_BYTES = 64 * 2**10
 PART_BYTES = 32 * 2**10
@@ -46,22 +48,22 @@ class Closed(Exception):
     """The other side has closed the channel."""
 
 
-def read_frame(descriptor: int) -> tuple[int, bytes]:
-    """Wait for one frame: `(kind, body)`. Raises Closed. Reads no further than the frame."""
+def read_frame(descriptor: int) -> tuple[int, int, bytes]:
+    """Wait for one frame: `(kind, tag, body)`. Raises Closed. Reads no further than the frame."""
     first = os.read(descriptor, FRAME_HEAD.size)
     while len(first) < FRAME_HEAD.size:
         first += _read_some(descriptor, FRAME_HEAD.size - len(first))
-    length, kind = FRAME_HEAD.unpack(first)
-    missing = length - 1
+    length, kind, tag = FRAME_HEAD.unpack(first)
+    missing = length + 4 - FRAME_HEAD.size
     body = os.read(descriptor, missing) if missing else b""
     if len(body) == missing:
-        return kind, body
+        return kind, tag, body
     parts = [body]
     missing -= len(body)
     while missing:
         parts.append(_read_some(descriptor, min(missing, _READ_BYTES)))
         missing -= len(parts[-1])
-    return kind, b"".join(parts)
+    return kind, tag, b"".join(parts)
 
 
 def _read_some(descriptor: int, most: int) -> bytes:
@@ -71,9 +73,19 @@ def _read_some(descriptor: int, most: int) -> bytes:
     return data
 
 
-def write_answer(descriptor: int, kind: int, worked_us: int, body: bytes) -> None:
+def frame(kind: int, tag: int, body: bytes = b"") -> bytes:
+    """What an agent sends."""
+    return FRAME_HEAD.pack(len(body) + FRAME_HEAD.size - 4, kind, tag) + body
+
+
+def answer_head(kind: int, tag: int, worked_us: int, size: int) -> bytes:
+    """What goes before an answer's body of `size` bytes."""
+    return ANSWER_HEAD.pack(size + ANSWER_HEAD.size - 4, kind, tag, min(worked_us, 2**32 - 1))
+
+
+def write_answer(descriptor: int, kind: int, tag: int, worked_us: int, body: bytes) -> None:
     """Write the frame of an answer whole. Raises Closed when nobody reads any more."""
-    head = ANSWER_HEAD.pack(len(body) + 5, kind, min(worked_us, 2**32 - 1))
+    head = answer_head(kind, tag, worked_us, len(body))
     try:
         if len(body) < _READ_BYTES:
             _write_all(descriptor, head + body)

@@ -92,8 +92,11 @@ class Zygote:
 
     def serve(self) -> None:
         """Until the agent is gone."""
+        # Imported once here, and not in each instance.
         if any(function.typed.is_async for function in self._functions.values()):
-            import asyncio  # noqa: F401  imported once here, and not in each instance
+            import asyncio  # noqa: F401
+        if any(function.concurrency > 1 for function in self._functions.values()):
+            import motes.space.guest.concurrent  # noqa: F401
         self._events.register(self._packets.descriptor, select.EPOLLIN)
         gc.collect()
         gc.freeze()
