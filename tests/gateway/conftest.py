@@ -17,6 +17,7 @@ import uvloop
 from motes.errors import NotFound
 from motes.gateway.backend import Backend
 from motes.gateway.server import Server
+from motes.model.host import HostInstances
 from motes.model.routes import Route, Routes
 from motes.router.ingress import serve_ingress
 
@@ -50,6 +51,9 @@ class StandIn:
         if f"{app}.{workload}" not in self.functions:
             raise NotFound(f"app {app!r} has no function {workload!r}; see what there is: motes apps")
         return await self.functions[f"{app}.{workload}"](body)
+
+    async def look(self) -> dict[str, HostInstances | None]:
+        return {"h": HostInstances("h", [])}
 
     async def routes(self, app: str) -> Routes:
         if app in self.daemons:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -418,3 +419,19 @@ def test_doctor_names_the_line_that_mends_what_is_missing(cluster: RunningCluste
     assert done.returncode == 1
     assert "NO  nats-server" in done.stdout
     assert "mend: " in done.stdout
+
+
+def test_metrics_count_what_was_called(cluster: RunningCluster) -> None:
+    cluster.deploy("counted", "from motes import function\n@function\ndef f(x: int) -> int:\n    return 1 // x\n")
+    for argument in ("1", "2", "0"):
+        cluster.run("call", "counted.f", argument)
+    labels = '{app="counted",host="local",workload="f"}'
+
+    def page() -> list[str]:
+        with urllib.request.urlopen(f"{cluster.home.cluster()['http']}/metrics", timeout=10) as response:
+            return response.read().decode().splitlines()  # type: ignore[no-any-return]
+
+    wait_until(lambda: f"motes_calls_total{labels} 3.0" in page())
+    told = page()
+    assert f"motes_errors_total{labels} 1.0" in told and f"motes_call_seconds_count{labels} 3.0" in told
+    assert f"motes_starts_total{labels} 1.0" in told

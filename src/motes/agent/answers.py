@@ -16,7 +16,7 @@ from motes.errors import (
     TimedOut,
     TooLarge,
 )
-from motes.model.call import Outcome, failed
+from motes.model.call import STATUS_OK, Outcome, failed
 from motes.model.instance import EndReason
 from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.units import format_bytes, format_seconds
@@ -59,6 +59,9 @@ def space_refusal(state: HostState, error: MotesError) -> Outcome:
 
 def answer(state: HostState, call: Call, outcome: Outcome) -> Answer:
     state.calls.pop(call.id, None)
+    tally = state.tally(call.address)
+    tally.calls += 1
+    tally.errors += outcome.status != STATUS_OK
     return Answer(tuple(call.replies), outcome)
 
 

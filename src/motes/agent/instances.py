@@ -63,6 +63,7 @@ def end(state: HostState, instance: Instance, reason: EndReason, detail: str = "
 
 
 def told_start(state: HostState, instance: Instance) -> Effect:
+    state.tally(instance.address).starts += 1
     reason = StartReason.LOAD if instance.calls_now else StartReason.FLOOR
     failures = state.daemons[instance.address].failures if instance.is_daemon else state.pools[instance.address].crashes
     if failures:

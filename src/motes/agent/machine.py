@@ -162,6 +162,7 @@ class Machine(HostState):
         instance.output_bytes = 0
         pool.note_served(min(work.worked_s, now - call.began), instance.note_work(call, work))
         pool.last_call_at = now
+        self.tally(instance.address).note_answered(now - call.arrived)
         answered: list[Effect] = [answer(self, call, outcome)] if call.gone_at is None else []
         if instance.ending:
             return answered  # It was quicker than its end, which is still to come.
@@ -189,6 +190,7 @@ class Machine(HostState):
         instance = self.instances.pop(number, None)
         if instance is None:
             return []
+        self.tally(instance.address).ended_cpu_s += instance.cpu_s
         told = Tell("instance.end", reason, instance.address, instance.release, instance.pid, detail)
         if instance.is_daemon:
             return [told, *daemon_ended(self, self.daemons[instance.address], instance, reason, detail, now)]

@@ -6,9 +6,12 @@ import msgspec
 
 from motes.agent.daemons import DaemonUnit
 from motes.agent.pool import Call, Instance, Pool
+from motes.agent.tally import Tally
 from motes.errors import MotesError
+from motes.model.bounds import MOST_LISTED
 from motes.model.host import Held, Lease, Load, Offer
 from motes.model.release import Manifest
+from motes.model.totals import Totals
 
 
 class SpaceView(msgspec.Struct):
@@ -45,6 +48,8 @@ class HostState:
         """By release."""
         self.instances: dict[int, Instance] = {}
         self.calls: dict[bytes, Call] = {}
+        self.tallies: dict[str, Tally] = {}
+        """By address, of all workloads that have done something here."""
         self.memory_bytes = 0
         """What all spaces use together, as last measured."""
         self._number = 0
@@ -81,6 +86,22 @@ class HostState:
         held |= {address: unit.held() for address, unit in self.daemons.items()}
         ended = (lease for lease in self.leases.values() if lease.address not in held)
         return held | {lease.address: Held(lease.epoch, lease.release, 0) for lease in ended if lease.ceiling == 0}
+
+    def tally(self, address: str) -> Tally:
+        """The workload's counts; of very many workloads the first are forgotten."""
+        found = self.tallies.get(address)
+        if found is None:
+            if len(self.tallies) >= MOST_LISTED:
+                del self.tallies[next(iter(self.tallies))]
+            found = self.tallies[address] = Tally()
+        return found
+
+    def totals(self) -> dict[str, Totals]:
+        """What each workload did since the agent's start."""
+        live_cpu_s: dict[str, float] = {}
+        for instance in self.instances.values():
+            live_cpu_s[instance.address] = live_cpu_s.get(instance.address, 0.0) + instance.cpu_s
+        return {address: tally.totals(live_cpu_s.get(address, 0.0)) for address, tally in self.tallies.items()}
 
     def running(self) -> dict[str, list[int]]:
         """By address, the process ids of the instances whose start was told and whose end was not."""

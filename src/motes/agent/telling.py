@@ -119,4 +119,5 @@ class Telling:
             )
             for instance in self._agent.machine.instances.values()
         ]
-        return msgspec.msgpack.encode(HostInstances(self._agent.host, reports))
+        machine = self._agent.machine
+        return msgspec.msgpack.encode(HostInstances(machine.host, reports, machine.load(), machine.totals()))

@@ -110,15 +110,20 @@ class Cluster:
     async def instances(self) -> list[InstanceReport]:
         """Every instance, asked of the hosts themselves; a host that does not answer in time is left out."""
         names = [host.name for host in await self.hosts() if host.state != "silent"]
-        answers = await asyncio.gather(*(self._ps(name) for name in names))
-        return [instance for answer in answers for instance in answer]
+        answers = await asyncio.gather(*map(self._look_at, names))
+        return [instance for answer in answers if answer is not None for instance in answer.instances]
 
-    async def _ps(self, host: str) -> list[InstanceReport]:
+    async def look(self) -> dict[str, HostInstances | None]:
+        """What each host says of its instances and workloads; None for one that does not answer in time."""
+        names = self._dispatcher.hosts()
+        return dict(zip(names, await asyncio.gather(*map(self._look_at, names)), strict=True))
+
+    async def _look_at(self, host: str) -> HostInstances | None:
         try:
             data = await self.connection.request(subjects.ps(host), b"", PS_TIMEOUT_S)
-        except MotesError:
-            return []
-        return msgspec.msgpack.decode(data, type=HostInstances).instances
+            return msgspec.msgpack.decode(data, type=HostInstances)
+        except (MotesError, msgspec.DecodeError):
+            return None
 
 
 class connect:

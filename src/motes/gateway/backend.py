@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from motes.errors import Unavailable
+from motes.model.host import HostInstances
 from motes.model.routes import Routes
 
 
@@ -17,6 +18,8 @@ class Cluster(Protocol):
     async def call_bytes(self, app: str, workload: str, body: bytes, timeout_s: float | None = None) -> bytes: ...
 
     async def routes(self, app: str) -> Routes: ...
+
+    async def look(self) -> dict[str, HostInstances | None]: ...
 
 
 class Backend:
@@ -39,6 +42,9 @@ class Backend:
 
     async def routes(self, app: str) -> Routes:
         return await self._connected().routes(app)
+
+    async def look(self) -> dict[str, HostInstances | None]:
+        return await self._connected().look()
 
     def _connected(self) -> Cluster:
         if self._cluster is None:

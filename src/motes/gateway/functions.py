@@ -27,6 +27,7 @@ from motes.gateway.call_request import (
     timeout_of,
 )
 from motes.gateway.media import JSON, from_json, needs_route, to_json
+from motes.gateway.metrics import CONTENT_TYPE, Metrics
 from motes.gateway.openapi import openapi
 from motes.gateway.problems import Problem, problem_of
 from motes.gateway.rules import LISTENED, daemon_of, judge
@@ -51,6 +52,7 @@ class Functions:
         self._port = port
         self._calls = 0
         self._bodies = HeldBytes()
+        self._metrics = Metrics(backend)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         try:
@@ -75,11 +77,13 @@ class Functions:
         if len(parts) == 3:
             media_type, body = await self._call(parts[1], parts[2], scope, receive)
             return [(b"content-type", media_type)], body
-        if path not in ("/", "/healthz", "/readyz"):
+        if path not in ("/", "/healthz", "/readyz", "/metrics"):
             raise Refusal(
                 Problem(404, "not_found", "no such page; call POST /APP/FUNCTION (`motes apps` lists the apps)")
             )
         check_method(scope, ("GET", "HEAD"))
+        if path == "/metrics":
+            return [(b"content-type", CONTENT_TYPE)], await self._metrics.page()
         return self._page(path)
 
     async def _deliver(self, send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from motes.model.bounds import MOST_LISTED, Count, Epoch, Number, Short, Size
 from motes.model.instance import InstanceReport
+from motes.model.totals import Totals
 
 PROOF_BYTES = 16
 """Of a lease that was given, in a host's report."""
@@ -124,6 +125,10 @@ class HostInstances(msgspec.Struct, frozen=True):
 
     host: str
     instances: list[InstanceReport]
+    load: Annotated[dict[str, Load], msgspec.Meta(max_length=MOST_LISTED)] = {}
+    """By address."""
+    totals: Annotated[dict[str, Totals], msgspec.Meta(max_length=MOST_LISTED)] = {}
+    """By address, also of workloads that have no instance now."""
 
 
 BEAT_INTERVAL_S = 0.25

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from motes.model.bounds import Count, Number, Short
+from motes.model.bounds import Count, Number, Short, Size
 
 
 class InstanceState(StrEnum):
@@ -73,18 +73,18 @@ class EndReason(StrEnum):
 class InstanceReport(msgspec.Struct, frozen=True):
     """An instance as `motes ps` shows it."""
 
-    app: str
-    workload: str
-    release: str
-    host: str
-    pid: int
+    app: Short
+    workload: Short
+    release: Short
+    host: Short
+    pid: Count
     """As the host sees it; 0 while starting."""
     state: InstanceState
-    started_at: float
+    started_at: Number
     """Unix time, seconds."""
-    calls: int
-    cpu_s: float
-    memory_bytes: int
+    calls: Size
+    cpu_s: Number
+    memory_bytes: Size
     """Private memory."""
 
 

@@ -100,6 +100,10 @@ class Dispatcher:
             return known
         return await self._ask("routes", AskRoutes(app))
 
+    def hosts(self) -> list[str]:
+        """The hosts that were heard of."""
+        return self._router.hosts.names()
+
     def on_disconnected(self) -> None:
         """The connection was lost."""
         self._carry_out(self._router.on_disconnected(self._loop.time()))

@@ -52,6 +52,10 @@ class Hosts:
         if not view.lives:
             view.lives, view.heard_at = True, now
 
+    def names(self) -> list[str]:
+        """Every host that was listed or heard and is not known to be gone."""
+        return [name for name, view in self._views.items() if view.lives]
+
     def heard(self, beat: Beat, now: float) -> bool:
         """Take a heartbeat in; True when the host was thought silent or gone until now."""
         view = self._views.setdefault(beat.host, HostView(now))

@@ -1,0 +1,32 @@
+"""Counts what a workload does on this host. Part of the agent's core."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from motes.model.totals import LATENCY_BOUNDS_S, Totals
+
+
+class Tally:
+    """The counts behind a workload's Totals."""
+
+    __slots__ = ("_answered_s", "_answers", "_buckets", "calls", "ended_cpu_s", "errors", "starts")
+
+    def __init__(self) -> None:
+        self.calls = self.errors = self.starts = self._answers = 0
+        self.ended_cpu_s = 0.0
+        """Of instances that have ended."""
+        self._answered_s = 0.0
+        self._buckets = [0] * (len(LATENCY_BOUNDS_S) + 1)
+
+    def note_answered(self, seconds: float) -> None:
+        """An instance answered a call this long after it had arrived."""
+        self._answers += 1
+        self._answered_s += seconds
+        self._buckets[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
+
+    def totals(self, live_cpu_s: float) -> Totals:
+        """`live_cpu_s` is what the instances that live have used."""
+        cpu_s = self.ended_cpu_s + live_cpu_s
+        buckets = tuple(self._buckets[:-1])
+        return Totals(self.calls, self.errors, self.starts, cpu_s, self._answers, self._answered_s, buckets)

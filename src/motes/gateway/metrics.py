@@ -1,0 +1,105 @@
+"""`GET /metrics`: what every host says of itself, for Prometheus, whose library is imported when it is first asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from motes.bus.subjects import is_name
+from motes.gateway.backend import Backend
+from motes.model.host import HostInstances
+from motes.model.instance import InstanceState
+from motes.model.totals import LATENCY_BOUNDS_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+FRESH_S = 1.0
+"""Asked more often, the hosts are not asked again."""
+_LABELS = ("host", "app", "workload")
+
+
+class Metrics:
+    """The page, made anew when the last one is older than FRESH_S; many who ask at a time get one answer."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._page = b""
+        self._made_at = float("-inf")
+        self._gate = asyncio.Lock()
+
+    async def page(self) -> bytes:
+        """The page. Raises Unavailable."""
+        loop = asyncio.get_running_loop()
+        async with self._gate:
+            if loop.time() - self._made_at >= FRESH_S:
+                self._page = _exposition(await self._backend.look())
+                self._made_at = loop.time()
+            return self._page
+
+
+def _exposition(hosts: dict[str, HostInstances | None]) -> bytes:
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    class Collector:
+        def collect(self) -> Iterable[Any]:
+            return _families(hosts)
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Collector())
+    return generate_latest(registry)
+
+
+def _families(hosts: dict[str, HostInstances | None]) -> Iterable[Any]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+    up = GaugeMetricFamily("motes_host_up", "1 when the host answers.", labels=("host",))
+    calls = CounterMetricFamily("motes_calls", "Calls answered, well or not.", labels=_LABELS)
+    errors = CounterMetricFamily("motes_errors", "Calls answered with an error.", labels=_LABELS)
+    starts = CounterMetricFamily("motes_starts", "Instances started.", labels=_LABELS)
+    cpu = CounterMetricFamily("motes_cpu_seconds", "Processor time of instances.", labels=_LABELS)
+    latency = HistogramMetricFamily(
+        "motes_call_seconds", "From a call's arrival at the host to its instance's answer.", labels=_LABELS
+    )
+    queue = GaugeMetricFamily("motes_queue", "Calls that wait for an instance.", labels=_LABELS)
+    memory = GaugeMetricFamily("motes_memory_bytes", "Private memory of instances.", labels=_LABELS)
+    instances = GaugeMetricFamily("motes_instances", "Instances, by state.", labels=(*_LABELS, "state"))
+    for host, told in sorted(hosts.items()):
+        up.add_metric((host,), told is not None)
+        if told is None:
+            continue
+        for address, totals in sorted(told.totals.items()):
+            if not _is_address(address):
+                continue
+            labels = (host, *address.split("."))
+            calls.add_metric(labels, totals.calls)
+            errors.add_metric(labels, totals.errors)
+            starts.add_metric(labels, totals.starts)
+            cpu.add_metric(labels, totals.cpu_s)
+            bounds = [str(bound) for bound in LATENCY_BOUNDS_S]
+            buckets = [*zip(bounds, accumulate(totals.buckets), strict=False), ("+Inf", totals.answers)]
+            latency.add_metric(labels, buckets, totals.answered_s)
+        for address, load in sorted(told.load.items()):
+            if _is_address(address):
+                queue.add_metric((host, *address.split(".")), load.queued)
+        states: Counter[tuple[str, str, InstanceState]] = Counter()
+        sizes: Counter[tuple[str, str]] = Counter()
+        for each in told.instances:
+            if not _is_address(f"{each.app}.{each.workload}"):
+                continue
+            states[each.app, each.workload, each.state] += 1
+            sizes[each.app, each.workload] += each.memory_bytes
+        for (app, workload, state), count in sorted(states.items()):
+            instances.add_metric((host, app, workload, str(state)), count)
+        for (app, workload), size in sorted(sizes.items()):
+            memory.add_metric((host, app, workload), size)
+    return up, calls, errors, starts, cpu, latency, queue, memory, instances
+
+
+def _is_address(text: str) -> bool:
+    """A host may say anything."""
+    app, _, workload = text.partition(".")
+    return is_name(app) and is_name(workload)
