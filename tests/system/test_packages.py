@@ -245,3 +245,25 @@ def test_a_python_that_no_host_has_is_refused_with_those_that_there_are(
     assert ">=3.99" in said and here in said
     write(tmp_path, "late", "json", "something", python=">=3.99")
     assert ">=3.99" in cluster.run("deploy", str(tmp_path / "late.py")).stderr
+
+
+def test_a_script_has_the_packages_of_its_header_and_leaves_nothing(
+    cluster: RunningCluster, tmp_path: Path, index: Path
+) -> None:
+    make_wheel(index, "scripted", "3.1")
+    script = tmp_path / "script.py"
+    script.write_text(
+        header("scripted") + "import scripted, sys\nprint(scripted.VERSION, scripted.__file__, sys.argv[1])\n"
+    )
+    temporary = tmp_path / "tmp"
+    temporary.mkdir(mode=0o755)
+    # A root's script runs as an ordinary user, who must get through to it.
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    cluster.environment["TMPDIR"] = str(temporary)
+    assert cluster.motes("run", str(script), "one") == "3.1 /wheels/scripted.py one\n"
+    assert list(temporary.iterdir()) == []
+    script.write_text(header("nowhere-to-be-found"))
+    assert "nowhere-to-be-found" in cluster.run("run", str(script)).stderr
+    script.write_text(header(python=">=3.99"))
+    assert ">=3.99" in cluster.refusal(6, "run", str(script))

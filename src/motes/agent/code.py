@@ -16,7 +16,7 @@ from motes.bus import subjects
 from motes.bus.connection import Connection
 from motes.errors import SpaceFailed
 from motes.model.keeper import GetChunk, decode_answer
-from motes.model.platform import platform_of
+from motes.model.platform import this_platform
 from motes.model.release import Packages, Release, Signed
 
 REQUEST_TIMEOUT_S = 10.0
@@ -27,7 +27,7 @@ LAYERS_LIMIT_BYTES = 4 * 2**30
 """The same for layers of packages."""
 
 PYTHON = platform.python_version()
-PLATFORM = platform_of(platform.machine(), *platform.libc_ver())
+PLATFORM = this_platform()
 
 T = TypeVar("T")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -83,8 +84,9 @@ def command(
 ) -> int:
     """Run the Python script FILE with ARGUMENTS, once, in a process space of its own.
 
-    It sees its own file, an empty /tmp and Python's standard library: no other file, no process, no network and no
-    environment of yours. Standard streams and the exit code are passed through; 128 and the number for a signal.
+    It sees its own file, an empty /tmp, Python's standard library and the packages that it names in a `# /// script`
+    header (PEP 723), had as wheels from the package index: no other file, no process, no network and no environment of
+    yours. Standard streams and the exit code are passed through; 128 and the number for a signal.
     A limit that ends it gives 124 (time), 123 (memory), 122 (processes) or 121 (files), and one line on stderr.
 
     \b
@@ -93,16 +95,32 @@ def command(
     """
     from motes.space.view import View
 
-    view = View(
-        script=file.name,
-        memory_bytes=int(memory),
-        tmp_bytes=int(tmp),
-        processes=processes,
-        system=processes > 1,
-        environment=tuple(_variable(name) for name in names),
-    )
     content = _read(file)
-    return _below_root(lambda: _run(view, content, arguments, timeout))
+    with _packages(file, content) as wheels:
+        view = View(
+            script=file.name,
+            wheels=wheels,
+            memory_bytes=int(memory),
+            tmp_bytes=int(tmp),
+            processes=processes,
+            system=processes > 1,
+            environment=tuple(_variable(name) for name in names),
+        )
+        return _below_root(lambda: _run(view, content, arguments, timeout), wheels)
+
+
+@contextlib.contextmanager
+def _packages(file: Path, content: bytes) -> Iterator[Path | None]:
+    """A folder with what the script's header asks for, while it runs; None when there is no header."""
+    if b"# /// script" not in content:
+        yield None
+        return
+    from motes.client.packages import folder_for_this_python
+    from motes.client.requirements import requirements_of
+    from motes.home import Home
+
+    with folder_for_this_python(requirements_of(file), Home().layers) as folder:
+        yield folder
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -118,13 +136,13 @@ def _read(file: Path) -> bytes:
     return content
 
 
-def _below_root(work: Callable[[], int]) -> int:
+def _below_root(work: Callable[[], int], wheels: Path | None) -> int:
     """Run `work` as an ordinary user: at once, or when this is root in a child that gives root up."""
     if os.geteuid() != 0:
         return work()
     child = os.fork()
     if child == 0:
-        _work_as_ordinary_user(work)
+        _work_as_ordinary_user(work, wheels)
 
     def forward(number: int, frame: FrameType | None) -> None:
         os.kill(child, number)
@@ -135,14 +153,14 @@ def _below_root(work: Callable[[], int]) -> int:
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 
 
-def _work_as_ordinary_user(work: Callable[[], int]) -> None:
+def _work_as_ordinary_user(work: Callable[[], int], wheels: Path | None) -> None:
     from motes.cli.main import say
     from motes.space.descend import descend
     from motes.space.interpreter import program_paths
 
     code = 1
     try:
-        descend(program_paths(), [], "run")
+        descend([*program_paths(), *([wheels] if wheels else [])], [], "run")
         code = work()
     except MotesError as error:
         say(error)

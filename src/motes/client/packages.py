@@ -17,10 +17,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from motes.bundle.pack import pack_layer
+from motes.bundle.sources import LAYER
+from motes.bundle.unpack import discard, unpack
 from motes.client.layer import finish
 from motes.client.requirements import Requirements
 from motes.errors import NoPackages, Unavailable
-from motes.model.platform import MOST_TARGETS, split_target
+from motes.model.platform import MOST_TARGETS, accepts, split_target, this_platform
+from motes.model.platform import target as target_of
 
 UV_TIMEOUT_S = 600.0
 KEPT_BYTES = 2 * 2**30
@@ -154,6 +157,32 @@ class Layers:
             total += layer.stat().st_size
             if total > KEPT_BYTES and layer != newest:
                 layer.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_for_this_python(requirements: Requirements, layers: Path) -> Iterator[Path | None]:
+    """The packages in a folder that everybody may read, while it is needed; None when none are required.
+
+    Raises NoPackages, also when this Python is not the one that is required.
+    """
+    python, platform = sys.version.split()[0], this_platform()
+    if requirements.python and not accepts(requirements.python, python):
+        raise NoPackages(f"the script needs Python {requirements.python}; this is {python}")
+    if not requirements.lines:
+        yield None
+        return
+    kind = target_of(python, platform)
+    if not kind:
+        raise NoPackages(f"no packages can be had for Python {python} on this machine")
+    made = asyncio.run(Layers(layers, lambda step: None).make(requirements, [kind]))[kind]
+    data = made.read_bytes()
+    with tempfile.TemporaryDirectory(prefix="motes-run-") as place:
+        os.chmod(place, 0o755)
+        unpack(data, hashlib.sha256(data).hexdigest(), Path(place) / "wheels", LAYER)
+        try:
+            yield Path(place) / "wheels"
+        finally:
+            discard(Path(place) / "wheels")
 
 
 def read_lock(requirements: Requirements) -> str | None:

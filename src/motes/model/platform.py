@@ -22,6 +22,13 @@ def platform_of(machine: str, c_library: str, version: str) -> str:
     return known if c_library == "glibc" and numbers >= [2, 28] and known in PLATFORMS else ""
 
 
+def this_platform() -> str:
+    """The one of PLATFORMS that this machine is, or empty."""
+    import platform
+
+    return platform_of(platform.machine(), *platform.libc_ver())
+
+
 def target(python: str, platform: str) -> str:
     """The target of a host that says so of itself; empty when no packages can be had for it."""
     found = _VERSION.fullmatch(python)

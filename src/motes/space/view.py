@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from motes.model.release import MIB
+from motes.space.guest.wire import WHEELS
 from motes.space.interpreter import Interpreter
 
 GUEST_ID = 1000
@@ -20,7 +21,6 @@ APP_FOLDER = "/app"
 _PYTHON = "/python"
 _LIBRARIES = "/python/so"
 _IMPORTS = "/motes"
-_WHEELS = "/wheels"
 _ETC = Path(__file__).parent / "guest" / "etc"
 _SYSTEM_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")
 
@@ -87,14 +87,14 @@ def _environment(view: View) -> Arguments:
         "TMPDIR": "/tmp",
         "USER": "mote",
         "LANG": "C.UTF-8",
-        "PATH": f"{_PYTHON}/bin:{f'{_WHEELS}/bin:' if view.wheels else ''}/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{_PYTHON}/bin:{f'{WHEELS}/bin:' if view.wheels else ''}/usr/local/bin:/usr/bin:/bin",
         "LD_LIBRARY_PATH": _LIBRARIES,
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         # One arena: each further one reserves address space for every thread. One thread for numpy's
         # libraries: a thread in the zygote would be lost in each fork.
         **dict.fromkeys(("MALLOC_ARENA_MAX", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-        **({"PYTHONPATH": _WHEELS} if view.wheels else {}),
+        **({"PYTHONPATH": WHEELS} if view.wheels else {}),
         **dict(view.environment),
     }
     return ["--clearenv", *(word for name, value in variables.items() for word in ("--setenv", name, value))]
@@ -152,7 +152,7 @@ def _code(view: View, script: int) -> Arguments:
         *("--dir", APP_FOLDER),
         *(["--ro-bind", str(view.code), APP_FOLDER] if view.code else []),
         *(["--perms", "0444", "--ro-bind-data", str(script), script_path(view)] if view.script else []),
-        *(["--ro-bind", str(view.wheels), _WHEELS] if view.wheels else []),
+        *(["--ro-bind", str(view.wheels), WHEELS] if view.wheels else []),
     ]
 
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from motes.space.guest import harden, kernel
 from motes.space.guest.packets import Packets
-from motes.space.guest.wire import HELLO, LIMIT, MAKE, SOCKETS, SOCKETS_AT_ONCE
+from motes.space.guest.wire import HELLO, LIMIT, MAKE, SOCKETS, SOCKETS_AT_ONCE, WHEELS
 
 STACK_BYTES = 2 * 2**20
 """What a daemon's thread gets: stacks count against RLIMIT_DATA, with 8 MiB each."""
@@ -114,6 +114,8 @@ def _run_script(command: list[str], packets: Packets) -> None:
     _restore_interactive_names()
     sys.argv = command
     sys.path[0:0] = [os.path.dirname(command[0])]
+    if os.path.isdir(WHEELS):
+        sys.path.append(WHEELS)
     module = sys.modules["__main__"] = ModuleType("__main__")
     module.__dict__.update(__file__=command[0], __builtins__=__builtins__)
     try:

@@ -16,9 +16,9 @@ from typing import Any
 from motes.model.units import format_bytes
 from motes.space.guest.failures import app_traceback, text_of
 from motes.space.guest.typed import NotDeployable, Typed
+from motes.space.guest.wire import WHEELS
 
 APP = "/app"
-WHEELS = "/wheels"
 
 _NOT_LOADED = ("setup", "conftest", "__init__", "__main__")
 """Top-level files that are scripts of other tools."""
