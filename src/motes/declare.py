@@ -7,9 +7,12 @@ import functools
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from motes.model.units import parse_bytes, parse_seconds
+
+if TYPE_CHECKING:
+    from motes.client.remote import Items
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,7 +64,7 @@ class Function(Generic[P, R]):
         self._started = value
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call it in the cluster and wait for the result. Raises what `motes.errors` lists."""
+        """Call it in the cluster and wait for the result, of a generator a list. Raises what `motes.errors` lists."""
         from motes.client.remote import call
 
         return call(self, args, kwargs)  # type: ignore[no-any-return]
@@ -71,6 +74,15 @@ class Function(Generic[P, R]):
         from motes.client.remote import acall
 
         return await acall(self, args, kwargs)  # type: ignore[no-any-return]
+
+    def stream(self, *args: P.args, **kwargs: P.kwargs) -> Items:
+        """Run a generator in the cluster: its items as they come, for `for` and for `async for`.
+
+        The generator waits for who takes them. Leaving the loop ends it.
+        """
+        from motes.client.remote import Items
+
+        return Items(self, args, kwargs)
 
     def map(self, inputs: Iterable[Any], in_flight: int = 64) -> Iterator[R]:
         """The results for `inputs` in their order, as they come, at most `in_flight` calls at a time.

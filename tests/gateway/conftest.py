@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ class StandIn:
         self.functions: dict[str, Function] = {"hello.greet": self.greet}
         self.daemons: dict[str, tuple[str, ...]] = {"web": ("one",)}
         self.calls: list[tuple[str, bytes, float | None]] = []
+        self.streams: dict[str, Callable[[bytes], AsyncIterator[bytes]]] = {}
+        self.closed: list[str] = []
+        """Streams whose end was seen."""
 
     async def greet(self, body: bytes) -> bytes:
         return json.dumps(f"Hello, {json.loads(body)}").encode()
@@ -51,6 +54,18 @@ class StandIn:
         if f"{app}.{workload}" not in self.functions:
             raise NotFound(f"app {app!r} has no function {workload!r}; see what there is: motes apps")
         return await self.functions[f"{app}.{workload}"](body)
+
+    async def stream_bytes(
+        self, app: str, workload: str, body: bytes, timeout_s: float | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        self.calls.append((f"{app}.{workload}", body, timeout_s))
+        if f"{app}.{workload}" not in self.streams:
+            raise NotFound(f"app {app!r} has no function {workload!r}; see what there is: motes apps")
+        try:
+            async for item in self.streams[f"{app}.{workload}"](body):
+                yield item
+        finally:
+            self.closed.append(f"{app}.{workload}")
 
     async def look(self) -> dict[str, HostInstances | None]:
         return {"h": HostInstances("h", [])}

@@ -154,6 +154,7 @@ class Functions:
         self.is_closed = False
         self._printed: dict[int, bytes] = {}
         self._outcomes: dict[int, dict[int, Any]] = {}
+        self._items: dict[int, list[bytes]] = {}
         self._tags = 0
         self._changed = asyncio.Event()
         self._last = 0
@@ -167,6 +168,10 @@ class Functions:
     def replied(self, number: int, tag: int, outcome: Any, worked_s: float) -> None:
         self._note("replied", number)
         self._outcomes.setdefault(number, {})[tag] = outcome
+
+    def item(self, number: int, tag: int, body: bytes) -> None:
+        self._items.setdefault(tag, []).append(body)
+        self._note("item", number)
 
     def output(self, number: int, data: bytes) -> None:
         self._note("output", number)
@@ -213,6 +218,10 @@ class Functions:
         self._tags += 1
         self.space.deliver(number, self._tags, body)
         return self._tags
+
+    def items(self, tag: int) -> list[bytes]:
+        """Of the stream of a call."""
+        return self._items.get(tag, [])
 
     def outcomes(self, number: int) -> list[Any]:
         """What its calls came to, in the order of the answers."""

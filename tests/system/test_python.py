@@ -308,3 +308,71 @@ def test_calls_of_an_async_function_share_a_process_and_end_with_their_callers(c
             assert await client.call("together.start_is_mine") is True
 
     asyncio.run(asyncio.wait_for(work(), DEADLINE_S))
+
+
+STREAMS = """
+import os, time
+from collections.abc import AsyncIterator, Iterator
+from motes import function
+
+@function
+def count(to: int) -> Iterator[int]:
+    yield from range(to)
+
+@function(concurrency=10)
+async def words(text: str) -> AsyncIterator[str]:
+    for word in text.split():
+        yield word
+
+@function
+def dies() -> Iterator[int]:
+    yield 1
+    time.sleep(0.2)
+    os._exit(3)
+"""
+
+
+def test_streams_from_python_the_command_line_and_over_http(cluster: RunningCluster, tmp_path: Path) -> None:
+    app = tmp_path / "streams.py"
+    app.write_text(STREAMS)
+    cluster.motes("deploy", str(app))
+    assert cluster.motes("call", "streams.count", "20") == "".join(f"{number}\n" for number in range(20))
+    dead = cluster.run("call", "streams.dies")
+    assert dead.stdout == "1\n" and dead.returncode == 6 and "exit code 3" in dead.stderr
+    program = """
+import asyncio, itertools
+from streams import count, dies, words
+from motes.errors import Exited
+
+assert list(count.stream(1000)) == list(range(1000))
+assert count.remote(3) == [0, 1, 2]
+assert list(itertools.islice(count.stream(10**12), 50)) == list(range(50))
+
+async def main():
+    assert [word async for word in words.stream("one two three")] == ["one", "two", "three"]
+    together = await asyncio.gather(*(collect(words.stream("a b")) for _ in range(20)))
+    assert together == [["a", "b"]] * 20
+
+async def collect(items):
+    return [item async for item in items]
+
+asyncio.run(main())
+got = []
+try:
+    for item in dies.stream():
+        got.append(item)
+except Exited:
+    assert got == [1]
+else:
+    raise AssertionError("it ended as if it were whole")
+print("fine")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=cluster.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "fine\n", done.stderr

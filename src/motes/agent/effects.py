@@ -50,6 +50,14 @@ class Stop(msgspec.Struct, frozen=True):
     tag: int
 
 
+class More(msgspec.Struct, frozen=True):
+    """Tell the instance that the caller has taken so many items of the call's stream."""
+
+    number: int
+    tag: int
+    count: int
+
+
 class End(msgspec.Struct, frozen=True):
     """Kill the instance; `on_ended` answers with this reason."""
 
@@ -88,4 +96,4 @@ class Report(msgspec.Struct, frozen=True):
     """Send the host's report now: a lease has changed."""
 
 
-Effect = Fetch | Prepare | Close | Spawn | Deliver | Stop | End | StartDaemon | Answer | Tell | Report
+Effect = Fetch | Prepare | Close | Spawn | Deliver | Stop | More | End | StartDaemon | Answer | Tell | Report

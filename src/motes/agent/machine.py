@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from motes.agent.answers import LIMITS, answer, no_lease, refusal, refuse_where_starts_fail
-from motes.agent.effects import Answer, Effect, Report, Tell
+from motes.agent.effects import Answer, Effect, More, Report, Tell
 from motes.agent.instances import deliver, end, lose_calls, stop_call, told_start, work_on
 from motes.agent.leases import adopt, end_workload, forget_ended_leases, place
 from motes.agent.limits import Usage as Usage
@@ -26,7 +26,7 @@ from motes.agent.running_daemons import daemon_ended, switch_daemon, tick_daemon
 from motes.agent.starting import serve, start_in_freed_space, start_some
 from motes.agent.state import HostState, SpaceView
 from motes.errors import MotesError, Refused, SpaceFailed
-from motes.model.call import Outcome, failed
+from motes.model.call import STATUS_ITEM, WINDOW_ITEMS, Outcome, failed
 from motes.model.host import Lease
 from motes.model.instance import EndReason
 from motes.model.release import Manifest
@@ -171,6 +171,30 @@ class Machine(HostState):
         if pool.function is not None and pool.function.reuse == "call":
             return [*answered, end(self, instance, EndReason.CALL_DONE)]
         return [*answered, *work_on(self, instance, pool, now)]
+
+    def on_item(self, number: int, tag: int, body: bytes) -> list[Effect]:
+        """An instance gives one item of a call's stream."""
+        instance = self.instances.get(number)
+        call = None if instance is None else instance.calls_now.get(tag)
+        if instance is None or call is None or instance.ending:
+            return []
+        if call.window == 0:
+            return [end(self, instance, EndReason.PROTOCOL, "it sends items that nobody takes")]
+        call.window -= 1
+        return [Answer(tuple(call.replies), Outcome(STATUS_ITEM, body))] if call.gone_at is None else []
+
+    def on_more(self, call_id: bytes, count: int) -> list[Effect]:
+        """The caller has taken items of a stream."""
+        call = self.calls.get(call_id)
+        if call is None:
+            return []
+        count = min(count, WINDOW_ITEMS - call.window)
+        for instance in self.pools[call.address].instances.values() if count > 0 else ():
+            for tag, each in instance.calls_now.items():
+                if each is call:
+                    call.window += count
+                    return [More(instance.number, tag, count)]
+        return []
 
     def on_output(self, number: int, count: int) -> list[Effect]:
         """An instance wrote `count` bytes."""

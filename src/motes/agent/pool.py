@@ -12,6 +12,7 @@ from collections import deque
 
 import msgspec
 
+from motes.model.call import WINDOW_ITEMS
 from motes.model.host import Held, Lease, Load
 from motes.model.instance import EndReason, InstanceState
 from motes.model.release import Function
@@ -49,6 +50,8 @@ class Call(msgspec.Struct):
     """Its instance's `waited_s` then."""
     gone_at: float | None = None
     """When it was answered, though its instance still works on it: it was told to stop."""
+    window: int = WINDOW_ITEMS
+    """How many items of its stream the instance may send before the caller takes more."""
 
 
 class Work(msgspec.Struct):

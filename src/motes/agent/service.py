@@ -20,6 +20,7 @@ from motes.agent.effects import (
     Effect,
     End,
     Fetch,
+    More,
     Prepare,
     Report,
     Spawn,
@@ -37,7 +38,7 @@ from motes.agent.trust import Trust
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
 from motes.errors import MotesError, NotFound, SpaceFailed, Untrusted
-from motes.model.call import unpack_request
+from motes.model.call import unpack_more, unpack_request
 from motes.model.host import BEAT_INTERVAL_S, Offer
 from motes.tasks import Tasks
 
@@ -69,6 +70,7 @@ class Agent:
             Answer: self._do_answer,
             Deliver: self.spaces.deliver,
             Stop: self.spaces.stop,
+            More: self.spaces.more,
             Spawn: self.spaces.spawn,
             End: self.spaces.end,
             Fetch: lambda effect: self.tasks.spawn(self._fetch(effect.release)),
@@ -114,6 +116,9 @@ class Agent:
             self._on_lease(message.data)
         elif verb == "cancel":
             self.feed(self.machine.on_cancel(message.data, self.now()))
+        elif verb == "more":
+            with contextlib.suppress(ValueError):
+                self.feed(self.machine.on_more(*unpack_more(message.data)))
         elif message.reply.startswith(REPLY_PREFIX):
             if verb == "ps":
                 self.connection.publish(message.reply, self.telling.instances())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from motes.agent import machine as core
 from motes.agent.code import Folders
-from motes.agent.effects import Close, Deliver, End, Prepare, Spawn, StartDaemon, Stop
+from motes.agent.effects import Close, Deliver, End, More, Prepare, Spawn, StartDaemon, Stop
 from motes.agent.pool import Work
 from motes.errors import MotesError, SpaceFailed
 from motes.model.call import Outcome
@@ -118,6 +118,14 @@ class Spaces:
         space = self._by_number.get(effect.number)
         if space is not None:
             space.stop(effect.number, effect.tag)
+
+    def more(self, effect: More) -> None:
+        space = self._by_number.get(effect.number)
+        if space is not None:
+            space.more(effect.number, effect.tag, effect.count)
+
+    def item(self, number: int, tag: int, body: bytes) -> None:
+        self._agent.feed(self._agent.machine.on_item(number, tag, body))
 
     def end(self, effect: End) -> None:
         if effect.number in self._daemons:
@@ -311,6 +319,7 @@ class _FunctionEvents:
         self._spaces = spaces
         self.started = spaces.started
         self.replied = spaces.replied
+        self.item = spaces.item
         self.ended = spaces.ended
 
     def output(self, number: int, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 host.<host>.call.<app>.<workload>        caller -> agent, request
 host.<host>.cancel                       caller -> agent, the 16-byte id of a call
+host.<host>.more                         caller -> agent, items of a stream that were taken (motes.model.call)
 host.<host>.ps                           caller -> agent, request
 host.<host>.lease                        controller -> agent, a signed Lease
 host.<host>.inspect                      controller -> agent, request: load a bundle in a space and describe it
@@ -32,6 +33,10 @@ def calls(host: str) -> str:
 
 def cancel(host: str) -> str:
     return f"host.{host}.cancel"
+
+
+def more(host: str) -> str:
+    return f"host.{host}.more"
 
 
 def ps(host: str) -> str:

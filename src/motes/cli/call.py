@@ -28,6 +28,8 @@ def command(address: str, words: tuple[str, ...], timeout: str | None) -> None:
     likewise, and a JSON string for it holds base64. Where text is one of several possibilities, JSON is taken as JSON
     and the rest as text. Everything else is JSON. A value of - is read from standard input.
 
+    What a generator gives is shown line by line, as it comes.
+
     When the function fails, its traceback is shown and the exit code is 6.
 
     \b
@@ -38,7 +40,7 @@ def command(address: str, words: tuple[str, ...], timeout: str | None) -> None:
     """
     timeout_s = _seconds(timeout)
 
-    async def call(cluster: Cluster) -> bytes:
+    async def call(cluster: Cluster) -> None:
         from motes.cli.arguments import body_of, takes
         from motes.client.cluster import split_address
 
@@ -46,11 +48,13 @@ def command(address: str, words: tuple[str, ...], timeout: str | None) -> None:
         route = await _route(cluster, app, workload)
         body = body_of(address, route, words, _read_stdin)
         try:
-            return await cluster.call_bytes(app, workload, body, timeout_s)
+            # A stream's items are lines, shown as they come; anything else is one line.
+            async for item in cluster.stream_bytes(app, workload, body, timeout_s):
+                click.echo(item)
         except BadInput as error:
             raise BadInput(f"{error.message}; it takes {takes(route)}", **error.detail) from None
 
-    click.echo(with_cluster(call))
+    with_cluster(call)
 
 
 async def _route(cluster: Cluster, app: str, workload: str) -> Route:

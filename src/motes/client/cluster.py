@@ -7,7 +7,9 @@ async with connect() as cluster:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -68,19 +70,37 @@ class Cluster:
         One positional argument is the value of the function's one parameter; several go to its parameters in order.
         """
         app, workload = split_address(address)
-        if kwargs or len(args) > 1:
-            body = await self._named_body(app, workload, args, kwargs)
-        else:
-            body = encode(args[0]) if args else b""
+        body = await self._body(app, workload, args, kwargs)
         return decode(await self.call_bytes(app, workload, body, timeout_s), Any)
+
+    async def stream(
+        self, address: str, /, *args: Any, timeout_s: float | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        """Call a generator `app.function`: its items as plain data, as they come; it waits for who takes them."""
+        app, workload = split_address(address)
+        body = await self._body(app, workload, args, kwargs)
+        async with contextlib.aclosing(self.stream_bytes(app, workload, body, timeout_s)) as items:
+            async for item in items:
+                yield decode(item, Any)
 
     async def call_bytes(self, app: str, workload: str, body: bytes, timeout_s: float | None = None) -> bytes:
         """Call with a JSON body, for a JSON result."""
         return await self._dispatcher.call(app, workload, body, timeout_s)
 
+    def stream_bytes(
+        self, app: str, workload: str, body: bytes, timeout_s: float | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The same for a stream: JSON of each item; close it when no more are wanted."""
+        return self._dispatcher.stream(app, workload, body, timeout_s)
+
     async def routes(self, app: str) -> Routes:
         """What the app has, and where. Raises NotFound."""
         return await self._dispatcher.routes(app)
+
+    async def _body(self, app: str, workload: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        if kwargs or len(args) > 1:
+            return await self._named_body(app, workload, args, kwargs)
+        return encode(args[0]) if args else b""
 
     async def _named_body(self, app: str, workload: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         if not args:

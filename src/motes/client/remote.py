@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import inspect
 import threading
 import typing
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -135,6 +136,63 @@ async def amap_calls(function: Function[..., Any], inputs: Iterable[Any], in_fli
             future.cancel()
 
 
+class Items:
+    """What Function.stream gives: the items of one call, once, for plain code or for async code."""
+
+    def __init__(self, function: Function[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._asked = function, args, kwargs
+
+    def __iter__(self) -> Iterator[Any]:
+        background = _connected()
+        items = _stream(background.cluster, *self._asked)
+        try:
+            while True:
+                try:
+                    item = background.run(_next(items))
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            background.run(items.aclose())
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        background = await asyncio.to_thread(_connected)
+        items = _stream(background.cluster, *self._asked)
+        try:
+            while True:
+                try:
+                    item = await asyncio.wrap_future(background.submit(_next(items)))
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            await asyncio.wrap_future(background.submit(items.aclose()))
+
+
+async def _next(items: AsyncIterator[Any]) -> Any:
+    return await anext(items)
+
+
+async def _stream(
+    cluster: Cluster, function: Function[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> AsyncGenerator[Any, None]:
+    body, kind = _body(function, args, kwargs), _item_type(function)
+    missing: NotFound | None = None
+    for app in function.app_names():
+        has_begun = False
+        try:
+            async with contextlib.aclosing(cluster.stream_bytes(app, function.name, body)) as items:
+                async for item in items:
+                    has_begun = True
+                    yield decode(item, kind)
+            return
+        except NotFound as error:
+            if has_begun:
+                raise
+            missing = missing or error
+    raise missing or NotFound(f"no app has a function {function.name!r}")
+
+
 def _result(index: int, future: Future[Any]) -> Any:
     try:
         return future.result()
@@ -153,7 +211,8 @@ async def _call(cluster: Cluster, function: Function[..., Any], args: tuple[Any,
         except NotFound as error:
             missing = missing or error
             continue
-        return decode(result, _result_type(function))
+        kind = list[_item_type(function)] if _streams(function) else _result_type(function)  # type: ignore[misc]
+        return decode(result, kind)
     raise missing or NotFound(f"no app has a function {function.name!r}")
 
 
@@ -167,6 +226,15 @@ def _body(function: Function[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         return b""
     alone = len(bound.signature.parameters) == 1
     return encode(next(iter(bound.arguments.values())) if alone else bound.arguments)
+
+
+def _streams(function: Function[..., Any]) -> bool:
+    return inspect.isgeneratorfunction(function.callable) or inspect.isasyncgenfunction(function.callable)
+
+
+def _item_type(function: Function[..., Any]) -> Any:
+    given = typing.get_args(_result_type(function))
+    return given[0] if given else Any
 
 
 def _result_type(function: Function[..., Any]) -> Any:

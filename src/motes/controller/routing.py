@@ -51,9 +51,11 @@ class Routing:
         return Route(
             "function",
             hosts,
-            workload.idempotent,
+            # Half a stream cannot be begun again without the other half.
+            workload.idempotent and not workload.streams,
             workload.timeout_s,
             workload.parameters,
             workload.parameter_names,
             workload.result,
+            workload.streams,
         )

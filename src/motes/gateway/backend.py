@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from motes.errors import Unavailable
@@ -16,6 +17,10 @@ class Cluster(Protocol):
     def ready(self) -> bool: ...
 
     async def call_bytes(self, app: str, workload: str, body: bytes, timeout_s: float | None = None) -> bytes: ...
+
+    def stream_bytes(
+        self, app: str, workload: str, body: bytes, timeout_s: float | None = None
+    ) -> AsyncGenerator[bytes, None]: ...
 
     async def routes(self, app: str) -> Routes: ...
 
@@ -39,6 +44,12 @@ class Backend:
 
     async def call_bytes(self, app: str, workload: str, body: bytes, timeout_s: float | None = None) -> bytes:
         return await self._connected().call_bytes(app, workload, body, timeout_s)
+
+    def stream_bytes(
+        self, app: str, workload: str, body: bytes, timeout_s: float | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Raises Unavailable at once while there is no cluster."""
+        return self._connected().stream_bytes(app, workload, body, timeout_s)
 
     async def routes(self, app: str) -> Routes:
         return await self._connected().routes(app)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
 
 import msgspec
 
 from motes.bus.subjects import is_name
 from motes.errors import BadInput, MotesError, Overloaded
+from motes.gateway import streams
 from motes.gateway.app_page import HEADERS, app_page
 from motes.gateway.backend import Backend
 from motes.gateway.call_request import (
@@ -34,6 +36,7 @@ from motes.gateway.rules import LISTENED, daemon_of, judge
 from motes.model.routes import Route
 
 Send = Callable[[Message], Awaitable[None]]
+T = TypeVar("T")
 
 MAX_CALLS = 1000
 """Calls under way at a time; more are answered 503."""
@@ -56,6 +59,10 @@ class Functions:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         try:
+            kind = streams.asked_for(scope["headers"])
+            if kind is not None and scope["method"] == "POST":
+                await self._stream(kind, scope, receive, send)
+                return
             headers, body = await self._answer(scope, receive)
             await self._deliver(send, 200, headers, body)
         except Refusal as refusal:
@@ -137,17 +144,8 @@ class Functions:
 
     async def _call(self, app: str, function: str, scope: Message, receive: Receive) -> tuple[bytes, bytes]:
         """The result's content type and bytes."""
-        check_method(scope, ("POST",))
         headers: Headers = scope["headers"]
-        check_type(headers)
-        timeout_s = timeout_of(headers)
-        if not is_name(app) or not is_name(function):
-            raise Refusal(
-                Problem(404, "not_found", f"no app {app[:80]!r} with {function[:80]!r} (`motes apps` lists the apps)")
-            )
-        if self._calls >= MAX_CALLS:
-            raise Overloaded(f"{MAX_CALLS} calls are under way here already", retry_after_s=1)
-        self._calls += 1
+        timeout_s = self._begin(app, function, scope)
         held = Body(self._bodies)
         try:
             body = await held.read(headers, receive)
@@ -161,11 +159,64 @@ class Functions:
             self._calls -= 1
             held.release()
 
+    def _begin(self, app: str, function: str, scope: Message) -> float | None:
+        """Count a call in, when it is one: its time budget. Raises Refusal and Overloaded."""
+        check_method(scope, ("POST",))
+        check_type(scope["headers"])
+        timeout_s = timeout_of(scope["headers"])
+        if not is_name(app) or not is_name(function):
+            raise Refusal(
+                Problem(404, "not_found", f"no app {app[:80]!r} with {function[:80]!r} (`motes apps` lists the apps)")
+            )
+        if self._calls >= MAX_CALLS:
+            raise Overloaded(f"{MAX_CALLS} calls are under way here already", retry_after_s=1)
+        self._calls += 1
+        return timeout_s
+
+    async def _stream(self, kind: bytes, scope: Message, receive: Receive, send: Send) -> None:
+        """Items as they come: the next is asked for when the connection has taken the last."""
+        self._check_rules(scope)
+        parts = scope["path"].split("/")
+        app, function = parts[1:] if len(parts) == 3 else ("", "")
+        timeout_s = self._begin(app, function, scope)
+        held = Body(self._bodies)
+        try:
+            headers: Headers = scope["headers"]
+            body = await held.read(headers, receive)
+            if needs_route(headers):
+                route = (await self._backend.routes(app)).workloads.get(function, Route("function"))
+                body = to_json(headers, body, route)
+                held.becomes(len(body))
+            async with contextlib.aclosing(self._backend.stream_bytes(app, function, body, timeout_s)) as items:
+                await _unless_disconnected(_send_items(kind, items, send), receive, body)
+        finally:
+            self._calls -= 1
+            held.release()
+
     async def _result(self, app: str, function: str, body: bytes, timeout_s: float | None, receive: Receive) -> bytes:
         return await _unless_disconnected(self._backend.call_bytes(app, function, body, timeout_s), receive, body)
 
 
-async def _unless_disconnected(call: Awaitable[bytes], receive: Receive, body: bytes) -> bytes:
+async def _send_items(kind: bytes, items: AsyncIterator[bytes], send: Send) -> None:
+    first = await anext(items, None)
+    await send({"type": "http.response.start", "status": 200, "headers": streams.head(kind)})
+    try:
+        if first is not None:
+            await _send_part(send, streams.item(kind, first))
+        async for item in items:
+            await _send_part(send, streams.item(kind, item))
+    except MotesError as error:
+        await _send_part(send, streams.last_words(kind, problem_of(error)))
+        # The server ends the connection, for the response has no end.
+        return
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _send_part(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+async def _unless_disconnected(call: Awaitable[T], receive: Receive, body: bytes) -> T:
     """The call's result; the call is cancelled when the caller goes away first."""
     task = asyncio.current_task()
     assert task is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from motes.gateway.streams import EVENTS, LINES
 from motes.model.routes import Route, Routes
 
 _DEFINITIONS = "#/$defs/"
@@ -27,7 +28,7 @@ def _operation(name: str, route: Route, shared: dict[str, Any]) -> dict[str, Any
     operation: dict[str, Any] = {
         "operationId": name,
         "responses": {
-            "200": {"description": "the result", "content": _json(_own(name, route.result, shared))},
+            "200": _answer(route, _own(name, route.result, shared)),
             "default": {
                 "description": "what went wrong (RFC 9457)",
                 "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -38,6 +39,14 @@ def _operation(name: str, route: Route, shared: dict[str, Any]) -> dict[str, Any
         body = _own(name, route.parameters, shared)
         operation["requestBody"] = {"required": True, "content": _json(body)}
     return operation
+
+
+def _answer(route: Route, schema: Any) -> dict[str, Any]:
+    if not route.streams:
+        return {"description": "the result", "content": _json(schema)}
+    items: dict[str, Any] = {str(kind, "ascii"): {"schema": schema} for kind in (EVENTS, LINES)}
+    whole = _json({"type": "array", "items": schema})
+    return {"description": "the items, as they come; as JSON, all of them at the end", "content": items | whole}
 
 
 def _json(schema: Any) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def caller(user: str) -> Role:
 def _caller(user: str) -> Role:
     return Role(
         user,
-        publish=("host.*.call.*.*", "host.*.cancel", "host.*.ps", f"keeper.{user}.*", "fn.*.*"),
+        publish=("host.*.call.*.*", "host.*.cancel", "host.*.more", "host.*.ps", f"keeper.{user}.*", "fn.*.*"),
         subscribe=(
             f"_INBOX.{user}.>",
             "beat.*",

@@ -1,8 +1,10 @@
 """One call as bytes: what a caller sends to an agent and what comes back.
 
 request   16 bytes call id · 4 bytes time budget, milliseconds, big-endian · body
-reply     1 byte status · body (STATUS_OK: the result; STATUS_ERROR: JSON of an error, see errors.py;
-          STATUS_TRY_ELSEWHERE: the same, and the function has not begun: always safe to send to another host)
+reply     1 byte status · body (STATUS_OK: the result, or nothing at the end of a stream; STATUS_ERROR: JSON of an
+          error, see errors.py; STATUS_TRY_ELSEWHERE: the same, and the function has not begun: always safe to send to
+          another host; STATUS_ITEM: one item of a stream, and more is to come)
+more      16 bytes call id · 4 bytes count, big-endian: the caller has taken so many items, and will take as many more
 """
 
 from __future__ import annotations
@@ -17,6 +19,12 @@ from motes.errors import MotesError, from_wire
 STATUS_OK = 0
 STATUS_ERROR = 1
 STATUS_TRY_ELSEWHERE = 2
+STATUS_ITEM = 3
+
+WINDOW_ITEMS = 8
+"""Of a stream, that may be on their way to a caller who has not said `more` yet."""
+ITEM_LIMIT_BYTES = 2**20
+"""The most that one item may hold."""
 
 _REQUEST = struct.Struct(">16sI")
 REQUEST_HEAD_BYTES = _REQUEST.size
@@ -36,6 +44,19 @@ def unpack_request(data: bytes) -> tuple[bytes, float, bytes]:
         raise ValueError("a call of under 20 bytes")
     call_id, budget_ms = _REQUEST.unpack_from(data)
     return call_id, budget_ms / 1000, data[REQUEST_HEAD_BYTES:]
+
+
+def pack_more(call_id: bytes, count: int) -> bytes:
+    """A caller's word that it has taken `count` items."""
+    return _REQUEST.pack(call_id, count)
+
+
+def unpack_more(data: bytes) -> tuple[bytes, int]:
+    """`(call_id, count)`. Raises ValueError."""
+    if len(data) != REQUEST_HEAD_BYTES:
+        raise ValueError("no `more` of 20 bytes")
+    call_id, count = _REQUEST.unpack(data)
+    return call_id, count
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):

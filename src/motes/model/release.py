@@ -41,6 +41,8 @@ class Function(msgspec.Struct, frozen=True, tag="function", tag_field="kind"):
     reuse: Literal["any", "call"] = "any"
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
     """How many calls one instance works on at a time."""
+    streams: bool = False
+    """A generator: it gives items one after the other, and `result` is the schema of one."""
 
 
 class Daemon(msgspec.Struct, frozen=True, tag="daemon", tag_field="kind"):

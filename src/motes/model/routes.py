@@ -20,6 +20,8 @@ class Route(msgspec.Struct, frozen=True):
     parameter_names: tuple[str, ...] = ()
     result: dict[str, Any] = {}
     """JSON Schema of the result, for the app's page and its OpenAPI document."""
+    streams: bool = False
+    """It gives items one after the other, and `result` is the schema of one."""
 
 
 class Routes(msgspec.Struct, frozen=True):

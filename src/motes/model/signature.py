@@ -58,7 +58,10 @@ def type_name(schema: Schema, root: Schema) -> str:
 def signature(function: Function) -> str:
     """`greet(name: str) -> str`."""
     shown = ", ".join(parameters(function.parameter_names, function.parameters))
-    result = f" -> {type_name(function.result, function.result)}" if function.result else ""
+    given = type_name(function.result, function.result) if function.result else ""
+    if function.streams:
+        given = f"Iterator[{given or 'Any'}]"
+    result = f" -> {given}" if given else ""
     return f"{function.name}({shown}){result}"
 
 

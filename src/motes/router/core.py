@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from motes.errors import HostLost, MotesError, NotFound, Overloaded, SpaceFailed, TimedOut, Unavailable
-from motes.model.call import STATUS_OK, STATUS_TRY_ELSEWHERE, Outcome, failed
+from motes.model.call import STATUS_ITEM, STATUS_OK, STATUS_TRY_ELSEWHERE, Outcome, failed
 from motes.model.host import SILENCE_S, Beat
 from motes.model.routes import Route, Routes
 from motes.model.units import format_seconds
-from motes.router.effects import Activate, Call, CancelAt, Effect, Send, Settle
+from motes.router.effects import Activate, Call, CancelAt, Effect, Hand, MoreAt, Send, Settle
 from motes.router.hosts import Hosts
 
 MAX_CALLS = 20_000
@@ -78,12 +78,19 @@ class Router:
         call = self.calls.get(call_id)
         if call is None:
             return []
+        if outcome.status == STATUS_ITEM:
+            return [Hand(call_id, outcome.body)]
         if outcome.status == STATUS_TRY_ELSEWHERE:
             # A refusal of a host that was given up already: the call waits for another one.
             return self._on_refusal(call, outcome, now) if call.hosts else []
         if outcome.status == STATUS_OK and len(call.hosts) == 1:
             self.hosts.succeeded(call.address, call.hosts[0])
         return self._settle(call, outcome)
+
+    def more(self, call_id: bytes, count: int) -> list[Effect]:
+        """The caller has taken items of a stream, and will take more."""
+        call = self.calls.get(call_id)
+        return [] if call is None else [MoreAt(host, call_id, count) for host in call.hosts]
 
     def on_nobody_there(self, call_id: bytes, now: float) -> list[Effect]:
         """NATS had no subscriber for the host's subject: the call has not begun."""

@@ -6,22 +6,23 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import Callable, Sequence
+from asyncio import Future
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
-from motes.errors import BadInput, EngineError, MotesError, TooLarge
-from motes.model.call import STATUS_OK, Outcome, pack_request, unpack_reply
+from motes.errors import BadInput, EngineError, MotesError, TooLarge, Untrusted
+from motes.model.call import STATUS_OK, WINDOW_ITEMS, Outcome, failed, pack_more, pack_request, unpack_reply
 from motes.model.host import Beat
 from motes.model.keeper import AskRoutes, decode_answer
 from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Routes
 from motes.model.units import format_bytes
 from motes.router.core import Router
-from motes.router.effects import Activate, CancelAt, Effect, Send, Settle
+from motes.router.effects import Activate, CancelAt, Effect, Hand, MoreAt, Send, Settle
 from motes.tasks import Tasks
 
 TICK_S = 0.1
@@ -36,7 +37,11 @@ class Dispatcher:
 
     def __init__(self) -> None:
         self._router = Router(random.Random().randrange)
-        self._futures: dict[bytes, asyncio.Future[Outcome]] = {}
+        self._futures: dict[bytes, Future[Outcome]] = {}
+        self._items: dict[bytes, asyncio.Queue[bytes | None]] = {}
+        """Of calls whose caller wants a stream."""
+        self._gathered: dict[bytes, bytearray] = {}
+        """A JSON list without its end, for callers who get a stream and did not ask for one."""
         self._asking = Tasks("router")
         self._ticking: asyncio.TimerHandle | None = None
         self._do: dict[type, Callable[[Any], None]] = {
@@ -44,6 +49,8 @@ class Dispatcher:
             Settle: self._do_settle,
             CancelAt: self._do_cancel,
             Activate: self._do_activate,
+            Hand: self._do_hand,
+            MoreAt: self._do_more,
         }
 
     async def start(self, connection: Connection) -> None:
@@ -69,6 +76,49 @@ class Dispatcher:
 
     async def call(self, app: str, workload: str, body: bytes, timeout_s: float | None) -> bytes:
         """The function's result for `body`. Raises what motes.errors lists; cancelling it cancels the call."""
+        call_id, future = self._begin(app, workload, body, timeout_s)
+        try:
+            outcome: Outcome = await future
+        except asyncio.CancelledError:
+            self._carry_out(self._router.cancel(call_id))
+            raise
+        finally:
+            self._futures.pop(call_id, None)
+            gathered = self._gathered.pop(call_id, None)
+        if outcome.status == STATUS_OK:
+            # Only a stream's end is empty: whoever did not ask for a stream gets its items as one list.
+            return outcome.body or bytes(gathered or b"[")[: -1 if gathered else None] + b"]"
+        raise _error_of(app, workload, outcome)
+
+    async def stream(
+        self, app: str, workload: str, body: bytes, timeout_s: float | None
+    ) -> AsyncGenerator[bytes, None]:
+        """The items of a function that streams, as they come; of another function its one result.
+
+        The function waits for who takes them. Closing this cancels the call. Raises as `call`, also in the middle.
+        """
+        call_id, future = self._begin(app, workload, body, timeout_s)
+        items = self._items[call_id] = asyncio.Queue()
+        future.add_done_callback(lambda _: items.put_nowait(None))
+        taken = 0
+        try:
+            while (item := await items.get()) is not None:
+                yield item
+                taken += 1
+                if taken == WINDOW_ITEMS // 2:
+                    self._carry_out(self._router.more(call_id, taken))
+                    taken = 0
+            outcome = future.result()
+            if outcome.status != STATUS_OK:
+                raise _error_of(app, workload, outcome)
+            if outcome.body:
+                yield outcome.body
+        finally:
+            self._carry_out(self._router.cancel(call_id))
+            self._futures.pop(call_id, None)
+            self._items.pop(call_id, None)
+
+    def _begin(self, app: str, workload: str, body: bytes, timeout_s: float | None) -> tuple[bytes, Future[Outcome]]:
         if len(body) > PAYLOAD_LIMIT_BYTES:
             limit = format_bytes(PAYLOAD_LIMIT_BYTES)
             raise TooLarge(f"{app}.{workload}: the input is over {limit}", limit_bytes=PAYLOAD_LIMIT_BYTES)
@@ -78,20 +128,7 @@ class Dispatcher:
         self._carry_out(self._router.call(call_id, app, workload, body, timeout_s, self._loop.time()))
         if self._ticking is None:
             self._ticking = self._loop.call_later(TICK_S, self._tick)
-        try:
-            outcome: Outcome = await future
-        except asyncio.CancelledError:
-            self._carry_out(self._router.cancel(call_id))
-            raise
-        finally:
-            self._futures.pop(call_id, None)
-        if outcome.status == STATUS_OK:
-            return outcome.body
-        error = outcome.error()
-        if isinstance(error, BadInput):
-            # The instance knows which value does not fit, and not under which name it was called.
-            raise BadInput(f"{app}.{workload}: {error.message}", **error.detail)
-        raise error
+        return call_id, future
 
     async def routes(self, app: str) -> Routes:
         """The app's routes, asked for when they are not known here. Raises NotFound and Unavailable."""
@@ -161,6 +198,29 @@ class Dispatcher:
         if future is not None and not future.done():
             future.set_result(effect.outcome)
 
+    def _do_hand(self, effect: Hand) -> None:
+        items = self._items.get(effect.call_id)
+        if items is not None:
+            items.put_nowait(effect.item)
+            if items.qsize() > WINDOW_ITEMS:
+                self._break_off(effect.call_id, Untrusted("a host sends items that nobody asked for"))
+        elif effect.call_id in self._futures:
+            gathered = self._gathered.setdefault(effect.call_id, bytearray(b"["))
+            gathered += effect.item + b","
+            if len(gathered) > PAYLOAD_LIMIT_BYTES:
+                limit = format_bytes(PAYLOAD_LIMIT_BYTES)
+                message = f"the items of the stream are over {limit} together; take them one by one with `stream`"
+                self._break_off(effect.call_id, TooLarge(message, limit_bytes=PAYLOAD_LIMIT_BYTES))
+            else:
+                self._carry_out(self._router.more(effect.call_id, 1))
+
+    def _break_off(self, call_id: bytes, error: MotesError) -> None:
+        self._carry_out(self._router.cancel(call_id))
+        self._do_settle(Settle(call_id, failed(error)))
+
+    def _do_more(self, effect: MoreAt) -> None:
+        self._connection.publish(subjects.more(effect.host), pack_more(effect.call_id, effect.count))
+
     def _do_cancel(self, effect: CancelAt) -> None:
         self._connection.publish(subjects.cancel(effect.host), effect.call_id)
 
@@ -181,3 +241,11 @@ class Dispatcher:
         subject = subjects.keeper(self._connection.user, verb)
         data = await self._connection.request(subject, msgspec.msgpack.encode(question), KEEPER_TIMEOUT_S)
         return decode_answer(data, Routes)
+
+
+def _error_of(app: str, workload: str, outcome: Outcome) -> MotesError:
+    error = outcome.error()
+    if isinstance(error, BadInput):
+        # The instance knows which value does not fit, and not under which name it was called.
+        return BadInput(f"{app}.{workload}: {error.message}", **error.detail)
+    return error

@@ -39,7 +39,22 @@ class Settle(msgspec.Struct, frozen=True):
     outcome: Outcome
 
 
-Effect = Send | CancelAt | Activate | Settle
+class Hand(msgspec.Struct, frozen=True):
+    """Hand one item of the call's stream to the caller; it is not the last."""
+
+    call_id: bytes
+    item: bytes
+
+
+class MoreAt(msgspec.Struct, frozen=True):
+    """Tell the host's agent that so many items of the call's stream were taken."""
+
+    host: str
+    call_id: bytes
+    count: int
+
+
+Effect = Send | CancelAt | Activate | Settle | Hand | MoreAt
 
 
 class Call(msgspec.Struct):

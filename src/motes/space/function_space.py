@@ -52,6 +52,9 @@ class SpaceEvents(Protocol):
     def replied(self, number: int, tag: int, outcome: Outcome, worked_s: float) -> None:
         """The answer to the `deliver` with this tag; how long it worked on it, as the instance says."""
 
+    def item(self, number: int, tag: int, body: bytes) -> None:
+        """One item of the stream that a call gives; its end is a `replied` with an empty result."""
+
     def output(self, number: int, data: bytes) -> None:
         """A chunk of what the instance printed; number 0 is the zygote."""
 
@@ -209,6 +212,12 @@ class FunctionSpace:
         link = self._links.get(number)
         if link is not None:
             link.stop(tag)
+
+    def more(self, number: int, tag: int, count: int) -> None:
+        """Tell an instance that so many items of a call's stream were taken."""
+        link = self._links.get(number)
+        if link is not None:
+            link.more(tag, count)
 
     def end(self, number: int, reason: EndReason, detail: str = "") -> None:
         """Kill an instance; `ended` will tell `reason`. Nothing for one that has ended."""

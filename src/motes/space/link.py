@@ -12,7 +12,19 @@ from typing import Protocol, cast
 
 from motes.model.call import STATUS_OK, Outcome
 from motes.model.instance import EndReason
-from motes.space.guest.wire import ANSWER_HEAD, CALL, ERROR, FRAME_LIMIT_BYTES, RESULT, STOP, frame
+from motes.space.guest.wire import (
+    ANSWER_HEAD,
+    CALL,
+    COUNT,
+    ERROR,
+    FRAME_LIMIT_BYTES,
+    ITEM,
+    ITEM_LIMIT_BYTES,
+    MORE,
+    RESULT,
+    STOP,
+    frame,
+)
 from motes.space.measure import pid_of, signal_process
 from motes.space.output import Output
 from motes.space.replies import Untrustworthy, outcome_of_error
@@ -27,6 +39,7 @@ class LinkEvents(Protocol):
 
     def started(self, number: int, pid: int) -> None: ...
     def replied(self, number: int, tag: int, outcome: Outcome, worked_s: float) -> None: ...
+    def item(self, number: int, tag: int, body: bytes) -> None: ...
     def output(self, number: int, data: bytes) -> None: ...
 
 
@@ -70,6 +83,10 @@ class Link(asyncio.Protocol):
     def stop(self, tag: int) -> None:
         if tag in self._awaited:
             self._send(frame(STOP, tag))
+
+    def more(self, tag: int, count: int) -> None:
+        if tag in self._awaited:
+            self._send(frame(MORE, tag, COUNT.pack(count)))
 
     def _send(self, data: bytes) -> None:
         if self._transport is not None:
@@ -154,6 +171,9 @@ class Link(asyncio.Protocol):
     def _answer(self, kind: int, tag: int, body: bytes, worked_s: float) -> None:
         if tag not in self._awaited:
             self.end(EndReason.PROTOCOL, "it answered what nobody asked")
+            return
+        if kind == ITEM and len(body) <= ITEM_LIMIT_BYTES:
+            self._events.item(self.number, tag, body)
             return
         self._awaited.remove(tag)
         if kind == RESULT:

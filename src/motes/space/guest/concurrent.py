@@ -8,7 +8,7 @@ from time import monotonic_ns
 
 from motes.space.guest import wire
 from motes.space.guest.instance import EXIT_LIMIT, Caller, flush
-from motes.space.guest.wire import CALL, ERROR, FRAME_HEAD, STOP
+from motes.space.guest.wire import CALL, COUNT, ERROR, FRAME_HEAD, ITEM, MORE, STOP, WINDOW_ITEMS
 
 _READ_BYTES = 256 * 2**10
 _NEVER_BEGUN = b'{"code":"function_error","message":"stopped before it began","detail":{}}'
@@ -32,6 +32,8 @@ class _Channel:
         self._descriptor = descriptor
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._windows: dict[int, asyncio.Semaphore] = {}
+        """How many items of each call's stream may be sent now."""
         self._unread = bytearray()
         self._unsent = bytearray()
         self._is_last = False
@@ -64,24 +66,37 @@ class _Channel:
 
     def _take(self, kind: int, tag: int, body: bytes) -> None:
         if kind == CALL:
+            self._windows[tag] = asyncio.Semaphore(WINDOW_ITEMS)
             task = self._tasks[tag] = self._loop.create_task(self._work(tag, body))
             task.add_done_callback(lambda task: self._done(tag, task))
         elif kind == STOP and tag in self._tasks:
             self._tasks[tag].cancel()
+        elif kind == MORE and tag in self._windows:
+            for _ in range(COUNT.unpack(body)[0]):
+                self._windows[tag].release()
 
     def _done(self, tag: int, task: asyncio.Task[None]) -> None:
         self._tasks.pop(tag, None)
+        self._windows.pop(tag, None)
         if task.cancelled():
             # It was stopped before it began.
             self._send(wire.answer_head(ERROR, tag, 0, len(_NEVER_BEGUN)) + _NEVER_BEGUN)
 
     async def _work(self, tag: int, body: bytes) -> None:
         began_ns = monotonic_ns()
-        kind, answer, last = await self._caller.answer_later(body)
+        if self._caller.streams:
+            kind, answer, last = await self._caller.stream_later(body, lambda item: self._send_item(tag, item))
+        else:
+            kind, answer, last = await self._caller.answer_later(body)
         flush()
         worked_us = (monotonic_ns() - began_ns) // 1000
         self._is_last = self._is_last or last
         self._send(wire.answer_head(kind, tag, worked_us, len(answer)) + answer)
+
+    async def _send_item(self, tag: int, item: bytes) -> None:
+        await self._windows[tag].acquire()
+        flush()
+        self._send(wire.answer_head(ITEM, tag, 0, len(item)) + item)
 
     def _send(self, data: bytes) -> None:
         if self._unsent:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+from collections.abc import Awaitable, Callable, Iterator
 from time import monotonic_ns
 from typing import Any
 
@@ -14,7 +15,18 @@ from motes.model.units import format_bytes
 from motes.space.guest import failures, harden, wire
 from motes.space.guest.load import Loaded
 from motes.space.guest.packets import Packets
-from motes.space.guest.wire import CALL, ERROR, PAYLOAD_LIMIT_BYTES, RESULT, SPAWN
+from motes.space.guest.wire import (
+    CALL,
+    COUNT,
+    ERROR,
+    ITEM,
+    ITEM_LIMIT_BYTES,
+    MORE,
+    PAYLOAD_LIMIT_BYTES,
+    RESULT,
+    SPAWN,
+    WINDOW_ITEMS,
+)
 
 OWN_PID = struct.pack("<I", 0x7FFFFFF1)
 """What stands in the instance's filter for its own process id (motes.space.profiles.OWN_PID)."""
@@ -53,7 +65,10 @@ def run(functions: dict[str, Loaded], filter: bytes, data_bytes: int) -> int:
             if kind != CALL:
                 return EXIT_LIMIT
             began_ns = monotonic_ns()
-            kind, answer, last = caller.answer(body)
+            if function.typed.streams:
+                kind, answer, last = caller.stream(body, Window(tag))
+            else:
+                kind, answer, last = caller.answer(body)
             flush()
             wire.write_answer(harden.CHANNEL, kind, tag, (monotonic_ns() - began_ns) // 1000, answer)
             if last:
@@ -64,6 +79,24 @@ def run(functions: dict[str, Loaded], filter: bytes, data_bytes: int) -> int:
 
 Answer = tuple[int, bytes, bool]
 """Kind, body, and whether it is the last: a limit was reached, and the process must end."""
+
+
+class Window:
+    """Sends the items of one call, no more than the agent will take."""
+
+    def __init__(self, tag: int) -> None:
+        self._tag = tag
+        self._left = WINDOW_ITEMS
+
+    def send(self, item: bytes) -> None:
+        """Wait until it may be sent, and send it. Raises wire.Closed."""
+        while self._left == 0:
+            kind, tag, body = wire.read_frame(harden.CHANNEL)
+            if kind == MORE and tag == self._tag:
+                self._left += COUNT.unpack(body)[0]
+        self._left -= 1
+        flush()
+        wire.write_answer(harden.CHANNEL, ITEM, self._tag, 0, item)
 
 
 class Caller:
@@ -77,6 +110,10 @@ class Caller:
         self._who = f"function {function.name!r}"
         self._memory = format_bytes(memory_bytes)
         self._runner: Any = None
+
+    @property
+    def streams(self) -> bool:
+        return self._typed.streams
 
     def start(self) -> None:
         """Run what the function declares to be run once, before its first call."""
@@ -104,6 +141,59 @@ class Caller:
         except BaseException as error:
             return self._failure(error)
         return self._result(value)
+
+    def stream(self, body: bytes, window: Window) -> Answer:
+        """Run a generator and send its items; the answer is its end."""
+        given = self.arguments(body)
+        if not isinstance(given[0], tuple):
+            return given
+        try:
+            values = self._typed.callable(*given[0], **given[1])
+            for value in self._in_turn(values) if self._typed.is_async else values:
+                item = self._item(value)
+                if not isinstance(item, bytes):
+                    return item
+                window.send(item)
+        except (SystemExit, GeneratorExit, wire.Closed):
+            raise
+        except BaseException as error:
+            return self._failure(error)
+        return RESULT, b"", False
+
+    def _in_turn(self, values: Any) -> Iterator[Any]:
+        """The items of an async generator, one after the other."""
+        while True:
+            try:
+                yield self.runner().run(_next(values))
+            except StopAsyncIteration:
+                return
+
+    async def stream_later(self, body: bytes, send: Callable[[bytes], Awaitable[None]]) -> Answer:
+        """Run an async generator beside other calls; `send` waits until an item may be sent."""
+        given = self.arguments(body)
+        if not isinstance(given[0], tuple):
+            return given
+        try:
+            async for value in self._typed.callable(*given[0], **given[1]):
+                item = self._item(value)
+                if not isinstance(item, bytes):
+                    return item
+                await send(item)
+        except (SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:
+            return self._failure(error)
+        return RESULT, b"", False
+
+    def _item(self, value: Any) -> bytes | Answer:
+        kind, body, last = self._result(value)
+        if kind != RESULT:
+            return kind, body, last
+        if len(body) > ITEM_LIMIT_BYTES:
+            limit = format_bytes(ITEM_LIMIT_BYTES)
+            message = f"{self._who}: an item has {format_bytes(len(body))}; the limit is {limit} (send smaller ones)"
+            return ERROR, _encode(failures.wire("too_large", message, limit_bytes=ITEM_LIMIT_BYTES)), False
+        return body
 
     async def answer_later(self, body: bytes) -> Answer:
         """Run one call of an async function beside others."""
@@ -170,6 +260,10 @@ class Caller:
         limit = format_bytes(PAYLOAD_LIMIT_BYTES)
         message = f"{self._who}: the result has {format_bytes(size)}; the limit is {limit} (send it in parts)"
         return failures.wire("too_large", message, limit_bytes=PAYLOAD_LIMIT_BYTES)
+
+
+async def _next(values: Any) -> Any:
+    return await values.__anext__()
 
 
 _encode = msgspec.json.Encoder().encode

@@ -61,6 +61,7 @@ class Loaded:
             "module": self.module,
             "qualname": getattr(self.callable, "__qualname__", self.name),
             "parameter_names": self.typed.parameter_names,
+            "streams": self.typed.streams,
             **self.typed.schema(),
             **self.options,
         }

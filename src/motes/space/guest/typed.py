@@ -29,7 +29,9 @@ class Typed:
     def __init__(self, name: str, callable: Callable[..., Any]) -> None:
         self.name = name
         self.callable = callable
-        self.is_async = inspect.iscoroutinefunction(callable)
+        self.streams = inspect.isgeneratorfunction(callable) or inspect.isasyncgenfunction(callable)
+        """A generator: `result` is for one item."""
+        self.is_async = inspect.iscoroutinefunction(callable) or inspect.isasyncgenfunction(callable)
         self._parameters = list(_signature(name, callable).parameters.values())
         self._types = _hints(name, callable)
         for parameter in self._parameters:
@@ -37,6 +39,8 @@ class Typed:
         self._arguments = self._arguments_type()
         self._decoder = msgspec.json.Decoder(self._arguments)
         self._encode = msgspec.json.Encoder().encode
+        if self.streams and "return" in self._types:
+            self._types["return"] = _item_type(name, self._types["return"])
         annotation = self._types.get("return", Any)
         self._result_name = _name(annotation)
         self._plain_result = annotation if isinstance(annotation, type) and annotation in _PLAIN else None
@@ -110,6 +114,14 @@ class Typed:
 
     def _result_schema(self) -> dict[str, Any]:
         return _schema(self._types["return"]) if "return" in self._types else {}
+
+
+def _item_type(name: str, annotation: Any) -> Any:
+    """What a generator's annotation says of its items, as `str` in `Iterator[str]`."""
+    given = typing.get_args(annotation)
+    if not given and annotation is not Any:
+        raise NotDeployable(f"function {name!r}: a generator's result is annotated like Iterator[str]")
+    return given[0] if given else Any
 
 
 def _result_decoder(name: str, annotation: Any) -> msgspec.json.Decoder[Any]:

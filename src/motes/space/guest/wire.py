@@ -5,7 +5,9 @@ The tag is the call's. An answer has 4 bytes between tag and body: the microseco
 own clock.
     CALL    agent -> instance    the body of a call; the instance answers each with one RESULT or ERROR
     STOP    agent -> instance    nobody waits for the call any more: it is answered soon, with what does not matter
-    RESULT  instance -> agent    the result
+    MORE    agent -> instance    4 bytes: so many items of the call's stream were taken
+    ITEM    instance -> agent    one item of a stream, at most WINDOW_ITEMS more than were taken
+    RESULT  instance -> agent    the result; nothing at the end of a stream
     ERROR   instance -> agent    JSON of an error, see motes.errors
 Control channel (one message a packet): 1 byte kind, JSON, and descriptors.
     OPEN    agent -> zygote      what to load, and the filters
@@ -27,7 +29,8 @@ from __future__ import annotations
 import os
 import struct
 
-CALL, RESULT, ERROR, STOP = 1, 2, 3, 4
+CALL, RESULT, ERROR, STOP, ITEM, MORE = 1, 2, 3, 4, 5, 6
+COUNT = struct.Struct(">I")
 OPEN, HELLO, PART, LOADED, FAILED, SPAWN, FORKED, EXITED = 16, 17, 18, 19, 20, 21, 22, 23
 MAKE, SOCKETS, LIMIT, REFUSED = 24, 25, 26, 27
 
@@ -36,6 +39,8 @@ SOCKETS_AT_ONCE = 8
 FRAME_HEAD = struct.Struct(">IBI")
 ANSWER_HEAD = struct.Struct(">IBII")
 PAYLOAD_LIMIT_BYTES = 8 * 2**20
+ITEM_LIMIT_BYTES = 2**20
+WINDOW_ITEMS = 8
 FRAME_LIMIT_BYTES = PAYLOAD_LIMIT_BYTES + ANSWER_HEAD.size - 4
 """The most that a frame's length may say."""
 PACKET_LIMIT_BYTES = 64 * 2**10

@@ -1,0 +1,61 @@
+"""Items of streams through the agent's core: only as many as the caller takes."""
+
+from __future__ import annotations
+
+from agent.lent_host import DONE, LentHost, function
+from motes.agent.effects import Answer, More
+from motes.model.call import STATUS_ITEM, WINDOW_ITEMS
+from motes.model.instance import EndReason
+
+
+def a_call() -> tuple[LentHost, bytes, int]:
+    host = LentHost(function(streams=True))
+    host.lease()
+    call = host.call()
+    return host, call, host.live()[0]
+
+
+def item(host: LentHost, number: int, body: bytes = b"1", tag: int = 1) -> None:
+    host.do(host.machine.on_item(number, tag, body))
+
+
+def test_items_go_to_everybody_who_waits_and_the_end_is_the_answer() -> None:
+    host, call, number = a_call()
+    item(host, number, b"1"), item(host, number, b"2")
+    host.reply(number)
+    assert [outcome.body for outcome in host.answers(call)] == [b"1", b"2", DONE.body]
+    assert [outcome.status for outcome in host.answers(call)] == [STATUS_ITEM, STATUS_ITEM, DONE.status]
+    item(host, number)
+    assert len(host.answers(call)) == 3, "after the end comes nothing"
+
+
+def test_an_instance_that_sends_more_than_is_taken_is_ended() -> None:
+    host, call, number = a_call()
+    for _ in range(WINDOW_ITEMS):
+        item(host, number)
+    host.do(host.machine.on_more(call, 1))
+    assert host.seen(More) == [More(number, 1, 1)]
+    item(host, number)
+    assert host.live() == [number]
+    item(host, number)
+    assert host.ends() == [EndReason.PROTOCOL]
+
+
+def test_a_caller_cannot_open_the_window_wider_than_it_is() -> None:
+    host, call, number = a_call()
+    item(host, number)
+    host.do(host.machine.on_more(call, 2**31))
+    assert host.seen(More) == [More(number, 1, 1)]
+    host.do(host.machine.on_more(call, 1))
+    host.do(host.machine.on_more(b"\0" * 16, 1))
+    assert len(host.seen(More)) == 1
+
+
+def test_items_of_a_call_that_was_given_up_go_nowhere() -> None:
+    host = LentHost(function(streams=True, concurrency=3))
+    host.lease()
+    call = host.call()
+    (number,) = host.live()
+    host.cancel(call)
+    item(host, number)
+    assert not host.seen(Answer) and host.live() == [number]

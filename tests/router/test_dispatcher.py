@@ -1,0 +1,174 @@
+"""The router's shell with streams, over a connection that only notes what is published."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from motes.bus.connection import Connection, Message
+from motes.errors import HostLost, TooLarge, Untrusted
+from motes.model.call import STATUS_ITEM, STATUS_OK, WINDOW_ITEMS, Outcome, failed, unpack_more
+from motes.model.release import PAYLOAD_LIMIT_BYTES
+from motes.model.routes import Route, Routes
+from motes.router.dispatcher import Dispatcher
+
+
+class Wires:
+    """One host that holds a lease for app.f, and a test that plays it."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, bytes, str]] = []
+        self.handlers: dict[str, Callable[[Message], None]] = {}
+        self.connection = SimpleNamespace(
+            inbox="_INBOX.me.x", user="me", publish=self.publish, subscribe=self.subscribe
+        )
+        self.dispatcher = Dispatcher()
+
+    async def start(self) -> None:
+        await self.dispatcher.start(cast(Connection, self.connection))
+        routes = Routes("app", 1, {"f": Route("function", ("h",), streams=True)})
+        self.deliver("route.app", msgspec.msgpack.encode(routes))
+
+    def publish(self, subject: str, data: bytes, reply: str = "") -> None:
+        self.published.append((subject, data, reply))
+
+    async def subscribe(self, subject: str, handler: Callable[[Message], None]) -> None:
+        self.handlers[subject.partition("*")[0]] = handler
+
+    def deliver(self, subject: str, data: bytes) -> None:
+        (handler,) = [each for start, each in self.handlers.items() if subject.startswith(start)]
+        handler(cast(Message, SimpleNamespace(subject=subject, data=data, reply="", no_responders=False)))
+
+    def answer(self, outcome: Outcome) -> None:
+        (reply,) = [reply for subject, _, reply in self.published if subject == "host.h.call.app.f"]
+        self.deliver(reply, outcome.pack())
+
+    def item(self, data: bytes) -> None:
+        self.answer(Outcome(STATUS_ITEM, data))
+
+    def taken(self) -> int:
+        """Items that the caller said it has taken."""
+        return sum(unpack_more(data)[1] for subject, data, _ in self.published if subject == "host.h.more")
+
+    def cancels(self) -> int:
+        return sum(1 for subject, _, _ in self.published if subject == "host.h.cancel")
+
+
+def play(test: Callable[[Wires], Awaitable[None]]) -> None:
+    async def run() -> None:
+        wires = Wires()
+        await wires.start()
+        async with asyncio.timeout(30):
+            await test(wires)
+        wires.dispatcher.close()
+
+    asyncio.run(run())
+
+
+def test_items_come_in_order_and_more_is_asked_for_only_as_they_are_taken() -> None:
+    async def test(wires: Wires) -> None:
+        stream = wires.dispatcher.stream("app", "f", b"", None)
+        first = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        for number in range(WINDOW_ITEMS):
+            wires.item(b"%d" % number)
+        assert await first == b"0" and wires.taken() == 0
+        for number in range(1, WINDOW_ITEMS):
+            assert await anext(stream) == b"%d" % number
+        assert WINDOW_ITEMS // 2 <= wires.taken() < WINDOW_ITEMS
+        wires.answer(Outcome(STATUS_OK, b""))
+        assert [item async for item in stream] == [] and wires.cancels() == 0
+
+    play(test)
+
+
+def test_one_that_is_closed_is_cancelled() -> None:
+    async def test(wires: Wires) -> None:
+        stream = wires.dispatcher.stream("app", "f", b"", None)
+        first = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        wires.item(b"0")
+        await first
+        await stream.aclose()
+        assert wires.cancels() == 1
+
+    play(test)
+
+
+def test_a_break_in_the_middle_is_an_error_and_never_an_end() -> None:
+    async def test(wires: Wires) -> None:
+        stream = wires.dispatcher.stream("app", "f", b"", None)
+        first = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        wires.item(b"0")
+        await first
+        wires.deliver("gone.h", b"")
+        with pytest.raises(HostLost):
+            await anext(stream)
+
+    play(test)
+
+
+def test_a_host_that_floods_is_cut_off() -> None:
+    async def test(wires: Wires) -> None:
+        stream = wires.dispatcher.stream("app", "f", b"", None)
+        first = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        for _ in range(WINDOW_ITEMS * 100):
+            wires.item(b"0")
+        assert await first == b"0"
+        with pytest.raises(Untrusted):
+            while True:
+                await anext(stream)
+        assert wires.cancels() == 1
+
+    play(test)
+
+
+def test_who_asks_for_a_result_gets_all_items_as_a_list_up_to_the_limit() -> None:
+    async def test(wires: Wires) -> None:
+        call = asyncio.ensure_future(wires.dispatcher.call("app", "f", b"", None))
+        await asyncio.sleep(0)
+        wires.item(b"1"), wires.item(b'"b"')
+        assert wires.taken() == 2
+        wires.answer(Outcome(STATUS_OK, b""))
+        assert await call == b'[1,"b"]'
+
+    async def empty(wires: Wires) -> None:
+        call = asyncio.ensure_future(wires.dispatcher.call("app", "f", b"", None))
+        await asyncio.sleep(0)
+        wires.answer(Outcome(STATUS_OK, b""))
+        assert await call == b"[]"
+
+    async def large(wires: Wires) -> None:
+        call = asyncio.ensure_future(wires.dispatcher.call("app", "f", b"", None))
+        await asyncio.sleep(0)
+        for _ in range(9):
+            wires.item(b"x" * (PAYLOAD_LIMIT_BYTES // 8))
+        with pytest.raises(TooLarge, match="stream"):
+            await call
+        assert wires.cancels() == 1
+
+    for test_ in (test, empty, large):
+        play(test_)
+
+
+def test_an_error_is_raised_where_the_items_end() -> None:
+    async def test(wires: Wires) -> None:
+        items: list[Any] = []
+        stream = wires.dispatcher.stream("app", "f", b"", None)
+        first = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        wires.item(b"0"), wires.item(b"1"), wires.answer(failed(TooLarge("an item")))
+        items.append(await first)
+        with pytest.raises(TooLarge):
+            async for item in stream:
+                items.append(item)
+        assert items == [b"0", b"1"]
+
+    play(test)
