@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+import motes
 from motes import errors
-from motes.cli.main import COMMANDS
+from motes.cli.main import COMMANDS, cli
 
 REPOSITORY = Path(__file__).parents[1]
 SOURCE = REPOSITORY / "src" / "motes"
 PAGES = ["README.md", *(f"docs/{page.name}" for page in (REPOSITORY / "docs").glob("*.md"))]
-OF_THE_READER = {"hello.py", "job.py", "bot.py", "/tmp/"}
+OF_THE_READER = {"hello.py", "job.py", "bot.py", "/tmp/", "app.py", "words.py", "shop.py", "slow.py", "all_of_them.py"}
 """Files in examples."""
 
 
@@ -78,3 +83,36 @@ def test_the_page_of_errors_has_each_one_as_it_is() -> None:
     leaves = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.MotesError)]
     leaves = [kind for kind in leaves if not kind.__subclasses__()]
     assert rows == [[kind.__name__, kind.code, str(kind.http_status), str(kind.exit_code)] for kind in leaves]
+
+
+def test_the_page_of_options_has_each_one_with_its_default() -> None:
+    page = text("docs/OPTIONS.md")
+    decorator = page.partition("## `@function`")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", decorator, re.MULTILINE))
+    declared = inspect.signature(motes.function).parameters
+    expected = {name: each.default for name, each in declared.items() if each.kind is each.KEYWORD_ONLY}
+    assert {name: ast.literal_eval(default) for name, default in rows.items()} == expected
+
+
+def test_the_page_of_options_has_every_option_of_every_command() -> None:
+    table = text("docs/OPTIONS.md").partition("## Commands")[2].partition("\n## ")[0]
+    named: dict[str, set[str]] = {}
+    commands: list[str] = []
+    for first, options in re.findall(r"^\| (.*?) ?\| (`-.*?) \|", table, re.MULTILINE):
+        commands = re.findall(r"`(.*?)`", first) or commands
+        for command in commands:
+            named.setdefault(command, set()).update(re.findall(r"`(-.*?)`", options))
+    assert named == dict(_options_of("", cli))
+
+
+def _options_of(name: str, command: click.Command) -> Iterator[tuple[str, set[str]]]:
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for each in command.list_commands(context):
+            found = command.get_command(context, each)
+            assert found is not None
+            yield from _options_of(f"{name} {each}".strip(), found)
+        return
+    options = [each for each in command.params if isinstance(each, click.Option)]
+    if options:
+        yield name, {text for each in options for text in (*each.opts, *each.secondary_opts)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -48,14 +49,19 @@ def index(tmp_path: Path, cluster: RunningCluster) -> Iterator[Path]:
     """An index with nothing in it; the only one that deploys see."""
     folder = tmp_path / "index"
     folder.mkdir()
-    yield from _only(cluster, folder)
+    with only_index(cluster, folder):
+        yield folder
 
 
-def _only(cluster: RunningCluster, folder: Path) -> Iterator[Path]:
+@contextlib.contextmanager
+def only_index(cluster: RunningCluster, folder: Path) -> Iterator[None]:
+    """The wheels of this folder are all that there is."""
     before = dict(cluster.environment)
     cluster.environment |= {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(folder), "UV_CACHE_DIR": str(folder / "cache")}
-    yield folder
-    cluster.environment = before
+    try:
+        yield
+    finally:
+        cluster.environment = before
 
 
 def header(*requirements: str, python: str = "") -> str:
@@ -141,7 +147,7 @@ def compiled() -> bool:
 """
     file = tmp_path / "numbers.py"
     file.write_text(header("numpy", "pydantic>=2") + source)
-    for _ in _only(cluster, wheelhouse):
+    with only_index(cluster, wheelhouse):
         cluster.motes("deploy", str(file), "--name", "arrays")
     assert cluster.json("call", "arrays.total", "10") == 48.0
     assert cluster.json("call", "arrays.product", "100") == 1e6
