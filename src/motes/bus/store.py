@@ -160,6 +160,12 @@ class Store:
             int(name) for name in (each.removeprefix(prefix) for each in info.state.subjects or {}) if name.isdigit()
         )
 
+    async def bundles(self) -> list[str]:
+        """Every bundle of which something is stored, whole or not."""
+        async with _translated("look for bundles"):
+            info = await self._js.stream_info("BUNDLES", subjects_filter="bundle.*.*")
+        return sorted({subject.split(".")[1] for subject in info.state.subjects or {}})
+
     async def get_chunk(self, bundle: str, index: int) -> bytes:
         """Raises NotFound."""
         async with _translated("read a bundle"):

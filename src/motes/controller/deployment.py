@@ -39,6 +39,9 @@ KEPT_RELEASES = 2
 """Releases of an app that are kept, with their code: the current one and the one before, which may still drain."""
 MAX_WORKLOADS = 1_000
 MOST_SPECIFIER = 200
+UPLOADED_KEPT_S = 3600.0
+"""How long code waits for the release that it was uploaded for."""
+MOST_TOUCHED = 10_000
 UP_TIMEOUT_S = 20.0
 """How long `deploy` waits for the new release to take over."""
 
@@ -51,6 +54,15 @@ class Deployment:
         self._stored: dict[str, dict[str, Release]] | None = None
         """Every release in the store, by app and id; None until they have been read."""
         self._gate = asyncio.Lock()
+        self._touched: dict[str, float] = {}
+        """When something of an archive last arrived, or was asked for."""
+
+    def touch(self, archive: str) -> None:
+        """Somebody uploads it, and is about to deploy what needs it."""
+        self._touched.pop(archive, None)
+        self._touched[archive] = self._controller.now()
+        while len(self._touched) > MOST_TOUCHED:
+            del self._touched[next(iter(self._touched))]
 
     async def inspect(self, question: Inspect) -> Manifest:
         """Have a host load the bundle in a space; tries another when one cannot make spaces."""
@@ -175,6 +187,7 @@ class Deployment:
             stored = await self._releases()
             for each in apps or list(stored):
                 await self._clean_app(each, stored)
+            await self._sweep(stored)
 
     async def _clean_app(self, app: str, stored: dict[str, dict[str, Release]]) -> None:
         releases = stored.pop(app, {})
@@ -187,6 +200,12 @@ class Deployment:
         for name in releases.keys() - kept:
             await self._controller.store.delete_release(name)
         await self._delete_unused(set().union(*(release.archives for release in releases.values())), stored)
+
+    async def _sweep(self, stored: dict[str, dict[str, Release]]) -> None:
+        """Delete what was uploaded, whole or in part, and that no release came to use."""
+        since = self._controller.now() - UPLOADED_KEPT_S
+        found = await self._controller.store.bundles()
+        await self._delete_unused({each for each in found if self._touched.get(each, float("-inf")) < since}, stored)
 
     async def _forget_code(self, bundle: str) -> None:
         """Delete code that was uploaded and cannot be deployed."""

@@ -161,6 +161,7 @@ class Requests:
     async def _has_chunks(self, sender: str, question: AskChunks) -> Arrived:
         if not is_hash(question.bundle):
             raise BadInput(f"{question.bundle[:80]!r} is no bundle's hash")
+        self._deployment.touch(question.bundle)
         store = self._controller.store
         if await store.has_bundle(question.bundle):
             return Arrived(True)
@@ -171,6 +172,7 @@ class Requests:
             raise TooLarge(f"a bundle has at most {MOST_CHUNKS} chunks", limit_bytes=MOST_CHUNKS * CHUNK_BYTES)
         if len(chunk.data) > CHUNK_BYTES:
             raise TooLarge(f"a chunk has at most {CHUNK_BYTES} bytes", limit_bytes=CHUNK_BYTES)
+        self._deployment.touch(chunk.bundle)
         store = self._controller.store
         if await store.has_bundle(chunk.bundle):
             return True

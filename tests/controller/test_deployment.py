@@ -1,0 +1,78 @@
+"""What of uploaded code stays in the store: what a release uses, and what is being uploaded."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from motes.controller.deployment import MOST_TOUCHED, UPLOADED_KEPT_S, Deployment, check_packages
+from motes.controller.service import Controller
+from motes.errors import BadInput
+from motes.model.platform import PLATFORMS
+from motes.model.release import Manifest, Packages, Release
+
+
+class Store:
+    def __init__(self, *bundles: str) -> None:
+        self.kept = set(bundles)
+
+    async def bundles(self) -> list[str]:
+        return sorted(self.kept)
+
+    async def delete_bundle(self, bundle: str) -> None:
+        self.kept.discard(bundle)
+
+
+class Keeper:
+    """A deployment over a store, whose clock a test moves."""
+
+    def __init__(self, *bundles: str) -> None:
+        self.store, self.at = Store(*bundles), 10_000.0
+        controller = SimpleNamespace(store=self.store, now=lambda: self.at)
+        self.deployment = Deployment(cast(Controller, controller))
+
+    def sweep(self, *releases: Release) -> set[str]:
+        stored = {release.app: {"r": release} for release in releases}
+        asyncio.run(self.deployment._sweep(stored))
+        return self.store.kept
+
+
+def test_only_what_nobody_uses_and_nobody_uploads_is_deleted() -> None:
+    keeper = Keeper("code", "layer", "other layer", "orphan", "half")
+    packages = Packages(layers={f"cp311-{PLATFORMS[0]}": "layer", f"cp312-{PLATFORMS[0]}": "other layer"})
+    release = Release(Manifest("app", ()), "code", 0.0, packages)
+    keeper.deployment.touch("half")
+    assert keeper.sweep(release) == {"code", "layer", "other layer", "half"}
+    keeper.at += UPLOADED_KEPT_S - 1
+    keeper.deployment.touch("half")
+    keeper.at += UPLOADED_KEPT_S - 1
+    assert "half" in keeper.sweep(release)
+    keeper.at += 2
+    assert keeper.sweep(release) == {"code", "layer", "other layer"}
+    assert keeper.sweep() == set()
+
+
+def test_what_is_remembered_of_uploads_is_bounded() -> None:
+    keeper = Keeper()
+    for number in range(MOST_TOUCHED + 10):
+        keeper.deployment.touch(str(number))
+    assert len(keeper.deployment._touched) == MOST_TOUCHED and "9" not in keeper.deployment._touched
+
+
+@pytest.mark.parametrize(
+    "packages",
+    [
+        Packages(layers={"../../etc": "0" * 64}),
+        Packages(layers={"": "0" * 64}),
+        Packages(layers={f"cp311-{PLATFORMS[0]}\n": "0" * 64}),
+        Packages(layers={f"cp311-{PLATFORMS[0]}": "../" * 21 + "0"}),
+        Packages(layers={f"cp3{minor}-{PLATFORMS[0]}": "0" * 64 for minor in range(10, 30)}),
+        Packages(python="x" * 1000),
+    ],
+)
+def test_packages_that_could_be_a_path_or_without_end_are_refused(packages: Packages) -> None:
+    with pytest.raises(BadInput):
+        check_packages(packages)
