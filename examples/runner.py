@@ -18,9 +18,12 @@ class Ran(msgspec.Struct):
     error: str | None = None
 
 
-@function(reuse="call", memory="128 MiB", timeout="10 s")
+@function(reuse="call", memory="128 MiB", timeout="10 s", tool=True)
 def run(code: str) -> Ran:
-    """Run a snippet. Over a limit, or when it ends the process, the caller gets a typed error instead."""
+    """Run a snippet of Python: what it printed, and the value of its last line.
+
+    Over a limit, or when it ends the process, the caller gets a typed error instead.
+    """
     printed = io.StringIO()
     names: dict[str, object] = {"__name__": "__main__"}
     try:

@@ -126,6 +126,7 @@ def function(
     reuse: Literal["any", "call"] = ...,
     concurrency: int = ...,
     start: Callable[[], Any] | None = ...,
+    tool: bool = ...,
     app: str | None = ...,
 ) -> Callable[[Callable[P, R]], Function[P, R]]: ...
 
@@ -142,6 +143,7 @@ def function(
     reuse: Literal["any", "call"] = "any",
     concurrency: int = 1,
     start: Callable[[], Any] | None = None,
+    tool: bool = False,
     app: str | None = None,
 ) -> Any:
     """Declare a function that the cluster may run.
@@ -151,7 +153,7 @@ def function(
     `idempotent=True` lets a call be sent again when a host is lost. `reuse="call"` gives every call a fresh process.
     `concurrency` is how many calls of an `async def` function one instance works on at a time; one whose caller gives
     up is cancelled in it. `start` is run once in each instance before its first call, and `function.started` is what it
-    returned: a model, a connection pool, a table.
+    returned: a model, a connection pool, a table. `tool=True` offers the function to agents, at the gateway's `/mcp`.
     `app` names the app when it is not the file's or the folder's name. Raises ValueError for what cannot be.
     """
     least, most = scale
@@ -173,6 +175,7 @@ def function(
         "idempotent": idempotent,
         "reuse": reuse,
         "concurrency": concurrency,
+        "tool": tool,
     }
     if callable is None:
         return lambda found: Function(found, app, options, start)

@@ -18,6 +18,7 @@ from motes.errors import NotFound
 from motes.gateway.backend import Backend
 from motes.gateway.server import Server
 from motes.model.host import HostInstances
+from motes.model.keeper import Tool
 from motes.model.routes import Route, Routes
 from motes.router.ingress import serve_ingress
 
@@ -43,6 +44,7 @@ class StandIn:
         self.daemons: dict[str, tuple[str, ...]] = {"web": ("one",)}
         self.calls: list[tuple[str, bytes, float | None]] = []
         self.streams: dict[str, Callable[[bytes], AsyncIterator[bytes]]] = {}
+        self.offered: list[Tool] = []
         self.closed: list[str] = []
         """Streams whose end was seen."""
 
@@ -66,6 +68,9 @@ class StandIn:
                 yield item
         finally:
             self.closed.append(f"{app}.{workload}")
+
+    async def tools(self) -> list[Tool]:
+        return self.offered
 
     async def look(self) -> dict[str, HostInstances | None]:
         return {"h": HostInstances("h", [])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import struct
@@ -13,6 +14,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from mcp import Client
 from tests.system.test_packages import only_index, wheelhouse  # noqa: F401  a fixture
 
 from system.running import DEADLINE_S, RunningCluster
@@ -112,3 +114,20 @@ def test_the_runner_runs_snippets_apart_and_within_limits(cluster: RunningCluste
     assert "PermissionError" in str(run("import socket; socket.socket()")["error"])
     assert cluster.run("call", "runner.run", "x = bytearray(10**10)").returncode in (0, 6)
     assert cluster.run("call", "runner.run", "import os; os._exit(1)").returncode == 6
+
+
+def test_the_runner_is_a_tool_for_agents(cluster: RunningCluster) -> None:
+    cluster.motes("deploy", str(EXAMPLES / "runner.py"))
+
+    async def use() -> None:
+        async with Client(f"{cluster.home.cluster()['http']}/mcp") as client:
+            (tool,) = [each for each in (await client.list_tools()).tools if each.name == "runner__run"]
+            assert "snippet" in (tool.description or "") and tool.input_schema["properties"] == {
+                "code": {"type": "string"}
+            }
+            result = await client.call_tool("runner__run", {"code": "print(1)\n6 * 7"})
+            assert json.loads(result.content[0].text) == {"printed": "1\n", "value": "42", "error": None}  # type: ignore[union-attr]
+            result = await client.call_tool("runner__run", {"code": "import os; os._exit(1)"})
+            assert result.is_error
+
+    asyncio.run(asyncio.wait_for(use(), DEADLINE_S))

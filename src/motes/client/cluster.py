@@ -21,7 +21,7 @@ from motes.errors import BadInput, BadResult, MotesError, NotFound, Unavailable
 from motes.home import Home
 from motes.model.host import HostInstances, HostStatus
 from motes.model.instance import InstanceReport
-from motes.model.keeper import decode_answer
+from motes.model.keeper import Tool, decode_answer
 from motes.model.names import OWN_USER
 from motes.model.routes import Routes
 from motes.router.dispatcher import Dispatcher
@@ -122,6 +122,10 @@ class Cluster:
         subject = subjects.keeper(self.connection.user, verb)
         data = await self.connection.request(subject, msgspec.msgpack.encode(question), timeout_s)
         return decode_answer(data, kind)
+
+    async def tools(self) -> list[Tool]:
+        """The functions that are offered to agents."""
+        return await self.ask("tools", None, list[Tool])
 
     async def hosts(self) -> list[HostStatus]:
         """The cluster's hosts."""

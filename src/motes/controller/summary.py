@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from motes.controller.state import App, Host, State
 from motes.model.host import HostStatus
-from motes.model.keeper import AppSummary
-from motes.model.release import Daemon
+from motes.model.keeper import AppSummary, Tool
+from motes.model.release import Daemon, Function
 
 
 def statuses(state: State) -> list[HostStatus]:
@@ -16,6 +16,16 @@ def statuses(state: State) -> list[HostStatus]:
 def summaries(state: State) -> list[AppSummary]:
     """Every app, for `motes apps`."""
     return [_summary(state, name, app) for name, app in sorted(state.apps.items())]
+
+
+def tools(state: State) -> list[Tool]:
+    """Every function that its owner offers to agents."""
+    return [
+        Tool(name, each.name, each.description, each.parameters, each.parameter_names)
+        for name, app in sorted(state.apps.items())
+        for each in app.release.manifest.workloads
+        if isinstance(each, Function) and each.tool
+    ]
 
 
 def has_taken_over(state: State, address: str, release: str) -> bool:

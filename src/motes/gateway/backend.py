@@ -7,6 +7,7 @@ from typing import Protocol
 
 from motes.errors import Unavailable
 from motes.model.host import HostInstances
+from motes.model.keeper import Tool
 from motes.model.routes import Routes
 
 
@@ -25,6 +26,8 @@ class Cluster(Protocol):
     async def routes(self, app: str) -> Routes: ...
 
     async def look(self) -> dict[str, HostInstances | None]: ...
+
+    async def tools(self) -> list[Tool]: ...
 
 
 class Backend:
@@ -56,6 +59,9 @@ class Backend:
 
     async def look(self) -> dict[str, HostInstances | None]:
         return await self._connected().look()
+
+    async def tools(self) -> list[Tool]:
+        return await self._connected().tools()
 
     def _connected(self) -> Cluster:
         if self._cluster is None:

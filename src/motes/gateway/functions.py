@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -35,6 +35,9 @@ from motes.gateway.problems import Problem, problem_of
 from motes.gateway.rules import LISTENED, daemon_of, judge
 from motes.model.routes import Route
 
+if TYPE_CHECKING:
+    from motes.gateway.tools import Tools
+
 Send = Callable[[Message], Awaitable[None]]
 T = TypeVar("T")
 
@@ -56,9 +59,13 @@ class Functions:
         self._calls = 0
         self._bodies = HeldBytes()
         self._metrics = Metrics(backend)
+        self._tools: Tools | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         try:
+            if scope["path"] == "/mcp":
+                await self._answer_agent(scope, receive, send)
+                return
             kind = streams.asked_for(scope["headers"])
             if kind is not None and scope["method"] == "POST":
                 await self._stream(kind, scope, receive, send)
@@ -74,6 +81,25 @@ class Functions:
         except Exception:
             logging.getLogger(__name__).exception("a request failed by a mistake of the gateway's")
             await _respond_problem(send, _OWN_MISTAKE)
+
+    async def _answer_agent(self, scope: Message, receive: Receive, send: Send) -> None:
+        """A request of the Model Context Protocol; its SDK is imported when the first one comes."""
+        self._check_rules(scope)
+        check_method(scope, ("POST",))
+        if self._tools is None:
+            try:
+                from motes.gateway.tools import Tools
+            except ImportError:
+                detail = "this cluster has no endpoint for agents; install it with: pip install 'motes[mcp]'"
+                raise Refusal(Problem(404, "not_found", detail)) from None
+            self._tools = Tools(self._backend)
+        if self._calls >= MAX_CALLS:
+            raise Overloaded(f"{MAX_CALLS} calls are under way here already", retry_after_s=1)
+        self._calls += 1
+        try:
+            await self._tools.answer(scope, receive, send)
+        finally:
+            self._calls -= 1
 
     async def _answer(self, scope: Message, receive: Receive) -> tuple[Headers, bytes]:
         self._check_rules(scope)

@@ -112,6 +112,17 @@ class AppSummary(msgspec.Struct, frozen=True):
     """By workload, why it fails where it fails."""
 
 
+class Tool(msgspec.Struct, frozen=True):
+    """`tools` lists them: a function that its owner offers to agents."""
+
+    app: str
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    """JSON Schema of the body."""
+    parameter_names: tuple[str, ...]
+
+
 class AskLogs(msgspec.Struct, frozen=True):
     """`logs`: the last LogLines of an app, or of one workload."""
 

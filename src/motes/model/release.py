@@ -41,6 +41,10 @@ class Function(msgspec.Struct, frozen=True, tag="function", tag_field="kind"):
     reuse: Literal["any", "call"] = "any"
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
     """How many calls one instance works on at a time."""
+    description: Annotated[str, msgspec.Meta(max_length=4000)] = ""
+    """Its docstring."""
+    tool: bool = False
+    """Whether agents may find it (motes.gateway.tools)."""
     streams: bool = False
     """A generator: it gives items one after the other, and `result` is the schema of one."""
 

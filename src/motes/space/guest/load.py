@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import importlib.util
+import inspect
 import os
 import resource
 import stat
@@ -20,6 +21,7 @@ from motes.space.guest.wire import WHEELS
 
 APP = "/app"
 
+DESCRIPTION_LIMIT = 4000
 _NOT_LOADED = ("setup", "conftest", "__init__", "__main__")
 """Top-level files that are scripts of other tools."""
 
@@ -61,6 +63,7 @@ class Loaded:
             "module": self.module,
             "qualname": getattr(self.callable, "__qualname__", self.name),
             "parameter_names": self.typed.parameter_names,
+            "description": (inspect.getdoc(self.callable) or "")[:DESCRIPTION_LIMIT],
             "streams": self.typed.streams,
             **self.typed.schema(),
             **self.options,
