@@ -84,14 +84,17 @@ class Function(Generic[P, R]):
 
         return Items(self, args, kwargs)
 
-    def map(self, inputs: Iterable[Any], in_flight: int = 64) -> Iterator[R]:
+    def map(self, inputs: Iterable[Any], in_flight: int = 64, *, progress: bool = False) -> Iterator[R]:
         """The results for `inputs` in their order, as they come, at most `in_flight` calls at a time.
 
-        An input that fails raises its error there, with `detail["index"]` saying which one it was.
+        Inputs are taken only as fast as results are, so they may be without end. An input that fails raises its error
+        there, with `detail["index"]` saying which one it was. Leaving the loop cancels what is under way. `progress`
+        shows a bar on standard error, where that is a terminal.
         """
-        from motes.client.remote import map_calls
+        from motes.client.remote import map_calls, with_progress
 
-        return map_calls(self, inputs, in_flight)
+        results = map_calls(self, inputs, in_flight)
+        return with_progress(results, self.name, inputs) if progress else results
 
     def amap(self, inputs: Iterable[Any], in_flight: int = 64) -> AsyncIterator[R]:
         """Like `map`, for async code."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -376,3 +377,92 @@ print("fine")
         timeout=60,
     )
     assert done.stdout == "fine\n", done.stderr
+
+
+MAPPED = """
+import time
+from motes import function
+
+@function
+def double(x: int) -> int:
+    return 2 * x
+
+@function(timeout="60 s")
+def nap(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+"""
+
+
+def test_a_map_over_many_inputs_holds_no_more_than_what_is_under_way(cluster: RunningCluster, tmp_path: Path) -> None:
+    (tmp_path / "mapped.py").write_text(MAPPED)
+    cluster.motes("deploy", str(tmp_path / "mapped.py"))
+    program = """
+import itertools, resource
+from mapped import double
+
+taken = 0
+def inputs():
+    global taken
+    for number in itertools.count():
+        taken += 1
+        yield number
+
+sizes = {}
+for index, result in enumerate(double.map(inputs())):
+    assert result == 2 * index and taken <= index + 66, (taken, index)
+    if index in (3_000, 20_000):
+        sizes[index] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if index == 20_000:
+        break
+assert sizes[20_000] - sizes[3_000] < 8 * 1024, sizes
+print("flat")
+"""
+    assert script(cluster, tmp_path, program).stdout == "flat\n"
+
+
+def test_a_map_that_is_left_cancels_what_is_under_way(cluster: RunningCluster, tmp_path: Path) -> None:
+    (tmp_path / "mapped.py").write_text(MAPPED)
+    cluster.motes("deploy", str(tmp_path / "mapped.py"))
+    program = """
+import itertools
+from mapped import nap
+
+for result in nap.map(itertools.chain([0.0], itertools.repeat(50.0))):
+    break
+print("left")
+"""
+    assert script(cluster, tmp_path, program).stdout == "left\n"
+    wait_until(lambda: not any(each["workload"] == "nap" and each["state"] == "busy" for each in cluster.json("ps")))
+
+
+def test_a_map_shows_its_progress_only_in_a_terminal(cluster: RunningCluster, tmp_path: Path) -> None:
+    (tmp_path / "mapped.py").write_text(MAPPED)
+    cluster.motes("deploy", str(tmp_path / "mapped.py"))
+    program = "from mapped import double\nprint(sum(double.map(range(100), progress=True)))\n"
+    done = script(cluster, tmp_path, program)
+    assert (done.stdout, done.stderr) == ("9900\n", "")
+    master, terminal = os.openpty()
+    environment = {**cluster.environment, "TERM": "xterm", "COLUMNS": "80"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=terminal
+    )
+    os.close(terminal)
+    assert process.communicate(timeout=DEADLINE_S)[0] == b"9900\n"
+    shown = os.read(master, 2**16).decode()
+    os.close(master)
+    assert "double" in shown and "100/100" in shown
+
+
+def script(cluster: RunningCluster, folder: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """A program that somebody runs in `folder`; it must succeed."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env=cluster.environment,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert done.returncode == 0, done.stderr
+    return done

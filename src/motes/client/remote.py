@@ -12,7 +12,7 @@ import inspect
 import threading
 import typing
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Iterator, Sized
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -112,6 +112,20 @@ def map_calls(function: Function[..., Any], inputs: Iterable[Any], in_flight: in
     finally:
         for _, future in pending:
             future.cancel()
+
+
+def with_progress(results: Iterator[Any], name: str, inputs: Iterable[Any]) -> Iterator[Any]:
+    """The results, with a bar on standard error where somebody looks on."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with contextlib.closing(results), Progress(*columns, console=console, disable=not console.is_terminal) as bars:  # type: ignore[type-var]
+        bar = bars.add_task(name, total=len(inputs) if isinstance(inputs, Sized) else None)
+        for result in results:
+            bars.advance(bar)
+            yield result
 
 
 async def amap_calls(function: Function[..., Any], inputs: Iterable[Any], in_flight: int) -> AsyncIterator[Any]:
