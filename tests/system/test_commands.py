@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import http.client
 import json
 import os
+import select
 import signal
+import struct
 import subprocess
+import termios
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -435,3 +440,32 @@ def test_metrics_count_what_was_called(cluster: RunningCluster) -> None:
     told = page()
     assert f"motes_errors_total{labels} 1.0" in told and f"motes_call_seconds_count{labels} 3.0" in told
     assert f"motes_starts_total{labels} 1.0" in told
+
+
+def test_top_needs_a_terminal_and_shows_the_cluster_in_one(cluster: RunningCluster) -> None:
+    assert "needs a terminal" in cluster.run("top").stderr and cluster.run("top").returncode == 2
+    cluster.deploy("shown", "from motes import function\n@function\ndef f() -> int:\n    return 1\n")
+    cluster.run("call", "shown.f")
+    master, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = {**cluster.environment, "TERM": "xterm-256color", "NO_COLOR": "1"}
+    process = subprocess.Popen([MOTES, "top"], env=environment, stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        while b"shown.f" not in shown and time.monotonic() < deadline:
+            if select.select([master], [], [], 1.0)[0]:
+                shown += os.read(master, 2**16)
+        assert b"shown.f" in shown and b"hosts up" in shown
+        os.write(master, b"q")
+        while process.poll() is None and time.monotonic() < deadline:
+            # What is not read holds it up.
+            if select.select([master], [], [], 0.1)[0]:
+                with contextlib.suppress(OSError):
+                    os.read(master, 2**16)
+        assert process.wait(DEADLINE_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)

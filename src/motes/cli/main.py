@@ -23,6 +23,7 @@ COMMANDS = {
     "call": "Call a function.",
     "apps": "List the apps.",
     "ps": "List the running instances.",
+    "top": "Show live what runs, how fast, and what happens.",
     "events": "Show what started and ended, and why.",
     "logs": "Show what an app has printed.",
     "rm": "Remove an app.",
