@@ -17,6 +17,8 @@ ROWS = {
     "spawn": "starts.spawn",
     "first-call": "starts.first_call",
     "wake": "starts.wake",
+    "wake-heavy": "asleep.wake_heavy",
+    "asleep": "asleep.thousand",
     "burst": "starts.burst",
     "memory-instance": "memory.instances",
     "memory-cluster": "memory.idle_cluster",

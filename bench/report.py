@@ -18,8 +18,6 @@ DATA = DOCS / "performance.json"
 
 LATER = (
     ("Ray: actor, call, calls/s, burst, memory", "comes with `make bench-peers`"),
-    ("wake an app that imports fastapi, httpx, pydantic", "comes with dependencies"),
-    ("1,000 apps asleep on one host", "comes with dependencies"),
     ("function to function on one host", "not built yet"),
     ("messages sent while hosts die; 10,000 hosts simulated", "later"),
 )

@@ -45,7 +45,7 @@ async def idle_cluster(rounds: int = 3) -> list[Result]:
     for _ in range(rounds):
         async with private_cluster() as cluster:
             await asyncio.sleep(SETTLE_S)
-            sizes = {name: _private_or_resident(pid) for name, pid in cluster.processes().items()}
+            sizes = {name: private_or_resident(pid) for name, pid in cluster.processes().items()}
             ours.values.append(sum(sizes.values()))
             for name, size in sizes.items():
                 parts.setdefault(name, []).append(size)
@@ -55,7 +55,7 @@ async def idle_cluster(rounds: int = 3) -> list[Result]:
     return [Result("memory-cluster", what, "MiB", ours, [alone], Limits(120, 70, of="value"), note)]
 
 
-def _private_or_resident(pid: int) -> float:
+def private_or_resident(pid: int) -> float:
     """An agent that was root's is not readable for its user; then what is resident and not of a file."""
     try:
         return private_mib(pid)

@@ -59,7 +59,7 @@ async def first_call(rounds: int = 9, count: int = 20) -> list[Result]:
         bare = await cluster.bare("bench.forking")
         await cluster.client.call_bytes("work", "fresh", BODY)
         for _ in range(rounds):
-            taken = [await _timed_call(cluster, "fresh") for _ in range(count)]
+            taken = [await timed_call(cluster, "work", "fresh") for _ in range(count)]
             pooled += taken
             ours.values.append(median(taken) * MS)
             peer.values.append(median([await _timed(bare.call(BODY)) for _ in range(count)]) * MS)
@@ -77,8 +77,9 @@ async def _timed(work: object) -> float:
     return taken
 
 
-async def _timed_call(cluster: Private, function: str) -> float:
-    return await _timed(cluster.client.call_bytes("work", function, BODY))
+async def timed_call(cluster: Private, app: str, function: str, body: bytes = BODY) -> float:
+    """Seconds of one call."""
+    return await _timed(cluster.client.call_bytes(app, function, body))
 
 
 async def wake(rounds: int = 12) -> list[Result]:
@@ -90,8 +91,8 @@ async def wake(rounds: int = 12) -> list[Result]:
         # A host keeps a blank space from its first use on.
         await cluster.client.call_bytes("work", "fresh", BODY)
         for number in range(rounds + 1):
-            await cluster.until(lambda: _is_asleep(agent))
-            taken = await _timed_call(cluster, "fresh")
+            await cluster.until(lambda: is_asleep(agent))
+            taken = await timed_call(cluster, "work", "fresh")
             started = median(await starts.ask("python_starts", count=5))
             if number:
                 ours.values.append(taken * MS)
@@ -104,7 +105,7 @@ _WITH_A_BLANK = 4
 """The agent, and the processes of its blank space."""
 
 
-async def _is_asleep(agent: int) -> bool:
+async def is_asleep(agent: int) -> bool:
     """Whether no app is loaded and the blank space is ready: two of bubblewrap and Python, for a while."""
     for _ in range(8):
         if len(processes_below(agent)) != _WITH_A_BLANK:
