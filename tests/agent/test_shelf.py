@@ -143,3 +143,15 @@ def test_a_full_disk_is_told_as_what_it_is(tmp_path: Path, keeper: Keeper, monke
     monkeypatch.setattr("motes.agent.shelf.unpack", full)
     with pytest.raises(MotesError, match="No space left on device; free some space"):
         asyncio.run(shelf(tmp_path, keeper).get(archive))
+
+
+def test_many_that_are_fetched_at_once_do_not_hinder_one_another(tmp_path: Path, keeper: Keeper) -> None:
+    """Each looks over the parts and the folders of all while others come and go."""
+    archives = [keeper.add(packed(tmp_path, 10, f"f{number}")) for number in range(150)]
+
+    async def want() -> None:
+        here = shelf(tmp_path, keeper, most=20, most_bytes=10**6)
+        for _ in range(3):
+            await asyncio.gather(*map(here.get, archives))
+
+    asyncio.run(want())

@@ -42,6 +42,8 @@ class Shelf:
         self._fetch_chunk = fetch
         self._used = used
         self._fetching: dict[str, asyncio.Task[Path]] = {}
+        self._sole = asyncio.Lock()
+        """One at a time decides what is deleted for it."""
         self._parts = folder / ".parts"
         self._parts.mkdir(mode=0o755, parents=True, exist_ok=True)
         folder.chmod(0o755)
@@ -52,8 +54,7 @@ class Shelf:
             # It becomes a path: any other text could name any folder of this host.
             raise Untrusted(f"{archive[:80]!r} is no bundle's hash")
         folder = self._folder / archive
-        if folder.is_dir():
-            await asyncio.to_thread(folder.touch)
+        if _use(folder):
             return folder
         task = self._fetching.get(archive)
         if task is None:
@@ -66,8 +67,8 @@ class Shelf:
         try:
             await asyncio.to_thread(self._delete_old_parts)
             await self._fill(archive, part)
-            used = self._used()
-            await asyncio.to_thread(self._unpack, part, archive, folder, used)
+            async with self._sole:
+                await asyncio.to_thread(self._unpack, part, archive, folder, self._used())
         except OSError as error:
             why = error.strerror or str(error)
             raise SpaceFailed(
@@ -106,22 +107,41 @@ class Shelf:
             part.unlink(missing_ok=True)
 
     def _make_room(self, size: int, used: set[Path]) -> None:
-        kept = sorted(
-            (each for each in self._folder.iterdir() if is_hash(each.name)), key=lambda each: each.stat().st_mtime
-        )
+        since = {each: _used_at(each) for each in self._folder.iterdir() if is_hash(each.name)}
+        kept = sorted(since, key=since.__getitem__)
         sizes = {each: _size_bytes(each) for each in kept} if self._most_bytes is not None else {}
         count, total = len(kept) + 1, sum(sizes.values()) + size
         for old in kept:
             if count <= self._most and (self._most_bytes is None or total <= self._most_bytes):
                 return
-            if old not in used:
+            if old not in used and _used_at(old) == since[old]:
                 discard(old)
                 count, total = count - 1, total - sizes.get(old, 0)
 
     def _delete_old_parts(self) -> None:
         for part in self._parts.iterdir():
-            if part.stat().st_mtime < time.time() - PARTIAL_KEPT_S:
+            if _used_at(part) < time.time() - PARTIAL_KEPT_S:
                 part.unlink(missing_ok=True)
+
+
+def _use(folder: Path) -> bool:
+    """Whether it is there; from now on it counts as used last."""
+    try:
+        # At once, and not as `touch` does it: that would make a file where the folder has just been deleted.
+        os.utime(folder)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+# Others are fetched meanwhile, in other threads: what has gone is as old as can be.
+
+
+def _used_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return float("-inf")
 
 
 def _size_bytes(folder: Path) -> int:
