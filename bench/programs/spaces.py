@@ -32,8 +32,10 @@ class Events:
 
     def started(self, number: int, pid: int) -> None: ...
 
-    def replied(self, number: int, outcome: Outcome) -> None:
+    def replied(self, number: int, tag: int, outcome: Outcome, worked_s: float) -> None:
         self.reply.set_result(outcome)
+
+    def item(self, number: int, tag: int, body: bytes) -> None: ...
 
     def output(self, number: int, data: bytes) -> None: ...
 
@@ -64,7 +66,7 @@ class Space:
         self._number += 1
         began = time.perf_counter()
         self._space.spawn(self._number, "echo", LIMITS)
-        self._space.deliver(self._number, QUESTION)
+        self._space.deliver(self._number, 1, QUESTION)
         await self._events.reply
         taken = time.perf_counter() - began
         self._space.end(self._number, EndReason.IDLE)
