@@ -79,7 +79,13 @@ def test_a_tool_is_called_with_its_parameters_and_its_error_is_a_tools(trial: An
 
 
 @pytest.mark.parametrize(
-    "headers", [{"origin": "http://evil.example"}, {"sec_fetch_site": "cross-site"}, {"host": "evil.example:PORT"}]
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"sec_fetch_site": "cross-site"},
+        {"host": "evil.example:PORT"},
+        {"content_type": "text/plain", "referer": "http://evil.example/form"},
+    ],
 )
 def test_the_loopback_rules_hold_for_agents_too(trial: Any, headers: dict[str, str]) -> None:
     async def test(gateway: Any) -> None:

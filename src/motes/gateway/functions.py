@@ -86,6 +86,7 @@ class Functions:
         """A request of the Model Context Protocol; its SDK is imported when the first one comes."""
         self._check_rules(scope)
         check_method(scope, ("POST",))
+        check_type(scope["headers"])
         if self._tools is None:
             try:
                 from motes.gateway.tools import Tools
