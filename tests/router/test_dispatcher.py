@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -48,6 +48,13 @@ class Wires:
         (reply,) = [reply for subject, _, reply in self.published if subject == "host.h.call.app.f"]
         self.deliver(reply, outcome.pack())
 
+    async def begin(self) -> tuple[AsyncGenerator[bytes, None], asyncio.Future[bytes]]:
+        """A stream that is under way, and its first item."""
+        stream = self.dispatcher.stream("app", "f", b"", None)
+        first = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        return stream, first
+
     def item(self, data: bytes) -> None:
         self.answer(Outcome(STATUS_ITEM, data))
 
@@ -72,9 +79,7 @@ def play(test: Callable[[Wires], Awaitable[None]]) -> None:
 
 def test_items_come_in_order_and_more_is_asked_for_only_as_they_are_taken() -> None:
     async def test(wires: Wires) -> None:
-        stream = wires.dispatcher.stream("app", "f", b"", None)
-        first = asyncio.ensure_future(anext(stream))
-        await asyncio.sleep(0)
+        stream, first = await wires.begin()
         for number in range(WINDOW_ITEMS):
             wires.item(b"%d" % number)
         assert await first == b"0" and wires.taken() == 0
@@ -89,9 +94,7 @@ def test_items_come_in_order_and_more_is_asked_for_only_as_they_are_taken() -> N
 
 def test_one_that_is_closed_is_cancelled() -> None:
     async def test(wires: Wires) -> None:
-        stream = wires.dispatcher.stream("app", "f", b"", None)
-        first = asyncio.ensure_future(anext(stream))
-        await asyncio.sleep(0)
+        stream, first = await wires.begin()
         wires.item(b"0")
         await first
         await stream.aclose()
@@ -102,9 +105,7 @@ def test_one_that_is_closed_is_cancelled() -> None:
 
 def test_a_break_in_the_middle_is_an_error_and_never_an_end() -> None:
     async def test(wires: Wires) -> None:
-        stream = wires.dispatcher.stream("app", "f", b"", None)
-        first = asyncio.ensure_future(anext(stream))
-        await asyncio.sleep(0)
+        stream, first = await wires.begin()
         wires.item(b"0")
         await first
         wires.deliver("gone.h", b"")
@@ -116,9 +117,7 @@ def test_a_break_in_the_middle_is_an_error_and_never_an_end() -> None:
 
 def test_a_host_that_floods_is_cut_off() -> None:
     async def test(wires: Wires) -> None:
-        stream = wires.dispatcher.stream("app", "f", b"", None)
-        first = asyncio.ensure_future(anext(stream))
-        await asyncio.sleep(0)
+        stream, first = await wires.begin()
         for _ in range(WINDOW_ITEMS * 100):
             wires.item(b"0")
         assert await first == b"0"
@@ -161,9 +160,7 @@ def test_who_asks_for_a_result_gets_all_items_as_a_list_up_to_the_limit() -> Non
 def test_an_error_is_raised_where_the_items_end() -> None:
     async def test(wires: Wires) -> None:
         items: list[Any] = []
-        stream = wires.dispatcher.stream("app", "f", b"", None)
-        first = asyncio.ensure_future(anext(stream))
-        await asyncio.sleep(0)
+        stream, first = await wires.begin()
         wires.item(b"0"), wires.item(b"1"), wires.answer(failed(TooLarge("an item")))
         items.append(await first)
         with pytest.raises(TooLarge):

@@ -368,15 +368,7 @@ else:
     raise AssertionError("it ended as if it were whole")
 print("fine")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=cluster.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.stdout == "fine\n", done.stderr
+    assert script(cluster, tmp_path, program).stdout == "fine\n"
 
 
 MAPPED = """
