@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from motes.client.cluster import connect as connect
     from motes.declare import Function as Function
     from motes.declare import function as function
+    from motes.declare import remote as remote
     from motes.errors import MotesError as MotesError
 
 __version__ = "0.1.0"
@@ -15,10 +16,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "function": "motes.declare",
     "Function": "motes.declare",
+    "remote": "motes.declare",
     "connect": "motes.client.cluster",
     "MotesError": "motes.errors",
 }
-__all__ = ["Function", "MotesError", "__version__", "connect", "function"]
+__all__ = ["Function", "MotesError", "__version__", "connect", "function", "remote"]
 
 
 def __getattr__(name: str) -> Any:

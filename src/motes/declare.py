@@ -5,10 +5,11 @@ from __future__ import annotations
 import builtins
 import functools
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
+from motes.model.names import is_name
 from motes.model.units import parse_bytes, parse_seconds
 
 if TYPE_CHECKING:
@@ -21,7 +22,115 @@ MOST_CONCURRENT = 1_000
 _NOT_STARTED = object()
 
 
-class Function(Generic[P, R]):
+inside: Any = None
+"""In an instance, what carries its calls of other functions (motes.space.guest.asking); elsewhere None."""
+
+
+def _way() -> Any:
+    """What carries calls from here."""
+    if inside is not None:
+        return inside
+    import motes.client.remote
+
+    return motes.client.remote
+
+
+class Remote(Generic[P, R]):
+    """A function that the cluster runs, of this app or another."""
+
+    name: str
+    app: str | None
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call it in the cluster and wait for the result, of a generator a list. Raises what `motes.errors` lists.
+
+        Inside an `async def` function of the cluster this gives something to await, like `aremote`.
+        """
+        return _way().call(self, args, kwargs)  # type: ignore[no-any-return]
+
+    async def aremote(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Like `remote`, for async code."""
+        return await _way().acall(self, args, kwargs)  # type: ignore[no-any-return]
+
+    def stream(self, *args: P.args, **kwargs: P.kwargs) -> Items:
+        """Run a generator in the cluster: its items as they come, for `for` and for `async for`.
+
+        The generator waits for who takes them. Leaving the loop ends it.
+        """
+        return _way().items(self, args, kwargs)  # type: ignore[no-any-return]
+
+    def map(self, inputs: Iterable[Any], in_flight: int = 64, *, progress: bool = False) -> Iterator[R]:
+        """The results for `inputs` in their order, as they come, at most `in_flight` calls at a time.
+
+        Inputs are taken only as fast as results are, so they may be without end. An input that fails raises its error
+        there, with `detail["index"]` saying which one it was. Leaving the loop cancels what is under way. `progress`
+        shows a bar on standard error, where that is a terminal.
+        """
+        results = _way().map_calls(self, inputs, in_flight)
+        if not progress or inside is not None:
+            return results  # type: ignore[no-any-return]
+        from motes.client.remote import with_progress
+
+        return with_progress(results, self.name, inputs)
+
+    def amap(self, inputs: Iterable[Any], in_flight: int = 64) -> AsyncIterator[R]:
+        """Like `map`, for async code."""
+        return _way().amap_calls(self, inputs, in_flight)  # type: ignore[no-any-return]
+
+    def app_names(self) -> list[str]:
+        """The names under which this function's app may be deployed, likeliest first."""
+        raise NotImplementedError
+
+    def body(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """A call's JSON: the one parameter's value, an object by name for several, nothing for none. Raises BadInput"""
+        raise NotImplementedError
+
+    def result_of(self, body: bytes) -> Any:
+        """The result in its type. Raises BadResult."""
+        raise NotImplementedError
+
+    def item_of(self, body: bytes) -> Any:
+        """The same for one item of a generator."""
+        raise NotImplementedError
+
+
+class Named(Remote[..., Any]):
+    """A function of which only the address is known; its results are plain data."""
+
+    def __init__(self, address: str) -> None:
+        self.app, _, self.name = address.partition(".")
+        if not is_name(self.app) or not is_name(self.name):
+            raise ValueError(f"remote({address!r}): write it as 'app.function'")
+
+    def __repr__(self) -> str:
+        return f"<motes function {self.app}.{self.name}>"
+
+    def app_names(self) -> list[str]:
+        return [self.app or ""]
+
+    def body(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        from motes.payload import encode
+
+        if len(args) > 1 or (args and kwargs):
+            from motes.errors import BadInput
+
+            raise BadInput(f"{self.app}.{self.name}: name its arguments; only a single one may stand without a name")
+        return encode(args[0]) if args else encode(kwargs) if kwargs else b""
+
+    def result_of(self, body: bytes) -> Any:
+        from motes.payload import decode
+
+        return decode(body, Any)
+
+    item_of = result_of
+
+
+def remote(address: str) -> Named:
+    """A function of another app, as `remote("thumbs.make")`, to be named in `calls` and called. Raises ValueError."""
+    return Named(address)
+
+
+class Function(Remote[P, R]):
     """A declared function. Calling it runs it here; `.remote`, `.aremote` and `.map` run it in the cluster.
 
     `callable` is the function itself, `name` its name in the app and `options` what was declared of it, in the
@@ -63,45 +172,6 @@ class Function(Generic[P, R]):
         """An instance has run `start`."""
         self._started = value
 
-    def remote(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call it in the cluster and wait for the result, of a generator a list. Raises what `motes.errors` lists."""
-        from motes.client.remote import call
-
-        return call(self, args, kwargs)  # type: ignore[no-any-return]
-
-    async def aremote(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Like `remote`, for async code."""
-        from motes.client.remote import acall
-
-        return await acall(self, args, kwargs)  # type: ignore[no-any-return]
-
-    def stream(self, *args: P.args, **kwargs: P.kwargs) -> Items:
-        """Run a generator in the cluster: its items as they come, for `for` and for `async for`.
-
-        The generator waits for who takes them. Leaving the loop ends it.
-        """
-        from motes.client.remote import Items
-
-        return Items(self, args, kwargs)
-
-    def map(self, inputs: Iterable[Any], in_flight: int = 64, *, progress: bool = False) -> Iterator[R]:
-        """The results for `inputs` in their order, as they come, at most `in_flight` calls at a time.
-
-        Inputs are taken only as fast as results are, so they may be without end. An input that fails raises its error
-        there, with `detail["index"]` saying which one it was. Leaving the loop cancels what is under way. `progress`
-        shows a bar on standard error, where that is a terminal.
-        """
-        from motes.client.remote import map_calls, with_progress
-
-        results = map_calls(self, inputs, in_flight)
-        return with_progress(results, self.name, inputs) if progress else results
-
-    def amap(self, inputs: Iterable[Any], in_flight: int = 64) -> AsyncIterator[R]:
-        """Like `map`, for async code."""
-        from motes.client.remote import amap_calls
-
-        return amap_calls(self, inputs, in_flight)
-
     def app_names(self) -> list[str]:
         """The names under which this function's app may be deployed, likeliest first: given, file, folder."""
         if self.app is not None:
@@ -112,6 +182,64 @@ class Function(Generic[P, R]):
             return [self.callable.__module__.partition(".")[0]]
         path = Path(file).resolve()
         return [path.stem, path.parent.name]
+
+    def body(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        import inspect
+
+        from motes.payload import encode
+
+        try:
+            bound = inspect.signature(self.callable).bind(*args, **kwargs)
+        except TypeError as error:
+            from motes.errors import BadInput
+
+            raise BadInput(f"{self.name}: {error}") from error
+        if not bound.arguments:
+            return b""
+        alone = len(bound.signature.parameters) == 1
+        return encode(next(iter(bound.arguments.values())) if alone else bound.arguments)
+
+    def result_of(self, body: bytes) -> Any:
+        from motes.payload import decode
+
+        return decode(body, list[self._item_type] if self._streams else self._result_type)  # type: ignore[name-defined]
+
+    def item_of(self, body: bytes) -> Any:
+        from motes.payload import decode
+
+        return decode(body, self._item_type)
+
+    @functools.cached_property
+    def _streams(self) -> bool:
+        import inspect
+
+        return inspect.isgeneratorfunction(self.callable) or inspect.isasyncgenfunction(self.callable)
+
+    @functools.cached_property
+    def _result_type(self) -> Any:
+        import typing
+
+        try:
+            return typing.get_type_hints(self.callable).get("return", Any)
+        except (NameError, TypeError):
+            return Any
+
+    @functools.cached_property
+    def _item_type(self) -> Any:
+        import typing
+
+        given = typing.get_args(self._result_type)
+        return given[0] if given else Any
+
+
+def _callee(given: Remote[..., Any] | str) -> str:
+    """A function as `calls` names it. Raises ValueError."""
+    if isinstance(given, Remote):
+        return given.name if given.app is None else f"{given.app}.{given.name}"
+    parts = given.split(".") if isinstance(given, str) else ()
+    if not 1 <= len(parts) <= 2 or not all(map(is_name, parts)):
+        raise ValueError(f"calls={given!r}: a declared function, its name, or 'app.function'")
+    return given
 
 
 @overload
@@ -129,6 +257,7 @@ def function(
     reuse: Literal["any", "call"] = ...,
     concurrency: int = ...,
     start: Callable[[], Any] | None = ...,
+    calls: Sequence[Remote[..., Any] | str] = ...,
     tool: bool = ...,
     app: str | None = ...,
 ) -> Callable[[Callable[P, R]], Function[P, R]]: ...
@@ -146,6 +275,7 @@ def function(
     reuse: Literal["any", "call"] = "any",
     concurrency: int = 1,
     start: Callable[[], Any] | None = None,
+    calls: Sequence[Remote[..., Any] | str] = (),
     tool: bool = False,
     app: str | None = None,
 ) -> Any:
@@ -156,8 +286,10 @@ def function(
     `idempotent=True` lets a call be sent again when a host is lost. `reuse="call"` gives every call a fresh process.
     `concurrency` is how many calls of an `async def` function one instance works on at a time; one whose caller gives
     up is cancelled in it. `start` is run once in each instance before its first call, and `function.started` is what it
-    returned: a model, a connection pool, a table. `tool=True` offers the function to agents, at the gateway's `/mcp`.
-    `app` names the app when it is not the file's or the folder's name. Raises ValueError for what cannot be.
+    returned: a model, a connection pool, a table. `calls` are the functions that it may call while it works on a call,
+    and no others: declared ones or names of this app, or `"app.function"`. `tool=True` offers the function to agents,
+    at the gateway's `/mcp`. `app` names the app when it is not the file's or the folder's name. Raises ValueError for
+    what cannot be.
     """
     least, most = scale
     if least < 0 or (most is not None and most < max(least, 1)):
@@ -170,7 +302,7 @@ def function(
         raise ValueError('concurrency: calls with reuse="call" share no process')
     if start is not None and not builtins.callable(start):
         raise ValueError(f"start={start!r}: something to call, without arguments")
-    options = {
+    options: dict[str, Any] = {
         "memory_bytes": parse_bytes(memory),
         "timeout_s": parse_seconds(timeout),
         "scale": (least, most),
@@ -178,6 +310,7 @@ def function(
         "idempotent": idempotent,
         "reuse": reuse,
         "concurrency": concurrency,
+        "calls": tuple(map(_callee, calls)),
         "tool": tool,
     }
     if callable is None:

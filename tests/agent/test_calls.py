@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from agent.lent_host import DONE, LentHost, function
+from motes.agent.calls import MOST_REPLIES
 from motes.agent.effects import Answer, Deliver
-from motes.agent.machine import MOST_REPLIES
 from motes.agent.pool import QUEUE_LIMIT, Call
 from motes.errors import Overloaded, Refused, TimedOut, TooLarge
 from motes.model.call import STATUS_TRY_ELSEWHERE

@@ -152,6 +152,8 @@ class Functions:
         self.pids: dict[int, int] = {}
         self.ends: dict[int, tuple[Any, str]] = {}
         self.is_closed = False
+        self.asks: list[tuple[int, int, int, str, bytes]] = []
+        """The calls that instances made: instance, number, tag, name, body."""
         self._printed: dict[int, bytes] = {}
         self._outcomes: dict[int, dict[int, Any]] = {}
         self._items: dict[int, list[bytes]] = {}
@@ -172,6 +174,16 @@ class Functions:
     def item(self, number: int, tag: int, body: bytes) -> None:
         self._items.setdefault(tag, []).append(body)
         self._note("item", number)
+
+    def asked(self, number: int, ask: int, tag: int, name: str, body: bytes) -> None:
+        self.asks.append((number, ask, tag, name, body))
+        self._note("asked", number)
+
+    def left(self, number: int, ask: int) -> None:
+        self._note("left", number, ask)
+
+    def taken(self, number: int, ask: int, count: int) -> None:
+        self._note("taken", number, ask, count)
 
     def output(self, number: int, data: bytes) -> None:
         self._note("output", number)

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
-from motes.model.call import Outcome
+from motes.model.call import Context, Outcome
 from motes.model.instance import EndReason
 from motes.model.release import Daemon, Function
+
+
+class Asker(NamedTuple):
+    """An instance of this host that waits for a call of its own, and the number that it gave that call."""
+
+    instance: int
+    number: int
+
+
+Reply = str | Asker
+"""Where a call's outcome goes: to an inbox, or to an instance of this host."""
 
 
 class Fetch(msgspec.Struct, frozen=True):
@@ -75,10 +88,41 @@ class StartDaemon(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Send a call's outcome to every one who waits for it."""
+    """Send a call's outcome to every one who waits for it; `on_told` is the way to an Asker."""
 
-    replies: tuple[str, ...]
+    replies: tuple[Reply, ...]
     outcome: Outcome
+
+
+class Inform(msgspec.Struct, frozen=True):
+    """Give an instance the outcome, or an item, of the call that it made under this number of its own."""
+
+    number: int
+    ask: int
+    outcome: Outcome
+
+
+class Relay(msgspec.Struct, frozen=True):
+    """Have the gateway send a call to another host; `on_relayed` or `on_not_relayed` answers."""
+
+    call_id: bytes
+    address: str
+    body: bytes
+    budget_s: float
+    context: Context
+
+
+class RelayCancel(msgspec.Struct, frozen=True):
+    """Tell the gateway that nobody waits for a relayed call any more."""
+
+    call_id: bytes
+
+
+class RelayMore(msgspec.Struct, frozen=True):
+    """Tell the gateway that so many items of a relayed call's stream were taken."""
+
+    call_id: bytes
+    count: int
 
 
 class Tell(msgspec.Struct, frozen=True):
@@ -96,4 +140,5 @@ class Report(msgspec.Struct, frozen=True):
     """Send the host's report now: a lease has changed."""
 
 
-Effect = Fetch | Prepare | Close | Spawn | Deliver | Stop | More | End | StartDaemon | Answer | Tell | Report
+Calling = Inform | Relay | RelayCancel | RelayMore
+Effect = Fetch | Prepare | Close | Spawn | Deliver | Stop | More | End | StartDaemon | Answer | Calling | Tell | Report

@@ -14,26 +14,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from motes.agent.answers import LIMITS, answer, no_lease, refusal, refuse_where_starts_fail
-from motes.agent.effects import Answer, Effect, More, Report, Tell
-from motes.agent.instances import deliver, end, lose_calls, stop_call, told_start, work_on
+from motes.agent import asking, deadlock
+from motes.agent.answers import LIMITS, answer, refuse_where_starts_fail
+from motes.agent.calls import accept, give_up, take_more
+from motes.agent.effects import Answer, Asker, Effect, Report, Tell
+from motes.agent.instances import end, lose_calls, told_start, work_on
 from motes.agent.leases import adopt, end_workload, forget_ended_leases, place
 from motes.agent.limits import Usage as Usage
 from motes.agent.limits import check_usage, end_idle, expire, relieve
-from motes.agent.pool import Call, Work
+from motes.agent.pool import Ask, Call, Work
 from motes.agent.releases import close_unused, note_failure
 from motes.agent.running_daemons import daemon_ended, switch_daemon, tick_daemon
 from motes.agent.starting import serve, start_in_freed_space, start_some
 from motes.agent.state import HostState, SpaceView
-from motes.errors import MotesError, Refused, SpaceFailed
-from motes.model.call import STATUS_ITEM, WINDOW_ITEMS, Outcome, failed
+from motes.errors import MotesError, SpaceFailed
+from motes.model.call import STATUS_ITEM, Outcome
 from motes.model.host import Lease
 from motes.model.instance import EndReason
 from motes.model.release import Manifest
 from motes.model.units import format_bytes
 
-MOST_REPLIES = 8
-"""Where one call's outcome goes: its sender names another inbox only after it was disconnected."""
 OUTPUT_LIMIT_BYTES = 2**20
 """What one call may write to stdout and stderr."""
 CRASHES = {EndReason.CRASHED, EndReason.EXITED, EndReason.RETURNED, EndReason.PROTOCOL, EndReason.TIME_LIMIT, *LIMITS}
@@ -100,41 +100,40 @@ class Machine(HostState):
 
     def on_call(self, call: Call, now: float) -> list[Effect]:
         """A call arrived. One whose id is known joins the one under way."""
-        known = self.calls.get(call.id)
-        if known is not None:
-            return self._join(known, call)
-        pool = self.pools.get(call.address)
-        refused = refusal(self, pool, call, now)
-        if pool is None or refused is not None:
-            return [Answer(tuple(call.replies), refused or no_lease(self, call.address))]
-        self.calls[call.id] = call
-        pool.last_call_at = now
-        if pool.free and not pool.queue:
-            return [deliver(pool, pool.free[-1], call, now)]
-        pool.push(call)
-        return start_some(self, pool, now) if pool.is_time_to_look() else []
-
-    def _join(self, known: Call, call: Call) -> list[Effect]:
-        """The same call once more: it is answered with the one under way, wherever its sender wants it."""
-        news = [reply for reply in call.replies if reply not in known.replies]
-        if known.address != call.address or len(known.replies) + len(news) > MOST_REPLIES:
-            return [Answer(tuple(news), failed(Refused("a call of this id is under way; give each call its own")))]
-        known.replies += news
-        return []
+        return accept(self, call, now)
 
     def on_cancel(self, call_id: bytes, now: float) -> list[Effect]:
         """Nobody waits for the call any more: it leaves the queue, or its instance ends."""
-        call = self.calls.pop(call_id, None)
-        if call is None:
-            return []
-        pool = self.pools[call.address]
-        if pool.remove(call):
-            return []
-        for instance in pool.instances.values():
-            for tag, each in instance.calls_now.items():
-                if each is call:
-                    return stop_call(self, pool, instance, tag, now)
-        return []
+        return give_up(self, call_id, now)
+
+    # ------------------------------------------------------------------ calls that instances make
+
+    def on_ask(self, number: int, wanted: Ask, now: float) -> list[Effect]:
+        """An instance calls another function."""
+        instance = self.instances.get(number)
+        return [] if instance is None or instance.ending else asking.ask(self, instance, wanted, now)
+
+    def on_leave(self, number: int, ask: int, now: float) -> list[Effect]:
+        """An instance waits no longer for a call that it made."""
+        instance = self.instances.get(number)
+        return [] if instance is None else asking.cancel(self, instance, ask, now)
+
+    def on_taken(self, number: int, ask: int, count: int) -> list[Effect]:
+        """An instance has taken items of a stream."""
+        instance = self.instances.get(number)
+        return [] if instance is None else asking.take_items(self, instance, ask, count)
+
+    def on_told(self, asker: Asker, outcome: Outcome, now: float) -> list[Effect]:
+        """The answer of this host to a call that one of its instances made."""
+        return asking.told(self, asker, outcome, now)
+
+    def on_relayed(self, call_id: bytes, outcome: Outcome, now: float) -> list[Effect]:
+        """The answer of another host."""
+        return asking.relayed(self, call_id, outcome, now)
+
+    def on_not_relayed(self, call_id: bytes, now: float) -> list[Effect]:
+        """There is no gateway just now."""
+        return asking.not_relayed(self, call_id, now)
 
     # ------------------------------------------------------------------ instances
 
@@ -164,6 +163,8 @@ class Machine(HostState):
         pool.last_call_at = now
         self.tally(instance.address).note_answered(now - call.arrived)
         answered: list[Effect] = [answer(self, call, outcome)] if call.gone_at is None else []
+        if instance.asks:
+            answered += asking.leave_all(self, instance, now, tag)
         if instance.ending:
             return answered  # It was quicker than its end, which is still to come.
         if instance.leaving is not None:
@@ -185,16 +186,7 @@ class Machine(HostState):
 
     def on_more(self, call_id: bytes, count: int) -> list[Effect]:
         """The caller has taken items of a stream."""
-        call = self.calls.get(call_id)
-        if call is None:
-            return []
-        count = min(count, WINDOW_ITEMS - call.window)
-        for instance in self.pools[call.address].instances.values() if count > 0 else ():
-            for tag, each in instance.calls_now.items():
-                if each is call:
-                    call.window += count
-                    return [More(instance.number, tag, count)]
-        return []
+        return take_more(self, call_id, count)
 
     def on_output(self, number: int, count: int) -> list[Effect]:
         """An instance wrote `count` bytes."""
@@ -222,7 +214,7 @@ class Machine(HostState):
         pool.instances.pop(number, None)
         instance.ending = True
         pool.note_room(instance)
-        effects: list[Effect] = [told]
+        effects: list[Effect] = [told, *asking.leave_all(self, instance, now)]
         if reason in CRASHES:
             pool.note_crash(now)
         effects += lose_calls(self, pool, instance, reason, detail)
@@ -255,6 +247,8 @@ class Machine(HostState):
             effects += expire(self, pool, now)
             effects += end_idle(self, pool, now)
             effects += start_some(self, pool, now)
+            effects += deadlock.break_one(self, pool, now)
+        effects += asking.tick(self, now)
         for unit in self.daemons.values():
             effects += tick_daemon(self, unit, now)
         return [*effects, *close_unused(self, now)]

@@ -12,7 +12,8 @@ from collections import deque
 
 import msgspec
 
-from motes.model.call import WINDOW_ITEMS
+from motes.agent.effects import Reply
+from motes.model.call import FROM_OUTSIDE, WINDOW_ITEMS, Context
 from motes.model.host import Held, Lease, Load
 from motes.model.instance import EndReason, InstanceState
 from motes.model.release import Function
@@ -42,7 +43,7 @@ class Call(msgspec.Struct):
     body: bytes
     arrived: float
     deadline: float
-    replies: list[str]
+    replies: list[Reply]
     began: float = 0.0
     cpu_before_s: float = 0.0
     """Its instance's `cpu_s` when it began."""
@@ -52,6 +53,25 @@ class Call(msgspec.Struct):
     """When it was answered, though its instance still works on it: it was told to stop."""
     window: int = WINDOW_ITEMS
     """How many items of its stream the instance may send before the caller takes more."""
+    context: Context = FROM_OUTSIDE
+
+
+class Ask(msgspec.Struct):
+    """A call that an instance makes while it works on the one with `tag`; `number` is its own name for it."""
+
+    number: int
+    tag: int
+    id: bytes
+    name: str
+    """As the function declares it."""
+    body: bytes
+    address: str = ""
+    deadline: float = 0.0
+    context: Context = FROM_OUTSIDE
+    relayed_at: float | None = None
+    """When it was to leave this host first; None: it is called here."""
+    again_at: float | None = None
+    """When it is sent again: it did not leave."""
 
 
 class Work(msgspec.Struct):
@@ -76,6 +96,11 @@ class Instance(msgspec.Struct):
     concurrency: int = 1
     """How many calls it works on at a time."""
     calls_now: dict[int, Call] = {}
+    may_call: tuple[str, ...] = ()
+    """Addresses of functions."""
+    asks: dict[int, Ask] = {}
+    """The calls that it waits for, by its own numbers."""
+    asked_bytes: int = 0
     tag: int = 0
     """Of the last call; each has its own."""
     is_free: bool = False

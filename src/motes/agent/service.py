@@ -20,8 +20,12 @@ from motes.agent.effects import (
     Effect,
     End,
     Fetch,
+    Inform,
     More,
     Prepare,
+    Relay,
+    RelayCancel,
+    RelayMore,
     Report,
     Spawn,
     StartDaemon,
@@ -32,6 +36,7 @@ from motes.agent.inspection import Inspection
 from motes.agent.logs import FLUSH_S, Logs
 from motes.agent.machine import Machine
 from motes.agent.pool import START_COST_S, Call
+from motes.agent.relaying import Relaying
 from motes.agent.spaces import Spaces
 from motes.agent.telling import Telling
 from motes.agent.trust import Trust
@@ -63,6 +68,7 @@ class Agent:
         self.code = Code(folder, connection, trust, self.spaces.used_folders)
         self._inspection = Inspection(self.code)
         self.telling = Telling(self)
+        self.relaying = Relaying(self)
         self._soon: asyncio.TimerHandle | None = None
         self._soon_s = START_COST_S
         self.tasks = Tasks("agent")
@@ -77,6 +83,10 @@ class Agent:
             Prepare: self.spaces.prepare,
             Close: self.spaces.close,
             StartDaemon: self.spaces.start_daemon,
+            Inform: self.spaces.inform,
+            Relay: self.relaying.send,
+            RelayCancel: self.relaying.cancel,
+            RelayMore: self.relaying.more,
             Tell: self.telling.event,
             Report: lambda effect: self.telling.report(),
         }
@@ -84,6 +94,7 @@ class Agent:
     async def start(self) -> None:
         """Hear calls and leases, and tell of this host. Raises Unavailable."""
         await self.connection.subscribe(f"host.{self.host}.>", self._on_message)
+        await self.relaying.start()
         self.telling.beat()
         self.telling.report()
         for work in (self._beats(), self._flushes()):
@@ -130,12 +141,13 @@ class Agent:
         if not message.reply.startswith(REPLY_PREFIX):
             return
         try:
-            call_id, budget_s, body = unpack_request(message.data)
+            call_id, budget_s, body, context = unpack_request(message.data)
         except ValueError:
             return
         now = self.now()
         address = message.subject.split(".", 3)[3]
-        self.feed(self.machine.on_call(Call(call_id, address, body, now, now + budget_s, [message.reply]), now))
+        call = Call(call_id, address, body, now, now + budget_s, [message.reply], context=context)
+        self.feed(self.machine.on_call(call, now))
 
     def _on_lease(self, data: bytes) -> None:
         try:
@@ -190,7 +202,10 @@ class Agent:
     def _do_answer(self, effect: Answer) -> None:
         data = effect.outcome.pack()
         for reply in effect.replies:
-            self.connection.publish(reply, data)
+            if isinstance(reply, str):
+                self.connection.publish(reply, data)
+            else:
+                self.feed(self.machine.on_told(reply, effect.outcome, self.now()))
 
     def log(self, address: str, pid: int, data: bytes) -> None:
         """An instance wrote something."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motes.agent import machine as core
 from motes.agent.code import Folders
-from motes.agent.effects import Close, Deliver, End, More, Prepare, Spawn, StartDaemon, Stop
-from motes.agent.pool import Work
+from motes.agent.effects import Close, Deliver, End, Inform, More, Prepare, Spawn, StartDaemon, Stop
+from motes.agent.pool import Ask, Work
 from motes.errors import MotesError, SpaceFailed
 from motes.model.call import Outcome
 from motes.model.instance import EndReason
@@ -126,6 +127,22 @@ class Spaces:
 
     def item(self, number: int, tag: int, body: bytes) -> None:
         self._agent.feed(self._agent.machine.on_item(number, tag, body))
+
+    def asked(self, number: int, ask: int, tag: int, name: str, body: bytes) -> None:
+        # Nobody can guess the id: what asks for an answer elsewhere could be answered by a stranger.
+        wanted = Ask(ask, tag, os.urandom(16), name, body)
+        self._agent.feed(self._agent.machine.on_ask(number, wanted, self._agent.now()))
+
+    def left(self, number: int, ask: int) -> None:
+        self._agent.feed(self._agent.machine.on_leave(number, ask, self._agent.now()))
+
+    def taken(self, number: int, ask: int, count: int) -> None:
+        self._agent.feed(self._agent.machine.on_taken(number, ask, count))
+
+    def inform(self, effect: Inform) -> None:
+        space = self._by_number.get(effect.number)
+        if space is not None:
+            space.inform(effect.number, effect.ask, effect.outcome)
 
     def end(self, effect: End) -> None:
         if effect.number in self._daemons:
@@ -320,6 +337,9 @@ class _FunctionEvents:
         self.started = spaces.started
         self.replied = spaces.replied
         self.item = spaces.item
+        self.asked = spaces.asked
+        self.left = spaces.left
+        self.taken = spaces.taken
         self.ended = spaces.ended
 
     def output(self, number: int, data: bytes) -> None:

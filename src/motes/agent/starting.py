@@ -85,6 +85,7 @@ def _spawn_some(state: HostState, pool: Pool, function: Function, missing: int, 
             return [*effects, *make_room(state, pool), *_refuse_for_ever_full(state, pool)]
         instance = state.new_instance(pool.address, pool.serving, now)
         instance.concurrency = function.concurrency
+        instance.may_call = function.may_call(pool.address.partition(".")[0])
         pool.instances[instance.number] = instance
         effects.append(Spawn(pool.serving, instance.number, function))
         effects += work_on(state, instance, pool, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from motes.agent.daemons import DaemonUnit
+from motes.agent.effects import Asker
 from motes.agent.pool import Call, Instance, Pool
 from motes.agent.tally import Tally
 from motes.errors import MotesError
@@ -48,6 +49,8 @@ class HostState:
         """By release."""
         self.instances: dict[int, Instance] = {}
         self.calls: dict[bytes, Call] = {}
+        self.relayed: dict[bytes, Asker] = {}
+        """Who waits for the calls that were to leave this host."""
         self.tallies: dict[str, Tally] = {}
         """By address, of all workloads that have done something here."""
         self.memory_bytes = 0

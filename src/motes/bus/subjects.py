@@ -6,6 +6,8 @@ host.<host>.more                         caller -> agent, items of a stream that
 host.<host>.ps                           caller -> agent, request
 host.<host>.lease                        controller -> agent, a signed Lease
 host.<host>.inspect                      controller -> agent, request: load a bundle in a space and describe it
+relay.<host>.call.<app>.<workload>       agent -> gateway, request: a call that a function on this host makes
+relay.<host>.cancel, relay.<host>.more   agent -> gateway, as for a host
 beat.<host>                              agent -> everybody, every 250 ms
 report.<host>.state                      agent -> controller
 report.<sender>.event                    agent or controller -> controller and whoever follows
@@ -37,6 +39,18 @@ def cancel(host: str) -> str:
 
 def more(host: str) -> str:
     return f"host.{host}.more"
+
+
+def relayed_call(host: str, app: str, workload: str) -> str:
+    return f"relay.{host}.call.{app}.{workload}"
+
+
+def relayed_cancel(host: str) -> str:
+    return f"relay.{host}.cancel"
+
+
+def relayed_more(host: str) -> str:
+    return f"relay.{host}.more"
 
 
 def ps(host: str) -> str:

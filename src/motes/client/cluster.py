@@ -17,13 +17,14 @@ import msgspec
 
 from motes.bus import subjects
 from motes.bus.connection import Connection
-from motes.errors import BadInput, BadResult, MotesError, NotFound, Unavailable
+from motes.errors import BadInput, MotesError, NotFound, Unavailable
 from motes.home import Home
 from motes.model.host import HostInstances, HostStatus
 from motes.model.instance import InstanceReport
 from motes.model.keeper import Tool, decode_answer
 from motes.model.names import OWN_USER
 from motes.model.routes import Routes
+from motes.payload import decode, encode
 from motes.router.dispatcher import Dispatcher
 
 REQUEST_TIMEOUT_S = 5.0
@@ -175,22 +176,6 @@ def split_address(address: str) -> tuple[str, str]:
     if not dot or not subjects.is_name(app) or not subjects.is_name(workload):
         raise BadInput(f"{address!r} is no address; write APP.FUNCTION, as in hello.greet")
     return app, workload
-
-
-def encode(value: object) -> bytes:
-    """A value as JSON. Raises BadInput."""
-    try:
-        return msgspec.json.encode(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise BadInput(f"an argument cannot be sent as JSON: {error}") from error
-
-
-def decode(data: bytes, kind: Any) -> Any:
-    """A result of the type `kind`. Raises BadResult."""
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:
-        raise BadResult(f"the result is not what the function's annotation says: {error}") from error
 
 
 __all__ = ["Cluster", "Unavailable", "connect"]

@@ -8,20 +8,19 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import inspect
 import threading
 import typing
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Iterator, Sized
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from motes.client.cluster import Cluster, decode, encode
-from motes.errors import BadInput, MotesError, NotFound
+from motes import mapping
+from motes.client.cluster import Cluster
+from motes.errors import NotFound
 from motes.home import Home
 
 if typing.TYPE_CHECKING:
-    from motes.declare import Function
+    from motes.declare import Remote
 
 T = TypeVar("T")
 CLOSE_TIMEOUT_S = 2.0
@@ -86,32 +85,26 @@ def close() -> None:
         _background = None
 
 
-def call(function: Function[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def call(function: Remote[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One call, waited for."""
     background = _connected()
     return background.run(_call(background.cluster, function, args, kwargs))
 
 
-async def acall(function: Function[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def acall(function: Remote[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One call, awaited; cancelling it cancels the call."""
     background = await asyncio.to_thread(_connected)
     return await asyncio.wrap_future(background.submit(_call(background.cluster, function, args, kwargs)))
 
 
-def map_calls(function: Function[..., Any], inputs: Iterable[Any], in_flight: int) -> Iterator[Any]:
-    """Results in the order of `inputs`, which are taken only as fast as results are; see Function.map."""
+def map_calls(function: Remote[..., Any], inputs: Iterable[Any], in_flight: int) -> Iterator[Any]:
+    """Results in the order of `inputs`, which are taken only as fast as results are; see Remote.map."""
     background = _connected()
-    pending: deque[tuple[int, Future[Any]]] = deque()
-    try:
-        for index, value in enumerate(inputs):
-            if len(pending) >= max(in_flight, 1):
-                yield _result(*pending.popleft())
-            pending.append((index, background.submit(_call(background.cluster, function, (value,), {}))))
-        while pending:
-            yield _result(*pending.popleft())
-    finally:
-        for _, future in pending:
-            future.cancel()
+
+    def begin(value: Any) -> Future[Any]:
+        return background.submit(_call(background.cluster, function, (value,), {}))
+
+    return mapping.in_order(begin, inputs, in_flight)
 
 
 def with_progress(results: Iterator[Any], name: str, inputs: Iterable[Any]) -> Iterator[Any]:
@@ -128,32 +121,22 @@ def with_progress(results: Iterator[Any], name: str, inputs: Iterable[Any]) -> I
             yield result
 
 
-async def amap_calls(function: Function[..., Any], inputs: Iterable[Any], in_flight: int) -> AsyncIterator[Any]:
+async def amap_calls(function: Remote[..., Any], inputs: Iterable[Any], in_flight: int) -> AsyncIterator[Any]:
     """Like `map_calls`, awaiting."""
     background = await asyncio.to_thread(_connected)
-    pending: deque[tuple[int, Future[Any]]] = deque()
 
-    async def first() -> Any:
-        index, future = pending.popleft()
-        await asyncio.wait((asyncio.wrap_future(future),))
-        return _result(index, future)
+    def begin(value: Any) -> asyncio.Future[Any]:
+        return asyncio.wrap_future(background.submit(_call(background.cluster, function, (value,), {})))
 
-    try:
-        for index, value in enumerate(inputs):
-            if len(pending) >= max(in_flight, 1):
-                yield await first()
-            pending.append((index, background.submit(_call(background.cluster, function, (value,), {}))))
-        while pending:
-            yield await first()
-    finally:
-        for _, future in pending:
-            future.cancel()
+    async with contextlib.aclosing(mapping.in_order_later(begin, inputs, in_flight)) as results:  # type: ignore[type-var]
+        async for result in results:
+            yield result
 
 
 class Items:
-    """What Function.stream gives: the items of one call, once, for plain code or for async code."""
+    """What Remote.stream gives: the items of one call, once, for plain code or for async code."""
 
-    def __init__(self, function: Function[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, function: Remote[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._asked = function, args, kwargs
 
     def __iter__(self) -> Iterator[Any]:
@@ -183,14 +166,19 @@ class Items:
             await asyncio.wrap_future(background.submit(items.aclose()))
 
 
+def items(function: Remote[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Items:
+    """One call whose items come one after the other."""
+    return Items(function, args, kwargs)
+
+
 async def _next(items: AsyncIterator[Any]) -> Any:
     return await anext(items)
 
 
 async def _stream(
-    cluster: Cluster, function: Function[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    cluster: Cluster, function: Remote[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> AsyncGenerator[Any, None]:
-    body, kind = _body(function, args, kwargs), _item_type(function)
+    body = function.body(args, kwargs)
     missing: NotFound | None = None
     for app in function.app_names():
         has_begun = False
@@ -198,7 +186,7 @@ async def _stream(
             async with contextlib.aclosing(cluster.stream_bytes(app, function.name, body)) as items:
                 async for item in items:
                     has_begun = True
-                    yield decode(item, kind)
+                    yield function.item_of(item)
             return
         except NotFound as error:
             if has_begun:
@@ -207,17 +195,8 @@ async def _stream(
     raise missing or NotFound(f"no app has a function {function.name!r}")
 
 
-def _result(index: int, future: Future[Any]) -> Any:
-    try:
-        return future.result()
-    except MotesError as error:
-        error.detail["index"] = index
-        error.add_note(f"this was input {index}")
-        raise
-
-
-async def _call(cluster: Cluster, function: Function[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    body = _body(function, args, kwargs)
+async def _call(cluster: Cluster, function: Remote[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    body = function.body(args, kwargs)
     missing: NotFound | None = None
     for app in function.app_names():
         try:
@@ -225,34 +204,5 @@ async def _call(cluster: Cluster, function: Function[..., Any], args: tuple[Any,
         except NotFound as error:
             missing = missing or error
             continue
-        kind = list[_item_type(function)] if _streams(function) else _result_type(function)  # type: ignore[misc]
-        return decode(result, kind)
+        return function.result_of(result)
     raise missing or NotFound(f"no app has a function {function.name!r}")
-
-
-def _body(function: Function[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    """The call's JSON: the one parameter's value, an object by name for several, nothing for none."""
-    try:
-        bound = inspect.signature(function.callable).bind(*args, **kwargs)
-    except TypeError as error:
-        raise BadInput(f"{function.name}: {error}") from error
-    if not bound.arguments:
-        return b""
-    alone = len(bound.signature.parameters) == 1
-    return encode(next(iter(bound.arguments.values())) if alone else bound.arguments)
-
-
-def _streams(function: Function[..., Any]) -> bool:
-    return inspect.isgeneratorfunction(function.callable) or inspect.isasyncgenfunction(function.callable)
-
-
-def _item_type(function: Function[..., Any]) -> Any:
-    given = typing.get_args(_result_type(function))
-    return given[0] if given else Any
-
-
-def _result_type(function: Function[..., Any]) -> Any:
-    try:
-        return typing.get_type_hints(function.callable).get("return", Any)
-    except (NameError, TypeError):
-        return Any

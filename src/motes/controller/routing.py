@@ -58,4 +58,5 @@ class Routing:
             workload.parameter_names,
             workload.result,
             workload.streams,
+            workload.may_call(app),
         )

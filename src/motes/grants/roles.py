@@ -36,7 +36,7 @@ def host(name: str) -> Role:
         raise BadInput(f"{name!r} is the controller's own name; choose another for the host")
     return Role(
         user,
-        publish=(f"beat.{name}", f"report.{name}.>", f"keeper.{user}.*", *ANSWERS),
+        publish=(f"beat.{name}", f"report.{name}.>", f"relay.{name}.>", f"keeper.{user}.*", *ANSWERS),
         subscribe=(f"host.{name}.>", f"_INBOX.{user}.>"),
     )
 
@@ -63,9 +63,11 @@ def _caller(user: str) -> Role:
 
 
 def gateway() -> Role:
-    """The gateway: a caller that also answers `fn.<app>.<function>` and the services protocol."""
+    """The gateway: a caller that also answers `fn.<app>.<function>`, the services protocol and hosts' functions."""
     role = _caller("gateway")
-    return role._replace(publish=(*role.publish, "_INBOX.*.*.>"), subscribe=(*role.subscribe, "fn.*.*", "$SRV.>"))
+    return role._replace(
+        publish=(*role.publish, "_INBOX.*.*.>"), subscribe=(*role.subscribe, "fn.*.*", "relay.*.>", "$SRV.>")
+    )
 
 
 KEEPER = Role(names.KEEPER, publish=(">",), subscribe=(">",))

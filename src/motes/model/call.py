@@ -1,6 +1,7 @@
 """One call as bytes: what a caller sends to an agent and what comes back.
 
-request   16 bytes call id · 4 bytes time budget, milliseconds, big-endian · body
+request   16 bytes call id · 4 bytes time budget, milliseconds, big-endian · 1 byte size of the context · context · body
+          (the context is MessagePack of a Context, or nothing: most calls come from outside, and nobody traces them)
 reply     1 byte status · body (STATUS_OK: the result, or nothing at the end of a stream; STATUS_ERROR: JSON of an
           error, see errors.py; STATUS_TRY_ELSEWHERE: the same, and the function has not begun: always safe to send to
           another host; STATUS_ITEM: one item of a stream, and more is to come)
@@ -10,7 +11,7 @@ more      16 bytes call id · 4 bytes count, big-endian: the caller has taken so
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -26,36 +27,69 @@ WINDOW_ITEMS = 8
 ITEM_LIMIT_BYTES = 2**20
 """The most that one item may hold."""
 
-_REQUEST = struct.Struct(">16sI")
+MOST_DEEP = 16
+"""Calls of which each was made by the one before: a cycle of calls ends here at the latest."""
+
+_REQUEST = struct.Struct(">16sIB")
 REQUEST_HEAD_BYTES = _REQUEST.size
+_MORE = struct.Struct(">16sI")
 
 _error_encoder = msgspec.json.Encoder()
 _error_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
-def pack_request(call_id: bytes, budget_s: float, body: bytes) -> bytes:
+class Context(msgspec.Struct, frozen=True, array_like=True):
+    """Where a call comes from, as its sender says."""
+
+    caller: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    """The address of the function that makes it; empty for a call from outside."""
+    depth: Annotated[int, msgspec.Meta(ge=0, le=MOST_DEEP)] = 0
+    """How many calls it was made inside of."""
+    trace: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """The span that it belongs to, as in the header traceparent of W3C Trace Context; empty: nobody traces it."""
+
+
+FROM_OUTSIDE = Context()
+_context_encoder = msgspec.msgpack.Encoder()
+_context_decoder = msgspec.msgpack.Decoder(Context)
+
+
+def pack_request(call_id: bytes, budget_s: float, body: bytes, context: Context = FROM_OUTSIDE) -> bytes:
     """A request; `call_id` is 16 bytes, `budget_s` how long the caller will wait from now."""
-    return _REQUEST.pack(call_id, min(int(budget_s * 1000), 0xFFFFFFFF)) + body
+    budget_ms = min(int(budget_s * 1000), 0xFFFFFFFF)
+    if context is FROM_OUTSIDE:
+        return _REQUEST.pack(call_id, budget_ms, 0) + body
+    told = _context_encoder.encode(context)
+    return _REQUEST.pack(call_id, budget_ms, len(told)) + told + body
 
 
-def unpack_request(data: bytes) -> tuple[bytes, float, bytes]:
-    """`(call_id, budget_s, body)`. Raises ValueError when `data` is no request."""
+def unpack_request(data: bytes) -> tuple[bytes, float, bytes, Context]:
+    """`(call_id, budget_s, body, context)`. Raises ValueError when `data` is no request."""
     if len(data) < REQUEST_HEAD_BYTES:
-        raise ValueError("a call of under 20 bytes")
-    call_id, budget_ms = _REQUEST.unpack_from(data)
-    return call_id, budget_ms / 1000, data[REQUEST_HEAD_BYTES:]
+        raise ValueError(f"a call of under {REQUEST_HEAD_BYTES} bytes")
+    call_id, budget_ms, size = _REQUEST.unpack_from(data)
+    if not size:
+        return call_id, budget_ms / 1000, data[REQUEST_HEAD_BYTES:], FROM_OUTSIDE
+    end = REQUEST_HEAD_BYTES + size
+    if len(data) < end:
+        raise ValueError("a call that ends in its context")
+    try:
+        context = _context_decoder.decode(data[REQUEST_HEAD_BYTES:end])
+    except msgspec.DecodeError as error:
+        raise ValueError(f"a context that is none: {error}") from None
+    return call_id, budget_ms / 1000, data[end:], context
 
 
 def pack_more(call_id: bytes, count: int) -> bytes:
     """A caller's word that it has taken `count` items."""
-    return _REQUEST.pack(call_id, count)
+    return _MORE.pack(call_id, count)
 
 
 def unpack_more(data: bytes) -> tuple[bytes, int]:
     """`(call_id, count)`. Raises ValueError."""
-    if len(data) != REQUEST_HEAD_BYTES:
-        raise ValueError("no `more` of 20 bytes")
-    call_id, count = _REQUEST.unpack(data)
+    if len(data) != _MORE.size:
+        raise ValueError(f"no `more` of {_MORE.size} bytes")
+    call_id, count = _MORE.unpack(data)
     return call_id, count
 
 

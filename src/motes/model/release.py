@@ -16,6 +16,15 @@ PAYLOAD_LIMIT_BYTES = 8 * MIB
 """The most that one call's body or result may hold."""
 
 
+MOST_CALLS = 100
+"""Functions that one function may declare to call."""
+
+
+def address_of(name: str, app: str) -> str:
+    """`app.name` for a name that may leave out the app when it is `app`."""
+    return name if "." in name else f"{app}.{name}"
+
+
 class Scale(msgspec.Struct, frozen=True, array_like=True):
     """How many instances: at least `min`, at most `max`; `max` None is as many as the hosts' offers hold."""
 
@@ -47,6 +56,12 @@ class Function(msgspec.Struct, frozen=True, tag="function", tag_field="kind"):
     """Whether agents may find it (motes.gateway.tools)."""
     streams: bool = False
     """A generator: it gives items one after the other, and `result` is the schema of one."""
+    calls: Annotated[tuple[str, ...], msgspec.Meta(max_length=MOST_CALLS)] = ()
+    """The functions that it may call: `name` in its own app, `app.name` in another."""
+
+    def may_call(self, app: str) -> tuple[str, ...]:
+        """The addresses of `calls`, of a function of this app."""
+        return tuple(address_of(each, app) for each in self.calls)
 
 
 class Daemon(msgspec.Struct, frozen=True, tag="daemon", tag_field="kind"):

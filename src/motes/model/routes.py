@@ -22,6 +22,8 @@ class Route(msgspec.Struct, frozen=True):
     """JSON Schema of the result, for the app's page and its OpenAPI document."""
     streams: bool = False
     """It gives items one after the other, and `result` is the schema of one."""
+    calls: tuple[str, ...] = ()
+    """The addresses of the functions that it may call."""
 
 
 class Routes(msgspec.Struct, frozen=True):

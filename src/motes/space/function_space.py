@@ -55,6 +55,15 @@ class SpaceEvents(Protocol):
     def item(self, number: int, tag: int, body: bytes) -> None:
         """One item of the stream that a call gives; its end is a `replied` with an empty result."""
 
+    def asked(self, number: int, ask: int, tag: int, name: str, body: bytes) -> None:
+        """The instance calls another function, while it works on the call with `tag`; `ask` is its number for it."""
+
+    def left(self, number: int, ask: int) -> None:
+        """The instance waits no longer for that call."""
+
+    def taken(self, number: int, ask: int, count: int) -> None:
+        """The instance has taken so many items of its stream."""
+
     def output(self, number: int, data: bytes) -> None:
         """A chunk of what the instance printed; number 0 is the zygote."""
 
@@ -218,6 +227,12 @@ class FunctionSpace:
         link = self._links.get(number)
         if link is not None:
             link.more(tag, count)
+
+    def inform(self, number: int, ask: int, outcome: Outcome) -> None:
+        """Give an instance the outcome, or an item, of a call that it made."""
+        link = self._links.get(number)
+        if link is not None:
+            link.inform(ask, outcome)
 
     def end(self, number: int, reason: EndReason, detail: str = "") -> None:
         """Kill an instance; `ended` will tell `reason`. Nothing for one that has ended."""

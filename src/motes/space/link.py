@@ -14,15 +14,21 @@ from motes.model.call import STATUS_OK, Outcome
 from motes.model.instance import EndReason
 from motes.space.guest.wire import (
     ANSWER_HEAD,
+    ASK,
     CALL,
     COUNT,
     ERROR,
     FRAME_LIMIT_BYTES,
     ITEM,
     ITEM_LIMIT_BYTES,
+    LEAVE,
     MORE,
+    MOST_NAME_BYTES,
+    PAYLOAD_LIMIT_BYTES,
     RESULT,
     STOP,
+    TAKEN,
+    TOLD,
     frame,
 )
 from motes.space.measure import pid_of, signal_process
@@ -32,6 +38,8 @@ from motes.space.replies import Untrustworthy, outcome_of_error
 LAST_WORDS_S = 1.0
 """How long after the process's end its exit status and last output are waited for."""
 DRAIN_CHUNKS = 64
+MOST_UNREAD_BYTES = 64 * 2**20
+"""What an instance may leave unread of the answers to its own calls."""
 
 
 class LinkEvents(Protocol):
@@ -40,9 +48,13 @@ class LinkEvents(Protocol):
     def started(self, number: int, pid: int) -> None: ...
     def replied(self, number: int, tag: int, outcome: Outcome, worked_s: float) -> None: ...
     def item(self, number: int, tag: int, body: bytes) -> None: ...
+    def asked(self, number: int, ask: int, tag: int, name: str, body: bytes) -> None: ...
+    def left(self, number: int, ask: int) -> None: ...
+    def taken(self, number: int, ask: int, count: int) -> None: ...
     def output(self, number: int, data: bytes) -> None: ...
 
 
+_OF_ITS_CALLS = frozenset((ASK, LEAVE, TAKEN))
 LinkEnded = Callable[[int, EndReason, str], None]
 
 
@@ -87,6 +99,13 @@ class Link(asyncio.Protocol):
     def more(self, tag: int, count: int) -> None:
         if tag in self._awaited:
             self._send(frame(MORE, tag, COUNT.pack(count)))
+
+    def inform(self, ask: int, outcome: Outcome) -> None:
+        """The outcome, or an item, of a call that the instance made."""
+        if self._transport is not None and self._transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
+            self.end(EndReason.PROTOCOL, "it does not read the answers to its calls")
+            return
+        self._send(frame(TOLD, ask, outcome.pack()))
 
     def _send(self, data: bytes) -> None:
         if self._transport is not None:
@@ -164,9 +183,26 @@ class Link(asyncio.Protocol):
                 break
             if len(unread) - at < length + 4:
                 break
-            self._answer(kind, tag, bytes(unread[at + ANSWER_HEAD.size : at + 4 + length]), worked_us / 1e6)
+            body = bytes(unread[at + ANSWER_HEAD.size : at + 4 + length])
+            if kind in _OF_ITS_CALLS:
+                self._ask(kind, tag, worked_us, body)
+            else:
+                self._answer(kind, tag, body, worked_us / 1e6)
             at += length + 4
         del unread[:at]
+
+    def _ask(self, kind: int, tag: int, ask: int, body: bytes) -> None:
+        """About a call that the instance makes itself; whether it may, the agent decides."""
+        size = body[0] if body else 0
+        name = body[1 : 1 + size]
+        if kind == LEAVE:
+            self._events.left(self.number, ask)
+        elif kind == TAKEN and len(body) == COUNT.size:
+            self._events.taken(self.number, ask, COUNT.unpack(body)[0])
+        elif kind == ASK and 0 < len(name) == size <= MOST_NAME_BYTES and name.isascii():
+            self._events.asked(self.number, ask, tag, name.decode(), body[1 + size :])
+        else:
+            self.end(EndReason.PROTOCOL, "it makes a call that is none")
 
     def _answer(self, kind: int, tag: int, body: bytes, worked_s: float) -> None:
         if tag not in self._awaited:
@@ -176,12 +212,12 @@ class Link(asyncio.Protocol):
             self._events.item(self.number, tag, body)
             return
         self._awaited.remove(tag)
-        if kind == RESULT:
+        if kind == RESULT and len(body) <= PAYLOAD_LIMIT_BYTES:
             self._events.replied(self.number, tag, Outcome(STATUS_OK, body), worked_s)
         elif kind == ERROR:
             self._error(tag, body, worked_s)
         else:
-            self.end(EndReason.PROTOCOL, f"it sent a frame of kind {kind}")
+            self.end(EndReason.PROTOCOL, f"it sent a frame of kind {kind} with {len(body)} bytes")
 
     def _error(self, tag: int, body: bytes, worked_s: float) -> None:
         try:

@@ -13,20 +13,10 @@ import msgspec
 
 from motes.model.units import format_bytes
 from motes.space.guest import failures, harden, wire
+from motes.space.guest.asking import Calls, Line, tell_functions
 from motes.space.guest.load import Loaded
 from motes.space.guest.packets import Packets
-from motes.space.guest.wire import (
-    CALL,
-    COUNT,
-    ERROR,
-    ITEM,
-    ITEM_LIMIT_BYTES,
-    MORE,
-    PAYLOAD_LIMIT_BYTES,
-    RESULT,
-    SPAWN,
-    WINDOW_ITEMS,
-)
+from motes.space.guest.wire import ERROR, ITEM, ITEM_LIMIT_BYTES, PAYLOAD_LIMIT_BYTES, RESULT, SPAWN, WINDOW_ITEMS
 
 OWN_PID = struct.pack("<I", 0x7FFFFFF1)
 """What stands in the instance's filter for its own process id (motes.space.profiles.OWN_PID)."""
@@ -54,23 +44,23 @@ def run(functions: dict[str, Loaded], filter: bytes, data_bytes: int) -> int:
     harden.harden_instance(own_filter, channel, output, limits)
     function = functions[order["function"]]
     caller = Caller(function, limits["memory_bytes"])
+    line = Line(harden.CHANNEL)
+    tell_functions(Calls(line))
     caller.start()
     try:
-        if function.concurrency > 1:
+        if function.has_loop:
             from motes.space.guest.concurrent import serve
 
             return serve(caller, harden.CHANNEL)
         while True:
-            kind, tag, body = wire.read_frame(harden.CHANNEL)
-            if kind != CALL:
-                return EXIT_LIMIT
+            tag, body = line.next_call()
             began_ns = monotonic_ns()
             if function.typed.streams:
-                kind, answer, last = caller.stream(body, Window(tag))
+                kind, answer, last = caller.stream(body, Window(line))
             else:
                 kind, answer, last = caller.answer(body)
             flush()
-            wire.write_answer(harden.CHANNEL, kind, tag, (monotonic_ns() - began_ns) // 1000, answer)
+            line.write(kind, tag, (monotonic_ns() - began_ns) // 1000, answer)
             if last:
                 return EXIT_LIMIT
     except wire.Closed:
@@ -84,19 +74,17 @@ Answer = tuple[int, bytes, bool]
 class Window:
     """Sends the items of one call, no more than the agent will take."""
 
-    def __init__(self, tag: int) -> None:
-        self._tag = tag
+    def __init__(self, line: Line) -> None:
+        self._line = line
         self._left = WINDOW_ITEMS
 
     def send(self, item: bytes) -> None:
         """Wait until it may be sent, and send it. Raises wire.Closed."""
-        while self._left == 0:
-            kind, tag, body = wire.read_frame(harden.CHANNEL)
-            if kind == MORE and tag == self._tag:
-                self._left += COUNT.unpack(body)[0]
+        if self._left == 0:
+            self._left = self._line.room()
         self._left -= 1
         flush()
-        wire.write_answer(harden.CHANNEL, ITEM, self._tag, 0, item)
+        self._line.write(ITEM, self._line.tag, 0, item)
 
 
 class Caller:

@@ -47,8 +47,14 @@ class Loaded:
         self.name = name
         self.concurrency: int = self.options.get("concurrency", 1)
         self.declared = declared
+        self.calls: tuple[str, ...] = self.options.get("calls", ())
         if self.concurrency > 1 and not self.typed.is_async:
             raise NotDeployable(f"function {name!r}: concurrency={self.concurrency} is for `async def` only")
+
+    @property
+    def has_loop(self) -> bool:
+        """Whether its instances keep an event loop running: for calls beside one another, their own or others'."""
+        return self.typed.is_async and (self.concurrency > 1 or bool(self.calls))
 
     @property
     def begin(self) -> Callable[[], Any] | None:
@@ -89,7 +95,18 @@ def load(entries: Sequence[str]) -> dict[str, Loaded]:
         raise Refused(
             "the app has no function: decorate one with `@function` from motes, or name one as `file.py:callable`"
         )
+    for each in found.values():
+        _check_calls(each, found)
     return found
+
+
+def _check_calls(function: Loaded, found: dict[str, Loaded]) -> None:
+    for name in function.calls:
+        if "." not in name and name not in found:
+            raise Refused(
+                f"function {function.name!r} declares that it calls {name!r}, which this app does not have"
+                f" (it has {', '.join(found)}; write 'app.{name}' for another app's)"
+            )
 
 
 def _named(entries: Sequence[str]) -> dict[str, Loaded]:

@@ -9,6 +9,11 @@ own clock.
     ITEM    instance -> agent    one item of a stream, at most WINDOW_ITEMS more than were taken
     RESULT  instance -> agent    the result; nothing at the end of a stream
     ERROR   instance -> agent    JSON of an error, see motes.errors
+    ASK     instance -> agent    call another function: 1 byte size of its name, name, body. Instead of the microseconds
+                                 the call's number, the instance's own; the tag is of the call that it works on
+    LEAVE   instance -> agent    nobody waits for the call with this number any more
+    TAKEN   instance -> agent    4 bytes: so many items of its stream were taken
+    TOLD    agent -> instance    status (motes.model.call) in 1 byte, body: what it came to, or an item; tag: number
 Control channel (one message a packet): 1 byte kind, JSON, and descriptors.
     OPEN    agent -> zygote      what to load, and the filters
     HELLO   zygote -> agent      the zygote lives; descriptors: its pidfd, its /tmp
@@ -30,6 +35,7 @@ import os
 import struct
 
 CALL, RESULT, ERROR, STOP, ITEM, MORE = 1, 2, 3, 4, 5, 6
+ASK, LEAVE, TAKEN, TOLD = 7, 8, 9, 10
 COUNT = struct.Struct(">I")
 OPEN, HELLO, PART, LOADED, FAILED, SPAWN, FORKED, EXITED = 16, 17, 18, 19, 20, 21, 22, 23
 MAKE, SOCKETS, LIMIT, REFUSED = 24, 25, 26, 27
@@ -41,7 +47,8 @@ ANSWER_HEAD = struct.Struct(">IBII")
 PAYLOAD_LIMIT_BYTES = 8 * 2**20
 ITEM_LIMIT_BYTES = 2**20
 WINDOW_ITEMS = 8
-FRAME_LIMIT_BYTES = PAYLOAD_LIMIT_BYTES + ANSWER_HEAD.size - 4
+MOST_NAME_BYTES = 128
+FRAME_LIMIT_BYTES = PAYLOAD_LIMIT_BYTES + ANSWER_HEAD.size - 4 + 1 + MOST_NAME_BYTES
 """The most that a frame's length may say."""
 PACKET_LIMIT_BYTES = 64 * 2**10
 PART_BYTES = 32 * 2**10

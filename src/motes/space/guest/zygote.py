@@ -95,7 +95,7 @@ class Zygote:
         # Imported once here, and not in each instance.
         if any(function.typed.is_async for function in self._functions.values()):
             import asyncio  # noqa: F401
-        if any(function.concurrency > 1 for function in self._functions.values()):
+        if any(function.has_loop for function in self._functions.values()):
             import motes.space.guest.concurrent  # noqa: F401
         self._events.register(self._packets.descriptor, select.EPOLLIN)
         gc.collect()

@@ -1,0 +1,70 @@
+"""Calls come in, are joined and are given up. Part of the agent's core."""
+
+from __future__ import annotations
+
+from motes.agent.answers import no_lease, refusal
+from motes.agent.effects import Answer, Effect, More, Reply
+from motes.agent.instances import deliver, stop_call
+from motes.agent.pool import Call
+from motes.agent.starting import start_some
+from motes.agent.state import HostState
+from motes.errors import Refused
+from motes.model.call import WINDOW_ITEMS, failed
+
+MOST_REPLIES = 8
+"""Where one call's outcome goes: its sender names another inbox only after it was disconnected."""
+
+
+def accept(state: HostState, call: Call, now: float) -> list[Effect]:
+    """A call arrived. One whose id is known joins the one under way."""
+    known = state.calls.get(call.id)
+    if known is not None:
+        return _join(known, call)
+    pool = state.pools.get(call.address)
+    refused = refusal(state, pool, call, now)
+    if pool is None or refused is not None:
+        return [Answer(tuple(call.replies), refused or no_lease(state, call.address))]
+    state.calls[call.id] = call
+    pool.last_call_at = now
+    if pool.free and not pool.queue:
+        return [deliver(pool, pool.free[-1], call, now)]
+    pool.push(call)
+    return start_some(state, pool, now) if pool.is_time_to_look() else []
+
+
+def _join(known: Call, call: Call) -> list[Effect]:
+    """The same call once more: it is answered with the one under way, wherever its sender wants it."""
+    news: list[Reply] = [reply for reply in call.replies if reply not in known.replies]
+    if known.address != call.address or len(known.replies) + len(news) > MOST_REPLIES:
+        return [Answer(tuple(news), failed(Refused("a call of this id is under way; give each call its own")))]
+    known.replies += news
+    return []
+
+
+def give_up(state: HostState, call_id: bytes, now: float) -> list[Effect]:
+    """Nobody waits for the call any more: it leaves the queue, or its instance ends."""
+    call = state.calls.pop(call_id, None)
+    if call is None:
+        return []
+    pool = state.pools[call.address]
+    if pool.remove(call):
+        return []
+    for instance in pool.instances.values():
+        for tag, each in instance.calls_now.items():
+            if each is call:
+                return stop_call(state, pool, instance, tag, now)
+    return []
+
+
+def take_more(state: HostState, call_id: bytes, count: int) -> list[Effect]:
+    """The caller has taken items of a stream."""
+    call = state.calls.get(call_id)
+    if call is None:
+        return []
+    count = min(count, WINDOW_ITEMS - call.window)
+    for instance in state.pools[call.address].instances.values() if count > 0 else ():
+        for tag, each in instance.calls_now.items():
+            if each is call:
+                call.window += count
+                return [More(instance.number, tag, count)]
+    return []
