@@ -141,6 +141,7 @@ def tick(state: HostState, now: float) -> list[Effect]:
         elif now >= found.deadline + GRACE_S:
             waited_s = now - (found.relayed_at or now)
             message = f"{found.address}: no answer from another host within {format_seconds(round(waited_s, 3))}"
+            effects.append(RelayCancel(found.id))
             effects += told(state, asker, failed(TimedOut(message, timeout_s=waited_s)), now)
         elif found.again_at is not None and now >= found.again_at:
             effects.append(_relay(state, asker, found, now))

@@ -255,7 +255,9 @@ class Pool:
         free_soon = sum(len(each.calls_now) for each in busy) - sum(1 for age in ages if age >= START_COST_S)
         calls = min(max(self._for_waiting(ages) - free_soon, 0), len(self.queue))
         more = math.ceil(calls / self.function.concurrency) if self.function is not None else calls
-        return min(max(len(busy) + more, 1), max(self._for_cpus(busy, now, cpus), 1))
+        # Those that wait for calls of their own leave the processors to others.
+        waiting = sum(1 for each in busy if each.asks)
+        return min(max(len(busy) + more, 1), max(self._for_cpus(busy, now, cpus), 1) + waiting)
 
     def _for_waiting(self, ages: list[float]) -> int:
         """Instances with which the last call in the queue waits about START_COST_S."""

@@ -72,7 +72,7 @@ class Agent:
         self._soon: asyncio.TimerHandle | None = None
         self._soon_s = START_COST_S
         self.tasks = Tasks("agent")
-        self._do: dict[type, Callable[[Any], None]] = {
+        self._do: dict[type, Callable[[Any], object]] = {
             Answer: self._do_answer,
             Deliver: self.spaces.deliver,
             Stop: self.spaces.stop,

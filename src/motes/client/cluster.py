@@ -19,6 +19,7 @@ from motes.bus import subjects
 from motes.bus.connection import Connection
 from motes.errors import BadInput, MotesError, NotFound, Unavailable
 from motes.home import Home
+from motes.model.call import FROM_OUTSIDE, Context
 from motes.model.host import HostInstances, HostStatus
 from motes.model.instance import InstanceReport
 from motes.model.keeper import Tool, decode_answer
@@ -84,15 +85,29 @@ class Cluster:
             async for item in items:
                 yield decode(item, Any)
 
-    async def call_bytes(self, app: str, workload: str, body: bytes, timeout_s: float | None = None) -> bytes:
-        """Call with a JSON body, for a JSON result."""
-        return await self._dispatcher.call(app, workload, body, timeout_s)
+    async def call_bytes(
+        self,
+        app: str,
+        workload: str,
+        body: bytes,
+        timeout_s: float | None = None,
+        context: Context = FROM_OUTSIDE,
+        call_id: bytes | None = None,
+    ) -> bytes:
+        """Call with a JSON body, for a JSON result; `call_id` are 16 bytes that nobody can guess, None makes them."""
+        return await self._dispatcher.call(app, workload, body, timeout_s, context, call_id)
 
     def stream_bytes(
-        self, app: str, workload: str, body: bytes, timeout_s: float | None = None
+        self,
+        app: str,
+        workload: str,
+        body: bytes,
+        timeout_s: float | None = None,
+        context: Context = FROM_OUTSIDE,
+        call_id: bytes | None = None,
     ) -> AsyncGenerator[bytes, None]:
         """The same for a stream: JSON of each item; close it when no more are wanted."""
-        return self._dispatcher.stream(app, workload, body, timeout_s)
+        return self._dispatcher.stream(app, workload, body, timeout_s, context, call_id)
 
     async def routes(self, app: str) -> Routes:
         """What the app has, and where. Raises NotFound."""

@@ -14,6 +14,7 @@ import uvloop
 from motes.client.cluster import Cluster
 from motes.errors import MotesError, Unavailable
 from motes.gateway.backend import Backend
+from motes.gateway.relay import Relay
 from motes.gateway.server import Server
 from motes.home import Home
 from motes.supervised import announce_ready, end_with_parent
@@ -70,6 +71,7 @@ async def _start(backend: Backend, home: Home, host: str, port: int) -> Server:
 async def _connect(backend: Backend, home: Home, http: str, port: int) -> Cluster:
     cluster = await _open_cluster(home)
     backend.connect(cluster)
+    await Relay(cluster).start()
     while not backend.ready:  # noqa: ASYNC110  the connection tells nobody when it comes
         await asyncio.sleep(READY_POLL_S)
     announce_ready(http=http, port=port)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from motes.errors import HostLost, MotesError, NotFound, Overloaded, SpaceFailed, TimedOut, Unavailable
-from motes.model.call import STATUS_ITEM, STATUS_OK, STATUS_TRY_ELSEWHERE, Outcome, failed
+from motes.model.call import FROM_OUTSIDE, STATUS_ITEM, STATUS_OK, STATUS_TRY_ELSEWHERE, Context, Outcome, failed
 from motes.model.host import SILENCE_S, Beat
 from motes.model.routes import Route, Routes
 from motes.model.units import format_seconds
@@ -54,7 +54,14 @@ class Router:
     # ------------------------------------------------------------------ calls
 
     def call(
-        self, call_id: bytes, app: str, workload: str, body: bytes, timeout_s: float | None, now: float
+        self,
+        call_id: bytes,
+        app: str,
+        workload: str,
+        body: bytes,
+        timeout_s: float | None,
+        now: float,
+        context: Context = FROM_OUTSIDE,
     ) -> list[Effect]:
         """Begin a call; `timeout_s` None takes the function's own timeout plus WAIT_S."""
         if len(self.calls) >= MAX_CALLS:
@@ -62,7 +69,7 @@ class Router:
         if timeout_s is None:
             route = self.route(app, workload)
             timeout_s = WAIT_S + (route.timeout_s if route else WAIT_S)
-        call = self.calls[call_id] = Call(call_id, app, workload, body, now, now + timeout_s)
+        call = self.calls[call_id] = Call(call_id, app, workload, body, now, now + timeout_s, context=context)
         return self._send(call, now)
 
     def cancel(self, call_id: bytes) -> list[Effect]:
@@ -180,7 +187,7 @@ class Router:
             return self._wait_or_refuse(call, now)
         call.hosts.append(host)
         self.hosts.sent(call.address, host)
-        return [Send(host, call.id, call.app, call.workload, call.body, max(call.deadline - now, 0.001))]
+        return [Send(host, call.id, call.app, call.workload, call.body, max(call.deadline - now, 0.001), call.context)]
 
     def _wait_or_refuse(self, call: Call, now: float) -> list[Effect]:
         if call.last is not None and (call.passed or call.space_failures >= MAX_SPACE_FAILURES):

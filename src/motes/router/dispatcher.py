@@ -14,8 +14,18 @@ import msgspec
 
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
-from motes.errors import BadInput, EngineError, MotesError, TooLarge, Untrusted
-from motes.model.call import STATUS_OK, WINDOW_ITEMS, Outcome, failed, pack_more, pack_request, unpack_reply
+from motes.errors import BadInput, EngineError, MotesError, Refused, TooLarge, Untrusted
+from motes.model.call import (
+    FROM_OUTSIDE,
+    STATUS_OK,
+    WINDOW_ITEMS,
+    Context,
+    Outcome,
+    failed,
+    pack_more,
+    pack_request,
+    unpack_reply,
+)
 from motes.model.host import Beat
 from motes.model.keeper import AskRoutes, decode_answer
 from motes.model.release import PAYLOAD_LIMIT_BYTES
@@ -74,9 +84,17 @@ class Dispatcher:
 
     # ------------------------------------------------------------------ what callers use
 
-    async def call(self, app: str, workload: str, body: bytes, timeout_s: float | None) -> bytes:
+    async def call(
+        self,
+        app: str,
+        workload: str,
+        body: bytes,
+        timeout_s: float | None,
+        context: Context = FROM_OUTSIDE,
+        call_id: bytes | None = None,
+    ) -> bytes:
         """The function's result for `body`. Raises what motes.errors lists; cancelling it cancels the call."""
-        call_id, future = self._begin(app, workload, body, timeout_s)
+        call_id, future = self._begin(app, workload, body, timeout_s, context, call_id)
         try:
             outcome: Outcome = await future
         except asyncio.CancelledError:
@@ -91,13 +109,19 @@ class Dispatcher:
         raise _error_of(app, workload, outcome)
 
     async def stream(
-        self, app: str, workload: str, body: bytes, timeout_s: float | None
+        self,
+        app: str,
+        workload: str,
+        body: bytes,
+        timeout_s: float | None,
+        context: Context = FROM_OUTSIDE,
+        call_id: bytes | None = None,
     ) -> AsyncGenerator[bytes, None]:
         """The items of a function that streams, as they come; of another function its one result.
 
         The function waits for who takes them. Closing this cancels the call. Raises as `call`, also in the middle.
         """
-        call_id, future = self._begin(app, workload, body, timeout_s)
+        call_id, future = self._begin(app, workload, body, timeout_s, context, call_id)
         items = self._items[call_id] = asyncio.Queue()
         future.add_done_callback(lambda _: items.put_nowait(None))
         taken = 0
@@ -118,14 +142,24 @@ class Dispatcher:
             self._futures.pop(call_id, None)
             self._items.pop(call_id, None)
 
-    def _begin(self, app: str, workload: str, body: bytes, timeout_s: float | None) -> tuple[bytes, Future[Outcome]]:
+    def _begin(
+        self,
+        app: str,
+        workload: str,
+        body: bytes,
+        timeout_s: float | None,
+        context: Context,
+        call_id: bytes | None,
+    ) -> tuple[bytes, Future[Outcome]]:
         if len(body) > PAYLOAD_LIMIT_BYTES:
             limit = format_bytes(PAYLOAD_LIMIT_BYTES)
             raise TooLarge(f"{app}.{workload}: the input is over {limit}", limit_bytes=PAYLOAD_LIMIT_BYTES)
         # Nobody can guess it: a host could answer in another's place.
-        call_id = os.urandom(16)
+        call_id = call_id or os.urandom(16)
+        if call_id in self._futures:
+            raise Refused("a call of this id is under way; give each call its own")
         future = self._futures[call_id] = self._loop.create_future()
-        self._carry_out(self._router.call(call_id, app, workload, body, timeout_s, self._loop.time()))
+        self._carry_out(self._router.call(call_id, app, workload, body, timeout_s, self._loop.time(), context))
         if self._ticking is None:
             self._ticking = self._loop.call_later(TICK_S, self._tick)
         return call_id, future
@@ -190,7 +224,7 @@ class Dispatcher:
 
     def _do_send(self, effect: Send) -> None:
         reply = self._reply_prefix + effect.call_id.hex()
-        request = pack_request(effect.call_id, effect.budget_s, effect.body)
+        request = pack_request(effect.call_id, effect.budget_s, effect.body, effect.context)
         self._connection.publish(subjects.call(effect.host, effect.app, effect.workload), request, reply)
 
     def _do_settle(self, effect: Settle) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from motes.model.call import Outcome
+from motes.model.call import FROM_OUTSIDE, Context, Outcome
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -16,6 +16,7 @@ class Send(msgspec.Struct, frozen=True):
     workload: str
     body: bytes
     budget_s: float
+    context: Context = FROM_OUTSIDE
 
 
 class CancelAt(msgspec.Struct, frozen=True):
@@ -69,6 +70,7 @@ class Call(msgspec.Struct):
     hosts: list[str] = []
     passed: list[str] = []
     last: Outcome | None = None
+    context: Context = FROM_OUTSIDE
     space_failures: int = 0
 
     @property

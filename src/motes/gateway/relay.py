@@ -1,0 +1,187 @@
+"""Calls that functions on one host make of functions on another: each host asks the gateway, which routes them.
+
+A host may have called what a function that it holds a lease for declares, and nothing else: it is the gateway that
+checks this, for a host could say anything of itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from motes.bus import subjects
+from motes.bus.connection import Connection, Message
+from motes.errors import MotesError, NotFound, Overloaded, Refused
+from motes.model.call import (
+    STATUS_ITEM,
+    STATUS_OK,
+    WINDOW_ITEMS,
+    Context,
+    Outcome,
+    failed,
+    unpack_more,
+    unpack_request,
+)
+from motes.model.names import HOST_PREFIX
+from motes.model.routes import Routes
+from motes.tasks import Tasks
+
+MOST_OF_A_HOST = 1_000
+"""Calls of one host that are under way here at a time."""
+STILL_ALLOWED_S = 60.0
+"""What a host was allowed it may do for so long after its lease has ended: calls that had begun there go on."""
+MOST_REMEMBERED = 10_000
+
+
+class Caller(Protocol):
+    """The part of `motes.client.cluster.Cluster` that a relay uses."""
+
+    connection: Connection
+
+    async def call_bytes(
+        self,
+        app: str,
+        workload: str,
+        body: bytes,
+        timeout_s: float | None = None,
+        context: Context = ...,
+        call_id: bytes | None = None,
+    ) -> bytes: ...
+
+    def stream_bytes(
+        self,
+        app: str,
+        workload: str,
+        body: bytes,
+        timeout_s: float | None = None,
+        context: Context = ...,
+        call_id: bytes | None = None,
+    ) -> AsyncGenerator[bytes, None]: ...
+
+    async def routes(self, app: str) -> Routes: ...
+
+
+class _Relayed:
+    """One call under way; `room` is how many items its caller still takes."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.room = asyncio.Semaphore(WINDOW_ITEMS)
+        self.task: asyncio.Task[None] | None = None
+
+
+class Relay:
+    """Hears the hosts' calls on one connection; motes.agent.relaying is the other side."""
+
+    def __init__(self, cluster: Caller) -> None:
+        self._cluster = cluster
+        self._under_way: dict[bytes, _Relayed] = {}
+        self._of_host: dict[str, int] = {}
+        self._allowed: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        """When a host's function was last seen to be allowed to call another."""
+        self._tasks = Tasks("gateway")
+
+    async def start(self) -> None:
+        """Raises Unavailable."""
+        await self._cluster.connection.subscribe("relay.*.>", self._on_message)
+
+    def _on_message(self, message: Message) -> None:
+        _, host, verb, *address = message.subject.split(".")
+        try:
+            if (
+                verb == "call"
+                and len(address) == 2
+                and message.reply.startswith(f"{subjects.inbox(HOST_PREFIX + host)}.")
+            ):
+                self._on_call(host, address[0], address[1], message)
+            elif verb == "cancel":
+                self._on_cancel(host, message.data)
+            elif verb == "more":
+                self._on_more(host, *unpack_more(message.data))
+        except ValueError:
+            return  # No call: its sender gets no answer, and its own time ends.
+
+    def _on_call(self, host: str, app: str, workload: str, message: Message) -> None:
+        call_id, budget_s, body, context = unpack_request(message.data)
+        if call_id in self._under_way:
+            return  # One that a host sends again while it is under way is answered once.
+        if self._of_host.get(host, 0) >= MOST_OF_A_HOST:
+            error = Overloaded(f"{MOST_OF_A_HOST} calls of functions on host {host!r} are under way", retry_after_s=1)
+            self._answer(message.reply, failed(error))
+            return
+        relayed = self._under_way[call_id] = _Relayed(host)
+        self._of_host[host] = self._of_host.get(host, 0) + 1
+        work = self._work(relayed, call_id, app, workload, body, budget_s, context, message.reply)
+        relayed.task = self._tasks.spawn(work)
+        relayed.task.add_done_callback(lambda _: self._ended(call_id, host))
+
+    def _ended(self, call_id: bytes, host: str) -> None:
+        del self._under_way[call_id]
+        self._of_host[host] -= 1
+        if not self._of_host[host]:
+            del self._of_host[host]
+
+    def _on_cancel(self, host: str, call_id: bytes) -> None:
+        relayed = self._under_way.get(call_id)
+        if relayed is not None and relayed.host == host and relayed.task is not None:
+            relayed.task.cancel()
+
+    def _on_more(self, host: str, call_id: bytes, count: int) -> None:
+        relayed = self._under_way.get(call_id)
+        if relayed is not None and relayed.host == host:
+            for _ in range(min(count, WINDOW_ITEMS)):
+                relayed.room.release()
+
+    async def _work(
+        self,
+        relayed: _Relayed,
+        call_id: bytes,
+        app: str,
+        workload: str,
+        body: bytes,
+        budget_s: float,
+        context: Context,
+        reply: str,
+    ) -> None:
+        cluster = self._cluster
+        try:
+            await self._check(relayed.host, context.caller, app, workload)
+            route = (await cluster.routes(app)).workloads.get(workload)
+            if route is None:
+                raise NotFound(f"app {app!r} has no function {workload!r}")
+            if not route.streams:
+                result = await cluster.call_bytes(app, workload, body, budget_s, context, call_id)
+                outcome = Outcome(STATUS_OK, result)
+            else:
+                async for item in cluster.stream_bytes(app, workload, body, budget_s, context, call_id):
+                    await relayed.room.acquire()
+                    self._answer(reply, Outcome(STATUS_ITEM, item))
+                outcome = Outcome(STATUS_OK, b"")
+        except MotesError as error:
+            outcome = failed(error)
+        self._answer(reply, outcome)
+
+    async def _check(self, host: str, caller: str, app: str, workload: str) -> None:
+        """Raises Refused when no function that this host may run declares the call."""
+        callee, key = f"{app}.{workload}", (host, caller, f"{app}.{workload}")
+        own_app, _, name = caller.partition(".")
+        try:
+            route = (await self._cluster.routes(own_app)).workloads.get(name) if name else None
+        except NotFound:
+            route = None
+        now = time.monotonic()
+        if route is not None and host in route.hosts and callee in route.calls:
+            self._allowed[key] = now
+            self._allowed.move_to_end(key)
+            if len(self._allowed) > MOST_REMEMBERED:
+                self._allowed.popitem(last=False)
+        elif now - self._allowed.get(key, float("-inf")) > STILL_ALLOWED_S:
+            raise Refused(
+                f"host {host!r} runs no function {caller or '(without a name)'} that declares a call of {callee}"
+            )
+
+    def _answer(self, reply: str, outcome: Outcome) -> None:
+        self._cluster.connection.publish(reply, outcome.pack())
