@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -71,3 +72,15 @@ print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stderr == "[]\n"
+
+
+def test_nothing_of_opentelemetry_is_imported_unless_it_is_configured() -> None:
+    program = """
+import asyncio, sys
+import motes.agent.service, motes.gateway.functions
+from motes.router.dispatcher import Dispatcher
+Dispatcher()
+assert not [name for name in sys.modules if name.startswith("opentelemetry")]
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)

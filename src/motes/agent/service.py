@@ -38,6 +38,7 @@ from motes.agent.machine import Machine
 from motes.agent.pool import START_COST_S, Call
 from motes.agent.relaying import Relaying
 from motes.agent.spaces import Spaces
+from motes.agent.spans import HostSpans
 from motes.agent.telling import Telling
 from motes.agent.trust import Trust
 from motes.bus import subjects
@@ -46,6 +47,7 @@ from motes.errors import MotesError, NotFound, SpaceFailed, Untrusted
 from motes.model.call import unpack_more, unpack_request
 from motes.model.host import BEAT_INTERVAL_S, Offer
 from motes.tasks import Tasks
+from motes.tracing import tracer
 
 DRAIN_S = 3.0
 """How long running calls may go on when the host stops."""
@@ -69,6 +71,8 @@ class Agent:
         self._inspection = Inspection(self.code)
         self.telling = Telling(self)
         self.relaying = Relaying(self)
+        found = tracer("agent")
+        self.spans = None if found is None else HostSpans(found, host)
         self._soon: asyncio.TimerHandle | None = None
         self._soon_s = START_COST_S
         self.tasks = Tasks("agent")
@@ -126,7 +130,7 @@ class Agent:
         elif verb == "lease":
             self._on_lease(message.data)
         elif verb == "cancel":
-            self.feed(self.machine.on_cancel(message.data, self.now()))
+            self._on_cancel(message.data)
         elif verb == "more":
             with contextlib.suppress(ValueError):
                 self.feed(self.machine.on_more(*unpack_more(message.data)))
@@ -146,8 +150,16 @@ class Agent:
             return
         now = self.now()
         address = message.subject.split(".", 3)[3]
+        if self.spans is not None:
+            context = self.spans.arrived(message.reply, address, context)
         call = Call(call_id, address, body, now, now + budget_s, [message.reply], context=context)
         self.feed(self.machine.on_call(call, now))
+
+    def _on_cancel(self, call_id: bytes) -> None:
+        call = self.machine.calls.get(call_id)
+        if call is not None and self.spans is not None:
+            self.spans.answered(call.replies, None)
+        self.feed(self.machine.on_cancel(call_id, self.now()))
 
     def _on_lease(self, data: bytes) -> None:
         try:
@@ -200,6 +212,8 @@ class Agent:
         self._soon_s = min(self._soon_s * 1.5, SOON_MAX_S) if self.machine.has_waiting() else START_COST_S
 
     def _do_answer(self, effect: Answer) -> None:
+        if self.spans is not None:
+            self.spans.answered(effect.replies, effect.outcome)
         data = effect.outcome.pack()
         for reply in effect.replies:
             if isinstance(reply, str):

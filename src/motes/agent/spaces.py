@@ -185,6 +185,8 @@ class Spaces:
         cpu_s = measure.cpu_s(pid) if pid else 0.0
         waited_s = measure.waited_s(pid) if pid and worked_s >= LONG_CALL_S else None
         work = Work(worked_s, cpu_s, waited_s)
+        if self._agent.spans is not None and instance is not None:
+            self._agent.spans.worked(instance, tag, outcome, worked_s)
         self._agent.feed(self._agent.machine.on_reply(number, tag, outcome, work, self._agent.now()))
 
     def ended(self, number: int, reason: EndReason, detail: str) -> None:

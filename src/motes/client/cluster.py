@@ -45,7 +45,7 @@ class Cluster:
     @classmethod
     async def open(cls, home: Home, user: str = OWN_USER) -> Cluster:
         """Connect to the cluster that runs in `home`. Raises Unavailable."""
-        dispatcher = Dispatcher()
+        dispatcher = Dispatcher(user if user == "gateway" else "client")
         connection = await Connection.open(
             home.nats_url(),
             home.credentials(user),

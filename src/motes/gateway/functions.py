@@ -26,6 +26,7 @@ from motes.gateway.call_request import (
     check_json,
     check_method,
     check_type,
+    header,
     timeout_of,
 )
 from motes.gateway.media import JSON, from_json, needs_route, to_json
@@ -34,6 +35,7 @@ from motes.gateway.openapi import openapi
 from motes.gateway.problems import Problem, problem_of
 from motes.gateway.rules import LISTENED, daemon_of, judge
 from motes.model.routes import Route
+from motes.tracing import note_incoming
 
 if TYPE_CHECKING:
     from motes.gateway.tools import Tools
@@ -198,6 +200,8 @@ class Functions:
         if self._calls >= MAX_CALLS:
             raise Overloaded(f"{MAX_CALLS} calls are under way here already", retry_after_s=1)
         self._calls += 1
+        if (trace := header(scope["headers"], b"traceparent")) is not None:
+            note_incoming(trace)
         return timeout_s
 
     async def _stream(self, kind: bytes, scope: Message, receive: Receive, send: Send) -> None:

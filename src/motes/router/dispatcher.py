@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import random
 from asyncio import Future
@@ -33,7 +34,9 @@ from motes.model.routes import Routes
 from motes.model.units import format_bytes
 from motes.router.core import Router
 from motes.router.effects import Activate, CancelAt, Effect, Hand, MoreAt, Send, Settle
+from motes.router.spans import CallSpans
 from motes.tasks import Tasks
+from motes.tracing import incoming, tracer
 
 TICK_S = 0.1
 KEEPER_TIMEOUT_S = 5.0
@@ -45,7 +48,9 @@ _routes = msgspec.msgpack.Decoder(Routes)
 class Dispatcher:
     """Calls, routed. Create it, open its connection with the two callbacks, then `start`."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: str = "client") -> None:
+        found = tracer(part)
+        self._spans = None if found is None else CallSpans(found)
         self._router = Router(random.Random().randrange)
         self._futures: dict[bytes, Future[Outcome]] = {}
         self._items: dict[bytes, asyncio.Queue[bytes | None]] = {}
@@ -139,6 +144,7 @@ class Dispatcher:
                 yield outcome.body
         finally:
             self._carry_out(self._router.cancel(call_id))
+            future.cancel()
             self._futures.pop(call_id, None)
             self._items.pop(call_id, None)
 
@@ -156,9 +162,14 @@ class Dispatcher:
             raise TooLarge(f"{app}.{workload}: the input is over {limit}", limit_bytes=PAYLOAD_LIMIT_BYTES)
         # Nobody can guess it: a host could answer in another's place.
         call_id = call_id or os.urandom(16)
+        if not context.trace and (trace := incoming.get()):
+            context = msgspec.structs.replace(context, trace=trace)
         if call_id in self._futures:
             raise Refused("a call of this id is under way; give each call its own")
         future = self._futures[call_id] = self._loop.create_future()
+        if self._spans is not None:
+            context = self._spans.begin(call_id, app, workload, context)
+            future.add_done_callback(functools.partial(self._end_spans, call_id))
         self._carry_out(self._router.call(call_id, app, workload, body, timeout_s, self._loop.time(), context))
         if self._ticking is None:
             self._ticking = self._loop.call_later(TICK_S, self._tick)
@@ -224,13 +235,20 @@ class Dispatcher:
 
     def _do_send(self, effect: Send) -> None:
         reply = self._reply_prefix + effect.call_id.hex()
-        request = pack_request(effect.call_id, effect.budget_s, effect.body, effect.context)
+        context = effect.context
+        if self._spans is not None:
+            context = self._spans.send(effect.call_id, effect.host, context)
+        request = pack_request(effect.call_id, effect.budget_s, effect.body, context)
         self._connection.publish(subjects.call(effect.host, effect.app, effect.workload), request, reply)
 
     def _do_settle(self, effect: Settle) -> None:
         future = self._futures.get(effect.call_id)
         if future is not None and not future.done():
             future.set_result(effect.outcome)
+
+    def _end_spans(self, call_id: bytes, future: Future[Outcome]) -> None:
+        if self._spans is not None:
+            self._spans.end(call_id, None if future.cancelled() else future.result())
 
     def _do_hand(self, effect: Hand) -> None:
         items = self._items.get(effect.call_id)
