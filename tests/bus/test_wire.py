@@ -85,9 +85,12 @@ def test_nobody_there_is_told_from_an_empty_answer() -> None:
         case.wire.data_received(b"HMSG _INBOX.a.1 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n")
         case.wire.data_received(b"MSG _INBOX.a.1 1 0\r\n\r\n")
         case.wire.data_received(b"HMSG a.b 1 r 18 20\r\nNATS/1.0\r\nA: b\r\n\r\nhi\r\n")
-        assert case.heard[0] == Message("_INBOX.a.1", "", b"", True)
-        assert case.heard[1] == Message("_INBOX.a.1", "", b"", False)
-        assert case.heard[2] == Message("a.b", "r", b"hi", False)
+        assert [each[:4] for each in case.heard] == [
+            ("_INBOX.a.1", "", b"", True),
+            ("_INBOX.a.1", "", b"", False),
+            ("a.b", "r", b"hi", False),
+        ]
+        assert case.heard[2].headers.startswith(b"NATS/1.0")
 
     on_paper(test)
 
@@ -164,6 +167,18 @@ def test_a_ping_is_answered_and_a_refusal_told() -> None:
         await asyncio.sleep(0)
         assert case.paper.written == b"PONG\r\n"
         assert case.refused == ['Permissions Violation for Publish to "x"']
+
+    on_paper(test)
+
+
+def test_headers_go_out_and_none_can_smuggle_in_another() -> None:
+    async def test(case: Case) -> None:
+        assert case.wire.publish_with_headers("a.b", b"hi", {"A": "b c", "D": ""})
+        await asyncio.sleep(0)
+        assert case.paper.written == b"HPUB a.b 25 27\r\nNATS/1.0\r\nA: b c\r\nD: \r\n\r\nhi\r\n"
+        for name, value in (("A", "b\r\nC: d"), ("A\r\nB", ""), ("A: b", ""), ("A", "\n")):
+            with pytest.raises(ValueError, match="header"):
+                case.wire.publish_with_headers("a.b", b"", {name: value})
 
     on_paper(test)
 

@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -68,7 +68,8 @@ class Connection:
         self._on_reconnected = on_reconnected
         self._numbers = itertools.count(1)
         self._handlers: dict[bytes, Callable[[Message], None]] = {}
-        self._subjects: dict[bytes, str] = {}
+        self._subjects: dict[bytes, tuple[str, str]] = {}
+        """What is heard, and with which queue."""
         self._requests: dict[str, asyncio.Future[bytes]] = {}
         self._request_inbox = f"{self.inbox}.request."
         self._closed = False
@@ -95,8 +96,8 @@ class Connection:
 
     # From here on: what users of a connection do.
 
-    def publish(self, subject: str, payload: bytes, reply: str = "") -> bool:
-        """Send a message; False when it was dropped: not connected, or too much is unsent.
+    def publish(self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> bool:
+        """Send a message; False when it was dropped: not connected, or too much is unsent. With headers, no reply.
 
         Raises TooLarge, and ValueError for a subject with white space in it.
         """
@@ -108,15 +109,20 @@ class Connection:
                 f"a message of {len(payload)} bytes; NATS here carries {self._payload_limit_bytes}",
                 limit_bytes=self._payload_limit_bytes,
             )
+        if headers is not None:
+            return wire.publish_with_headers(subject, payload, headers)
         return wire.publish(subject, payload, reply)
 
-    async def subscribe(self, subject: str, callback: Callable[[Message], None]) -> Subscription:
-        """Call `callback` for each message; returns when the server knows. The callback must not block or raise."""
+    async def subscribe(self, subject: str, callback: Callable[[Message], None], queue: str = "") -> Subscription:
+        """Call `callback` for each message; returns when the server knows. The callback must not block or raise.
+
+        Of those that subscribe with the same `queue` one gets each message.
+        """
         number = b"%d" % next(self._numbers)
         self._handlers[number] = callback
-        self._subjects[number] = subject
+        self._subjects[number] = subject, queue
         if self._wire is not None and self.connected:
-            self._wire.subscribe(number, subject)
+            self._wire.subscribe(number, subject, queue)
             # Should the connection be lost meanwhile, the next one subscribes again.
             with contextlib.suppress(Unavailable, TimedOut):
                 await self.flush(CONNECT_TIMEOUT_S)
@@ -208,7 +214,7 @@ class Connection:
         self._wire = wire
         self.connected = True
         for number in self._subjects.keys() - told:
-            wire.subscribe(number, self._subjects[number])
+            wire.subscribe(number, *self._subjects[number])
         for number in told - self._subjects.keys():
             wire.unsubscribe(number)
 
@@ -227,7 +233,7 @@ class Connection:
         """Tell the server what is heard here, and wait until it knows: whoever sees `connected` can be answered."""
         told = set(self._subjects)
         for number in told:
-            wire.subscribe(number, self._subjects[number])
+            wire.subscribe(number, *self._subjects[number])
         await wire.ping()
         if not wire.open:
             # Lost between the answer and this task's turn: nobody else would notice.

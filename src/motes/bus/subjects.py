@@ -17,6 +17,7 @@ keeper.<sender>.<verb>                   anybody -> controller, request; the rep
 route.<app>                              controller -> routers: the app's routes have changed
 gone.<host>                              controller -> routers: this host has ended
 fn.<app>.<function>                      any NATS client -> gateway, request
+$SRV.PING, $SRV.INFO, $SRV.STATS         any NATS client -> gateway, the standard services protocol
 _INBOX.<sender>.>                        replies
 """
 

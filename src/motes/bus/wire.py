@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
@@ -31,6 +31,8 @@ class Message(NamedTuple):
     reply: str
     data: bytes
     no_responders: bool
+    headers: bytes = b""
+    """As they came, from `NATS/1.0` on."""
 
 
 class ProtocolBroken(Exception):
@@ -173,7 +175,7 @@ class Wire(asyncio.Protocol):
         headers, body = data[: int(fields[-2])], data[int(fields[-2]) :]
         try:
             reply = fields[3].decode() if len(fields) == 6 else ""
-            handler(Message(fields[1].decode(), reply, body, headers.startswith(b"NATS/1.0 503")))
+            handler(Message(fields[1].decode(), reply, body, headers.startswith(b"NATS/1.0 503"), headers))
         except Exception:
             _log.exception("a handler of %s failed", fields[1])
 
@@ -205,8 +207,24 @@ class Wire(asyncio.Protocol):
         self.send(b"PUB %b %b %d\r\n%b\r\n" % (_subject_bytes(subject), reply.encode(), len(payload), payload))
         return True
 
-    def subscribe(self, number: bytes, subject: str) -> None:
-        self.send(b"SUB %b %b\r\n" % (_subject_bytes(subject), number))
+    def publish_with_headers(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> bool:
+        """The same with headers, as name and value. Raises ValueError for one that could smuggle in another."""
+        if self._choked or self._outbox_bytes > OUTBOX_LIMIT_BYTES:
+            return False
+        if any("\r" in text or "\n" in text for text in (*headers, *headers.values())) or any(
+            ":" in n for n in headers
+        ):
+            raise ValueError("a header of more than one line")
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        told = b"NATS/1.0\r\n" + head.encode() + b"\r\n"
+        sizes = len(told), len(told) + len(payload)
+        self.send(b"HPUB %b %d %d\r\n%b%b\r\n" % (_subject_bytes(subject), *sizes, told, payload))
+        return True
+
+    def subscribe(self, number: bytes, subject: str, queue: str = "") -> None:
+        """With `queue`, one of those that name it hears each message."""
+        told = _subject_bytes(subject) + (b" " + _subject_bytes(queue) if queue else b"")
+        self.send(b"SUB %b %b\r\n" % (told, number))
 
     def unsubscribe(self, number: bytes) -> None:
         self.send(b"UNSUB %b\r\n" % number)

@@ -27,6 +27,7 @@ COMMANDS = {
     "events": "Show what started and ended, and why.",
     "logs": "Show what an app has printed.",
     "rm": "Remove an app.",
+    "creds": "Make a caller's key for NATS clients in other languages.",
     "host": "List, start and stop hosts on this machine.",
     "doctor": "Say what this machine can do, and how to mend what it cannot.",
     "demo": "Show it all at work.",

@@ -22,7 +22,7 @@ from motes.home import Home
 from motes.model.call import FROM_OUTSIDE, Context
 from motes.model.host import HostInstances, HostStatus
 from motes.model.instance import InstanceReport
-from motes.model.keeper import Tool, decode_answer
+from motes.model.keeper import Service, Tool, decode_answer
 from motes.model.names import OWN_USER
 from motes.model.routes import Routes
 from motes.payload import decode, encode
@@ -142,6 +142,10 @@ class Cluster:
     async def tools(self) -> list[Tool]:
         """The functions that are offered to agents."""
         return await self.ask("tools", None, list[Tool])
+
+    async def services(self) -> list[Service]:
+        """The apps that have functions, with what is known of these."""
+        return await self.ask("services", None, list[Service])
 
     async def hosts(self) -> list[HostStatus]:
         """The cluster's hosts."""

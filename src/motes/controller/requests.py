@@ -17,7 +17,7 @@ import msgspec
 from motes.bus import subjects
 from motes.bus.connection import Message
 from motes.controller.deployment import Deployment
-from motes.controller.summary import statuses, summaries, tools
+from motes.controller.summary import services, statuses, summaries, tools
 from motes.errors import BadInput, EngineError, MotesError, NotFound, Refused, TooLarge, Unavailable, Untrusted
 from motes.model.host import HostStatus
 from motes.model.instance import Event
@@ -35,6 +35,7 @@ from motes.model.keeper import (
     LogLine,
     PutChunk,
     Remove,
+    Service,
     Tool,
     encode_answer,
     encode_error,
@@ -76,6 +77,7 @@ class Requests:
             "routes": Verb("caller", AskRoutes, self._routes),
             "activate": Verb("caller", AskRoutes, self._activate),
             "tools": Verb("caller", None, self._tools),
+            "services": Verb("caller", None, self._services),
             "hosts": Verb("owner", None, self._hosts),
             "apps": Verb("owner", None, self._apps),
             "events": Verb("owner", int, self._events),
@@ -136,6 +138,9 @@ class Requests:
         routes, effects = controller.core.on_activate(question.app, question.workload, controller.now())
         controller.carry_out(effects)
         return routes
+
+    async def _services(self, sender: str, question: None) -> list[Service]:
+        return services(self._controller.core.state)
 
     async def _tools(self, sender: str, question: None) -> list[Tool]:
         return tools(self._controller.core.state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from motes.controller.state import App, Host, State
 from motes.model.host import HostStatus
-from motes.model.keeper import AppSummary, Tool
+from motes.model.keeper import AppSummary, Service, Tool
 from motes.model.release import Daemon, Function
 
 
@@ -26,6 +26,15 @@ def tools(state: State) -> list[Tool]:
         for each in app.release.manifest.workloads
         if isinstance(each, Function) and each.tool
     ]
+
+
+def services(state: State) -> list[Service]:
+    """Every app with its functions."""
+    found = {
+        name: [each for each in app.release.manifest.workloads if isinstance(each, Function)]
+        for name, app in sorted(state.apps.items())
+    }
+    return [Service(name, state.apps[name].release_id, functions) for name, functions in found.items() if functions]
 
 
 def has_taken_over(state: State, address: str, release: str) -> bool:

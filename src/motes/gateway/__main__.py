@@ -16,6 +16,7 @@ from motes.errors import MotesError, Unavailable
 from motes.gateway.backend import Backend
 from motes.gateway.relay import Relay
 from motes.gateway.server import Server
+from motes.gateway.services import Services
 from motes.home import Home
 from motes.supervised import announce_ready, end_with_parent
 
@@ -72,6 +73,7 @@ async def _connect(backend: Backend, home: Home, http: str, port: int) -> Cluste
     cluster = await _open_cluster(home)
     backend.connect(cluster)
     await Relay(cluster).start()
+    await Services(cluster).start()
     while not backend.ready:  # noqa: ASYNC110  the connection tells nobody when it comes
         await asyncio.sleep(READY_POLL_S)
     announce_ready(http=http, port=port)

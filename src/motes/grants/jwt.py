@@ -62,6 +62,14 @@ def credentials(account: Key, role: Role) -> Credentials:
     return Credentials(role.user, token, user.nkey_seed(Nkey.USER))
 
 
+def creds_text(credentials: Credentials) -> str:
+    """Credentials as the file that NATS clients take (`.creds`)."""
+    return (
+        f"-----BEGIN NATS USER JWT-----\n{credentials.jwt}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{credentials.seed}\n------END USER NKEY SEED------\n"
+    )
+
+
 def _allow(subjects: tuple[str, ...]) -> dict[str, list[str]]:
     # An empty list of what is allowed would mean everything.
     return {"allow": list(subjects)} if subjects else {"deny": [">"]}

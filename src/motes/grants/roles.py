@@ -18,6 +18,9 @@ from motes.model.names import HOST_PREFIX, OWN_USER, is_name
 ANSWERS = ("_INBOX.*.*.call.*", "_INBOX.*.*.request.*")
 """Where routers and connections of Motes wait for answers."""
 
+_CALLING = ("host.*.call.*.*", "host.*.cancel", "host.*.more", "host.*.ps")
+_DISCOVERY = tuple(f"$SRV.{verb}{more}" for verb in ("PING", "INFO", "STATS") for more in ("", ".*", ".*.*"))
+"""How NATS clients find services and ask about them."""
 _REPORTS = ("report.*.event", "report.*.log.>")
 
 
@@ -52,7 +55,15 @@ def caller(user: str) -> Role:
 def _caller(user: str) -> Role:
     return Role(
         user,
-        publish=("host.*.call.*.*", "host.*.cancel", "host.*.more", "host.*.ps", f"keeper.{user}.*", "fn.*.*"),
+        publish=(
+            "host.*.call.*.*",
+            "host.*.cancel",
+            "host.*.more",
+            "host.*.ps",
+            f"keeper.{user}.*",
+            "fn.*.*",
+            *_DISCOVERY,
+        ),
         subscribe=(
             f"_INBOX.{user}.>",
             "beat.*",

@@ -11,7 +11,7 @@ import msgspec
 
 from motes.errors import MotesError, Unavailable, from_wire
 from motes.model.bounds import Count, Number
-from motes.model.release import Manifest, Packages, Signed
+from motes.model.release import Function, Manifest, Packages, Signed
 
 CHUNK_BYTES = 256 * 2**10
 """A bundle travels in chunks of this size."""
@@ -121,6 +121,14 @@ class Tool(msgspec.Struct, frozen=True):
     parameters: dict[str, Any]
     """JSON Schema of the body."""
     parameter_names: tuple[str, ...]
+
+
+class Service(msgspec.Struct, frozen=True):
+    """`services` lists them: an app that has functions."""
+
+    app: str
+    release: str
+    functions: list[Function]
 
 
 class AskLogs(msgspec.Struct, frozen=True):

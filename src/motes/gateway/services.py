@@ -1,0 +1,212 @@
+"""Every app as a NATS service: `fn.<app>.<function>` for any NATS client, and the standard `$SRV` subjects.
+
+A service is an app, an endpoint is one of its functions. The body is JSON as over HTTP, the reply its result; an error
+is a reply with the headers Nats-Service-Error and Nats-Service-Error-Code. The protocol is ADR-32 of
+https://github.com/nats-io/nats-architecture-and-design
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from motes.bus.connection import Connection, Message
+from motes.errors import BadInput, MotesError, NotFound, Overloaded
+from motes.gateway.call_request import MAX_TIMEOUT_S
+from motes.model.host import HostInstances
+from motes.model.keeper import Service
+from motes.model.release import Function
+from motes.model.totals import Totals
+from motes.model.units import parse_seconds
+from motes.tasks import Tasks
+from motes.tracing import note_incoming
+
+MOST_CALLS = 1_000
+"""Calls of NATS clients that are under way at a time."""
+QUEUE = "q"
+"""The protocol's usual queue group."""
+ERROR_LIMIT = 500
+_TYPE = "io.nats.micro.v1.{}_response"
+_INBOX = "_INBOX."
+_KEEP_S = 1.0
+
+
+class Cluster(Protocol):
+    """The part of `motes.client.cluster.Cluster` that services use."""
+
+    connection: Connection
+
+    async def call_bytes(self, app: str, workload: str, body: bytes, timeout_s: float | None = None) -> bytes: ...
+
+    async def services(self) -> list[Service]: ...
+
+    async def look(self) -> dict[str, HostInstances | None]: ...
+
+
+class Services:
+    """Answers NATS clients on one connection."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._calls = 0
+        self._tasks = Tasks("gateway")
+        self._seed = secrets.token_bytes(16)
+        self._started = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
+        self._known: tuple[float, list[Service]] = (float("-inf"), [])
+        self._last_errors: dict[str, str] = {}
+        """By address, of the calls that came this way."""
+
+    async def start(self) -> None:
+        """Raises Unavailable."""
+        await self._cluster.connection.subscribe("fn.*.*", self._on_call, QUEUE)
+        for verb in ("PING", "INFO", "STATS"):
+            for subject in (f"$SRV.{verb}", f"$SRV.{verb}.*", f"$SRV.{verb}.*.*"):
+                await self._cluster.connection.subscribe(subject, self._on_question)
+
+    # ------------------------------------------------------------------ calls
+
+    def _on_call(self, message: Message) -> None:
+        # The reply is the asker's choice: an answer goes to inboxes only, as this user's permissions say as well.
+        if not message.reply.startswith(_INBOX):
+            return
+        if self._calls >= MOST_CALLS:
+            error = Overloaded(f"{MOST_CALLS} calls over NATS are under way; try again in a second", retry_after_s=1)
+            self._refuse(message, error)
+            return
+        self._calls += 1
+        self._tasks.spawn(self._call(message))
+
+    async def _call(self, message: Message) -> None:
+        _, app, function = message.subject.split(".")
+        try:
+            headers = parse_headers(message.headers)
+            if (trace := headers.get("traceparent")) is not None:
+                note_incoming(trace.encode("latin-1", "replace"))
+            result = await self._cluster.call_bytes(app, function, message.data, _timeout_of(headers))
+            self._cluster.connection.publish(message.reply, result)
+        except MotesError as error:
+            if not isinstance(error, NotFound):
+                self._last_errors[f"{app}.{function}"] = f"{error.http_status}:{error.message[:ERROR_LIMIT]}"
+            self._refuse(message, error)
+        finally:
+            self._calls -= 1
+
+    def _refuse(self, message: Message, error: MotesError) -> None:
+        body = msgspec.json.encode(error.to_wire())
+        headers = {"Nats-Service-Error": one_line(error.message), "Nats-Service-Error-Code": str(error.http_status)}
+        self._cluster.connection.publish(message.reply, body, headers=headers)
+
+    # ------------------------------------------------------------------ what there is
+
+    def _on_question(self, message: Message) -> None:
+        if message.reply.startswith(_INBOX) and len(self._tasks) < 2 * MOST_CALLS:
+            self._tasks.spawn(self._tell(message))
+
+    async def _tell(self, message: Message) -> None:
+        _, verb, *which = message.subject.split(".")
+        try:
+            services = await self._services()
+            totals = _sum_totals(await self._cluster.look()) if verb == "STATS" else {}
+        except MotesError:
+            return  # Nothing is known now; whoever asks waits only so long.
+        for service in services:
+            own_id = self._id_of(service.app)
+            if which[:1] not in ([], [service.app]) or which[1:] not in ([], [own_id]):
+                continue
+            told: dict[str, Any] = {
+                "type": _TYPE.format(verb.lower()),
+                "name": service.app,
+                "id": own_id,
+                "version": f"0.0.0+{service.release}",
+                "metadata": {"release": service.release},
+            }
+            if verb == "INFO":
+                told |= {"description": "", "endpoints": [_info(service.app, each) for each in service.functions]}
+            elif verb == "STATS":
+                endpoints = [self._stats(service.app, each, totals) for each in service.functions]
+                told |= {"started": self._started, "endpoints": endpoints}
+            self._cluster.connection.publish(message.reply, msgspec.json.encode(told))
+
+    async def _services(self) -> list[Service]:
+        """Asked of the controller at most once in _KEEP_S, however many ask here."""
+        if time.monotonic() - self._known[0] >= _KEEP_S:
+            self._known = time.monotonic(), await self._cluster.services()
+        return self._known[1]
+
+    def _id_of(self, app: str) -> str:
+        """The same as long as this gateway runs."""
+        return hashlib.sha256(self._seed + app.encode()).hexdigest()[:22].upper()
+
+    def _stats(self, app: str, function: Function, totals: Mapping[str, Totals]) -> dict[str, Any]:
+        address = f"{app}.{function.name}"
+        found = totals.get(address, Totals())
+        spent_ns = int(found.answered_s * 1e9)
+        return {
+            **_endpoint(app, function),
+            "num_requests": found.calls,
+            "num_errors": found.errors,
+            "last_error": self._last_errors.get(address, ""),
+            "processing_time": spent_ns,
+            "average_processing_time": spent_ns // max(found.answers, 1),
+        }
+
+
+def _endpoint(app: str, function: Function) -> dict[str, Any]:
+    return {"name": function.name, "subject": f"fn.{app}.{function.name}", "queue_group": QUEUE}
+
+
+def _info(app: str, function: Function) -> dict[str, Any]:
+    schemas = {"request": function.parameters, "response": function.result}
+    told = {key: msgspec.json.encode(value).decode() for key, value in schemas.items()}
+    described = {"description": function.description, "streams": str(function.streams).lower()}
+    return {**_endpoint(app, function), "metadata": {**told, **described}}
+
+
+def _sum_totals(hosts: Mapping[str, HostInstances | None]) -> dict[str, Totals]:
+    found: dict[str, Totals] = {}
+    for host in hosts.values():
+        for address, more in (host.totals if host is not None else {}).items():
+            one = found.get(address, Totals())
+            found[address] = Totals(
+                one.calls + more.calls,
+                one.errors + more.errors,
+                answers=one.answers + more.answers,
+                answered_s=one.answered_s + more.answered_s,
+            )
+    return found
+
+
+def _timeout_of(headers: Mapping[str, str]) -> float | None:
+    """The header Motes-Timeout, as over HTTP. Raises BadInput."""
+    value = headers.get("motes-timeout")
+    if value is None:
+        return None
+    try:
+        seconds = parse_seconds(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= MAX_TIMEOUT_S:
+        raise BadInput(f"Motes-Timeout must be above 0 and at most {MAX_TIMEOUT_S:.0f} seconds")
+    return seconds
+
+
+def parse_headers(data: bytes) -> dict[str, str]:
+    """A message's headers by lower-case name, the first value of each."""
+    found: dict[str, str] = {}
+    for line in data.decode("utf-8", "replace").split("\r\n")[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            found.setdefault(name.strip().lower(), value.strip())
+    return found
+
+
+def one_line(text: str) -> str:
+    """What a header may hold."""
+    return re.sub(r"[\x00-\x1f\x7f]+", " ", text)[:ERROR_LIMIT]
