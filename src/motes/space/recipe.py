@@ -40,6 +40,15 @@ def recipe() -> Recipe:
     return Recipe.BOTH if kernel.landlock_abi() else Recipe.NAMESPACES
 
 
+def recipe_in_words() -> str:
+    """One line for people: which walls, and what is weaker for one that is missing; or that there are none."""
+    try:
+        found = recipe()
+    except SpaceFailed as error:
+        return f"none ({error.message})"
+    return f"{found} ({found.weaker})" if found.weaker else str(found)
+
+
 def check_may_lend(found: Recipe) -> None:
     """Nothing where code of another owner than the host's may run. Raises SpaceFailed: one wall is for one's own."""
     if found is not Recipe.BOTH:

@@ -104,6 +104,11 @@ def landlock_abi() -> int:
     return max(int(_syscall(_CREATE_RULESET, 0, 0, 1, 0)), 0)
 
 
+def landlock_refusal() -> int:
+    """The errno for who asks for Landlock: ENOSYS where it is not built in, EOPNOTSUPP where not started; or 0."""
+    return 0 if landlock_abi() else ctypes.get_errno()
+
+
 def all_rights(abi: int) -> int:
     """Every right on files that this version of Landlock knows."""
     return _RIGHTS_BY_ABI.get(abi, _ALL_RIGHTS)
