@@ -93,6 +93,8 @@ def test_where_no_space_can_be_made_the_refusal_says_why_and_what_to_do(lacking:
     done = lacking.run("deploy", str(file))
     assert done.returncode == 7, done
     assert "no bubblewrap works here" in done.stderr and "`motes doctor`" in done.stderr
+    done = lacking.run("run", str(file))
+    assert done.returncode == 7 and "`motes doctor`" in done.stderr, done
 
 
 def test_the_doctor_says_which_walls_stand_and_what_mends_the_other(tmp_path: Path) -> None:

@@ -148,7 +148,13 @@ def _devices(view: View) -> Arguments:
     if view.nests:
         # What Landlock would leave of /dev, and a folder on which an instance builds its own /proc.
         devices = (word for name in DEVICES for word in ("--dev-bind", f"/dev/{name}", f"/dev/{name}"))
-        return [*proc, *("--dir", "/dev"), *devices, *("--dir", f"{COVER}/self"), *tmp]
+        return [
+            *proc,
+            *("--dir", "/dev", "--symlink", "/proc/self/fd", "/dev/fd"),
+            *devices,
+            *("--dir", f"{COVER}/self"),
+            *tmp,
+        ]
     return [
         *proc,
         *("--dev", "/dev", "--size", str(view.shared_memory_bytes), "--tmpfs", "/dev/shm"),
