@@ -59,7 +59,14 @@ def test_every_number_gets_its_own_rule() -> None:
 
 
 def test_the_profiles_name_only_calls_that_exist() -> None:
-    for profile in (profiles.SPACE, profiles.ZYGOTE, profiles.INSTANCE, profiles.ALONE, profiles.SCRIPT):
+    for profile in (
+        profiles.SPACE,
+        profiles.NESTING,
+        profiles.ZYGOTE,
+        profiles.INSTANCE,
+        profiles.ALONE,
+        profiles.SCRIPT,
+    ):
         assert set(profile) <= set(MACHINE.numbers), set(profile) - set(MACHINE.numbers)
 
 
@@ -79,6 +86,24 @@ def test_other_conventions_for_calls_are_refused() -> None:
 def test_a_call_that_no_list_names_does_not_exist() -> None:
     assert decide(filters().space, 5000) == errno.ENOSYS
     assert decide(filters().instance, 5000) == ALLOWED  # The space's filter lies below it.
+
+
+def test_a_space_without_landlock_makes_one_pair_of_namespaces_and_binds_only() -> None:
+    pair, user, network, bind, remount = 0x10020000, 0x10000000, 0x40000000, 0x5000, 0x20
+    assert [of("nesting", "unshare", flags) for flags in (pair, user, pair | network)] == [
+        ALLOWED,
+        errno.EPERM,
+        errno.EPERM,
+    ]
+    assert [of("nesting", "mount", 0, 0, 0, flags) for flags in (bind, 0, remount)] == [
+        ALLOWED,
+        errno.EPERM,
+        errno.EPERM,
+    ]
+    for profile in ("space", "instance"):
+        assert (of(profile, "unshare", pair), of(profile, "mount", 0, 0, 0, bind)) == (errno.EPERM, errno.EPERM)
+    for name in ("umount2", "pivot_root", "setns", "clone3", "ptrace"):
+        assert of("nesting", name) == of("space", name) != ALLOWED
 
 
 def test_clone_makes_threads_and_processes_but_no_namespaces() -> None:

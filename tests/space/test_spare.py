@@ -8,9 +8,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from tests.space import masks
 from tests.space.trials import Lab, trial
 
 from motes.space.measure import processes_below
+
+LACKING = (masks.NO_LANDLOCK,)
 
 SELF = """
     import os

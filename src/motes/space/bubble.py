@@ -120,7 +120,7 @@ def _start(
     script: bytes,
 ) -> subprocess.Popen[bytes]:
     program = bubblewrap.find()
-    filter = _memory_file("filter", filters().space)
+    filter = _memory_file("filter", filters().nesting if view.nests else filters().space)
     # Bubblewrap closes what it is told to read, and only that.
     content = [_memory_file("script", script)] if view.script else []
     arguments = bubblewrap_arguments(

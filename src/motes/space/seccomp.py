@@ -32,6 +32,8 @@ class Filters(msgspec.Struct, frozen=True):
     """The compiled filters of one machine; each is ready for the kernel."""
 
     space: bytes
+    nesting: bytes
+    """In the place of `space` where instances get namespaces of their own."""
     zygote: bytes
     instance: bytes
     """Holds OWN_PID wherever the instance must put its own process id."""
@@ -45,6 +47,7 @@ def filters() -> Filters:
     machine = this_architecture()
     return Filters(
         space=compile_filter(profiles.SPACE, machine, otherwise=Refuse(errno.ENOSYS)),
+        nesting=compile_filter(profiles.NESTING, machine, otherwise=Refuse(errno.ENOSYS)),
         zygote=compile_filter(profiles.ZYGOTE, machine, otherwise=()),
         instance=compile_filter(profiles.INSTANCE, machine, otherwise=()),
         alone=compile_filter(profiles.ALONE, machine, otherwise=()),

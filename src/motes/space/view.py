@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from motes.model.release import MIB
+from motes.space.guest.nest import COVER, DEVICES
 from motes.space.guest.wire import WHEELS
 from motes.space.interpreter import Interpreter
 
@@ -51,6 +52,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     open_files: int = 256
     hostname: str = "space"
     environment: tuple[tuple[str, str], ...] = ()
+    nests: bool = False
+    """Its instances get namespaces of their own, for there is no Landlock (motes.space.guest.nest)."""
 
 
 def bubblewrap_arguments(
@@ -75,7 +78,7 @@ def _walls(view: View, disable_user_namespaces: bool) -> Arguments:
     return [
         *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
         "--unshare-cgroup-try",
-        *(["--disable-userns"] if disable_user_namespaces else []),
+        *(["--disable-userns"] if disable_user_namespaces and not view.nests else []),
         *("--uid", str(GUEST_ID), "--gid", str(GUEST_ID), "--hostname", view.hostname),
         *("--cap-drop", "ALL", "--die-with-parent", "--new-session"),
     ]
@@ -140,10 +143,23 @@ def _nothing_at(place: str) -> Iterator[str]:
 
 
 def _devices(view: View) -> Arguments:
+    proc = ("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys")
+    tmp = ("--size", str(view.tmp_bytes), "--tmpfs", "/tmp")
+    if view.nests:
+        # What Landlock would leave of /dev, and a folder on which an instance builds its own /proc.
+        devices = (word for name in DEVICES for word in ("--dev-bind", f"/dev/{name}", f"/dev/{name}"))
+        return [
+            *proc,
+            *("--dir", "/dev", "--symlink", "/proc/self/fd", "/dev/fd"),
+            *devices,
+            *("--dir", f"{COVER}/self"),
+            *tmp,
+        ]
     return [
-        *("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"),
+        *proc,
         *("--dev", "/dev", "--size", str(view.shared_memory_bytes), "--tmpfs", "/dev/shm"),
-        *("--remount-ro", "/dev", "--size", str(view.tmp_bytes), "--tmpfs", "/tmp"),
+        *("--remount-ro", "/dev"),
+        *tmp,
     ]
 
 

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 
-from motes.space.guest import kernel
+from motes.space.guest import kernel, nest
 
 OUTPUT, CHANNEL = 1, 3
 """An instance's descriptors; 0 is /dev/null, 2 is OUTPUT again, 5 its own entry in /proc."""
@@ -20,7 +20,6 @@ THREAD_STACK_BYTES = 2**20
 _MOST_TASKS_OF_A_FUNCTION_SPACE = 8192
 _MOST_ZYGOTE_FILES = 16384
 _UNLISTED = ("tmp", "proc", "dev")
-_DEVICES = ("null", "urandom", "random")
 
 
 class Ground:
@@ -31,7 +30,7 @@ class Ground:
         self.write = kernel.all_rights(self.abi)
         names = [name for name in os.listdir("/") if name not in _UNLISTED and os.path.isdir(f"/{name}")]
         self.read_only = [open_path(f"/{name}") for name in names]
-        self.devices = [open_path(f"/dev/{name}") for name in _DEVICES]
+        self.devices = [open_path(f"/dev/{name}") for name in nest.DEVICES]
 
     def ruleset(self, folder: str) -> int:
         """An instance's Landlock rules but for /proc. Made before the fork: a fresh child pays for all it touches."""
@@ -85,14 +84,17 @@ def harden_spare(ground: Ground, ruleset: int, folder: str, orders: int) -> None
     # 2. Close what is not its own: the zygote's channel and the neighbours' descriptors. First, for there may be many.
     ruleset = _keep_only(orders, ruleset)
     # 3. A folder of its own for everything that it writes.
+    if ground.abi == 0:
+        folder = nest.enter(folder)
     os.chdir(folder)
     os.environ["HOME"] = os.environ["TMPDIR"] = folder
     if "tempfile" in sys.modules:
         sys.modules["tempfile"].__dict__["tempdir"] = None
-    # 4. Landlock: write to its folder only, see only its own entry in /proc, no signals to neighbours. The entry is
-    #    kept open, for a rule holds as long as the kernel remembers the folder.
-    kernel.allow(ground.abi, ruleset, open_path("/proc/self/"), kernel.READ | kernel.WRITE_FILE)
-    kernel.enforce(ruleset)
+    # 4. Landlock, for which `nest` stands where there is none: write to its folder only, see only its own entry in
+    #    /proc, no signals to neighbours. The entry is kept open, for a rule holds as long as the kernel remembers it.
+    if ruleset != kernel.NO_RULESET:
+        kernel.allow(ground.abi, ruleset, open_path("/proc/self/"), kernel.READ | kernel.WRITE_FILE)
+        kernel.enforce(ruleset)
 
 
 def harden_instance(filter: bytes, channel: int, output: int, limits: dict[str, int]) -> None:
@@ -119,8 +121,10 @@ def _keep_only(orders: int, ruleset: int) -> int:
     They lie above the numbers that they get, for `Ground` was opened before any of them.
     """
     os.dup2(orders, CHANNEL, inheritable=False)
-    if ruleset != kernel.NO_RULESET:
-        ruleset = os.dup2(ruleset, _RULESET, inheritable=False)
+    if ruleset == kernel.NO_RULESET:
+        kernel.close_from(_RULESET)
+        return ruleset
+    ruleset = os.dup2(ruleset, _RULESET, inheritable=False)
     kernel.close_from(_RULESET + 1)
     return ruleset
 

@@ -13,8 +13,10 @@ _syscall.argtypes = [ctypes.c_long] * 5
 _prctl = _libc.prctl
 _prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 
-_SET_DEATH_SIGNAL, _SET_DUMPABLE, _SET_SECCOMP, _SET_NO_NEW_PRIVILEGES = 1, 4, 22, 38
+_SET_DEATH_SIGNAL, _SET_DUMPABLE, _SET_SECCOMP, _DROP_BOUNDING, _SET_NO_NEW_PRIVILEGES = 1, 4, 22, 24, 38
 _MODE_FILTER = 2
+_BIND_RECURSIVE = 0x5000
+_CAPABILITY_VERSION, _MOST_CAPABILITIES = 0x20080522, 64
 # The same numbers on every architecture.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _CLOSE_RANGE = 436
@@ -51,6 +53,34 @@ def set_not_dumpable() -> None:
     prctl(_SET_DUMPABLE, 0)
 
 
+def set_dumpable() -> None:
+    """Undo `set_not_dumpable`: a process that is not dumpable may not write its own files in /proc either."""
+    prctl(_SET_DUMPABLE, 1)
+
+
+def unshare(namespaces: int) -> None:
+    """Raises OSError."""
+    if _libc.unshare(namespaces) < 0:
+        raise _error("unshare")
+
+
+def bind(source: str, target: str) -> None:
+    """Mount the folder `source`, and what is mounted in it, at `target` also. Raises OSError."""
+    if _libc.mount(source.encode(), target.encode(), None, ctypes.c_ulong(_BIND_RECURSIVE), None) < 0:
+        raise _error(f"mount {target}")
+
+
+def drop_capabilities() -> None:
+    """All of them, for good. Raises OSError."""
+    for number in range(_MOST_CAPABILITIES):
+        if _prctl(_DROP_BOUNDING, number, 0, 0, 0) < 0:
+            # The first that the kernel does not know.
+            break
+    header, nothing = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)()
+    if _libc.capset(header, nothing) < 0:
+        raise _error("capset")
+
+
 def forbid_new_privileges() -> None:
     """No program run from here on gains anything by its file's bits; seccomp and Landlock ask for this."""
     prctl(_SET_NO_NEW_PRIVILEGES, 1)
@@ -72,6 +102,11 @@ def close_from(first: int) -> None:
 def landlock_abi() -> int:
     """The kernel's Landlock version; 0 where there is none."""
     return max(int(_syscall(_CREATE_RULESET, 0, 0, 1, 0)), 0)
+
+
+def landlock_refusal() -> int:
+    """The errno for who asks for Landlock: ENOSYS where it is not built in, EOPNOTSUPP where not started; or 0."""
+    return 0 if landlock_abi() else ctypes.get_errno()
 
 
 def all_rights(abi: int) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from motes.space.guest import harden, instance, kernel
+from motes.space.guest import harden, instance, kernel, nest
 from motes.space.guest.load import Loaded, Refused, load
 from motes.space.guest.packets import Packets
 from motes.space.guest.sweep import remove_tree
@@ -43,6 +43,11 @@ def main(arguments: list[str]) -> None:
         raise SystemExit("the first message was not OPEN")
     order = _decode(text)
     ground = harden.Ground()
+    if ground.abi == 0:
+        try:
+            nest.check()
+        except OSError as error:
+            raise SystemExit(f"no Landlock, and no namespaces for its instances either: {error.strerror}") from None
     packets.hand_over(HELLO, b'{"landlock":%d}' % ground.abi, [os.pidfd_open(os.getpid()), harden.open_path("/tmp")])
     harden.harden_zygote(ground, binascii.a2b_base64(order["zygote"]), order["memory_bytes"])
     # Not through `threading`: what that does in each fork costs 0.15 ms, and few apps import it.

@@ -1,0 +1,112 @@
+"""A whole cluster on a machine that lacks a wall: what runs there, what is said of it, and what instances can do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from system.running import DEADLINE_S, MOTES, RunningCluster
+
+REPOSITORY = Path(__file__).parents[2]
+
+APP = """
+import os, signal, time
+from motes import function
+
+@function
+def meet(name: str) -> dict:
+    open("secret", "w").write(name)
+    time.sleep(3)
+    def attempt(work):
+        try:
+            return repr(work())
+        except OSError as error:
+            return "refused"
+    found = {}
+    for folder in ("/tmp", *(f"/tmp/{n}" for n in range(1, 30))):
+        path = f"{folder}/secret"
+        found[path] = attempt(lambda: open(path).read())
+    others = [pid for pid in range(1, 40) if pid != os.getpid()]
+    return {
+        "pid": os.getpid(),
+        "secrets": sorted(set(found.values()) - {"refused"}),
+        "killed": [pid for pid in others if attempt(lambda: os.kill(pid, signal.SIGKILL)) != "refused"],
+        "seen": [pid for pid in others if attempt(lambda: open(f"/proc/{pid}/status").read()) != "refused"],
+    }
+"""
+
+
+class LackingCluster(RunningCluster):
+    """One whose every process lacks something of the kernel."""
+
+    lacks = "nothing"
+
+    def run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tests.space.masks", self.lacks, MOTES, *words],
+            env=self.environment,
+            cwd=REPOSITORY,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+        )
+
+
+@pytest.fixture
+def lacking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LackingCluster]:
+    cluster = LackingCluster(tmp_path / "home")
+    cluster.lacks = request.param
+    cluster.up()
+    try:
+        yield cluster
+    finally:
+        cluster.down()
+
+
+@pytest.mark.parametrize("lacking", ["nothing", "Landlock"], indirect=True)
+def test_instances_that_meet_cannot_touch_each_other(lacking: LackingCluster) -> None:
+    lacking.deploy("walls", APP)
+    log = lacking.home.log("agent-local").read_text()
+    expected = "namespaces only (no Landlock" if lacking.lacks == "Landlock" else "both"
+    assert f"the walls of process spaces here: {expected}" in log
+    calls = [
+        subprocess.Popen([MOTES, "call", "walls.meet", json.dumps(name)], env=lacking.environment,
+                         stdout=subprocess.PIPE, text=True)
+        for name in ("Ada", "Bob")
+    ]  # fmt: skip
+    told = [json.loads(call.communicate(timeout=DEADLINE_S)[0]) for call in calls]
+    assert told[0]["pid"] != told[1]["pid"], "one instance served both"
+    assert [each["secrets"] for each in told] == [["'Ada'"], ["'Bob'"]]
+    assert [(each["killed"], each["seen"]) for each in told] == [([], [])] * 2
+
+
+@pytest.mark.parametrize("lacking", ["namespaces"], indirect=True)
+def test_where_no_space_can_be_made_the_refusal_says_why_and_what_to_do(lacking: LackingCluster) -> None:
+    file = lacking.folder.parent / "walls.py"
+    file.write_text("from motes import function\n@function\ndef fine() -> int: return 1\n")
+    done = lacking.run("deploy", str(file))
+    assert done.returncode == 7, done
+    assert "no bubblewrap works here" in done.stderr and "`motes doctor`" in done.stderr
+    done = lacking.run("run", str(file))
+    assert done.returncode == 7 and "`motes doctor`" in done.stderr, done
+
+
+def test_the_doctor_says_which_walls_stand_and_what_mends_the_other(tmp_path: Path) -> None:
+    cluster = LackingCluster(tmp_path / "home")
+    seen = {}
+    for cluster.lacks in ("Landlock", "namespaces", "both"):
+        done = cluster.run("doctor", "--json")
+        seen[cluster.lacks] = (done.returncode, {each["name"]: each for each in json.loads(done.stdout)["checks"]})
+    code, checks = seen["Landlock"]
+    assert code == 0 and checks["walls"]["detail"].startswith("namespaces only; for your own code only. Weaker: ")
+    assert "CONFIG_SECURITY_LANDLOCK" in checks["Landlock"]["mend"] and checks["function"]["works"]
+    code, checks = seen["namespaces"]
+    assert code == 1 and checks["user namespaces"]["mend"] and "walls" not in checks
+    code, checks = seen["both"]
+    assert code == 1 and not checks["function"]["works"] and "no Landlock, and no" in checks["function"]["detail"]
