@@ -24,6 +24,7 @@ ROWS = {
     "memory-cluster": "memory.idle_cluster",
     "call": "calls.alone",
     "calls-per-second": "calls.in_flight",
+    "between-functions": "calls.between_functions",
     "balance": "balance.balance",
     "up": "commands.up",
     "prompt": "commands.prompt",

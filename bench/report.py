@@ -18,7 +18,6 @@ DATA = DOCS / "performance.json"
 
 LATER = (
     ("Ray: actor, call, calls/s, burst, memory", "comes with `make bench-peers`"),
-    ("function to function on one host", "not built yet"),
     ("messages sent while hosts die; 10,000 hosts simulated", "later"),
 )
 

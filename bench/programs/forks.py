@@ -39,6 +39,18 @@ class Child:
         os.waitpid(self.pid, 0)
 
 
+def round_trips(count: int) -> list[float]:
+    """Seconds of each of `count` echoes over a unix socket, by one fork."""
+    child, taken = Child(), []
+    for _ in range(count):
+        began = time.perf_counter()
+        child.channel.send(QUESTION)
+        child.channel.recv(65536)
+        taken.append(time.perf_counter() - began)
+    child.end()
+    return taken
+
+
 def first_replies(count: int) -> list[float]:
     """Seconds from before the fork to the first reply, `count` times, one after the other."""
     taken = []
@@ -98,4 +110,4 @@ def python_starts(count: int) -> list[float]:
 if __name__ == "__main__":
     gc.collect()
     gc.freeze()
-    serve({"first_replies": first_replies, "burst": burst, "memory": memory, "python_starts": python_starts})
+    serve({each.__name__: each for each in (first_replies, round_trips, burst, memory, python_starts)})

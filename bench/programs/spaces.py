@@ -14,7 +14,7 @@ from bench.programs.serving import serve_async
 from motes.model.call import Outcome
 from motes.model.instance import EndReason
 from motes.space.descend import descend
-from motes.space.function_space import FunctionSpace
+from motes.space.function_space import FunctionSpace, Unheard
 from motes.space.interpreter import program_paths
 from motes.space.limits import Limits
 from motes.space.view import View
@@ -23,32 +23,18 @@ QUESTION = b'"' + b"x" * 98 + b'"'
 LIMITS = Limits(memory_bytes=64 * 2**20)
 
 
-class Events:
+class Events(Unheard):
     """Hands replies and ends to whoever waits for them."""
 
     def __init__(self) -> None:
         self.reply: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def started(self, number: int, pid: int) -> None: ...
-
     def replied(self, number: int, tag: int, outcome: Outcome, worked_s: float) -> None:
         self.reply.set_result(outcome)
 
-    def item(self, number: int, tag: int, body: bytes) -> None: ...
-
-    def asked(self, number: int, ask: int, tag: int, name: str, body: bytes) -> None: ...
-
-    def left(self, number: int, ask: int) -> None: ...
-
-    def taken(self, number: int, ask: int, count: int) -> None: ...
-
-    def output(self, number: int, data: bytes) -> None: ...
-
     def ended(self, number: int, reason: EndReason, detail: str) -> None:
         self.end.set_result(None)
-
-    def closed(self, detail: str) -> None: ...
 
 
 class Space:

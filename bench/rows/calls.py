@@ -115,5 +115,28 @@ async def _in_flight(call: Call, flying: int, count: int) -> float:
     return time.perf_counter() - began
 
 
+async def between_functions(rounds: int = 12, count: int = 1000) -> list[Result]:
+    """A function calls another on its host, one at a time, against an echo over a unix socket."""
+    ours, peer = Series("Motes", []), Series("unix socket echo", [])
+    text = BODY.decode().strip('"')
+    async with private_cluster() as cluster, Program("forks") as forks:
+        await cluster.deploy("work")
+        # The host holds a lease for it from now on: its calls from functions here stay here.
+        await cluster.client.call("work.echo", text)
+        pooled: list[list[float]] = [[], []]
+        for number in range(rounds + 1):
+            for each, series, taken in (
+                (0, ours, await cluster.client.call("work.caller", text, count)),
+                (1, peer, await forks.ask("round_trips", count=count)),
+            ):
+                if number:
+                    pooled[each] += taken
+                    series.values.append(percentile(taken, 50) * US)
+    for series, taken in zip((ours, peer), pooled, strict=True):
+        series.p50, series.p99 = percentile(taken, 50) * US, percentile(taken, 99) * US
+    what = "function to function on one host, p50, 100 B"
+    return [Result("between-functions", what, "us", ours, [peer], Limits(2.0, 1.3))]
+
+
 def _conclude(contender: Contender) -> None:
     contender.series.cpu_us = mean_cpu_us(contender.spent)

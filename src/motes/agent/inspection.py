@@ -12,12 +12,11 @@ import msgspec
 from motes.agent.code import Code, Folders
 from motes.agent.spaces import OPEN_TIMEOUT_S, daemon_view, function_view
 from motes.errors import BadBundle, LoadFailed, MotesError, SpaceFailed
-from motes.model.call import Outcome
 from motes.model.instance import EndReason
 from motes.model.keeper import Inspect, encode_answer, encode_error
 from motes.model.release import Daemon, Manifest
 from motes.space.daemon_space import DaemonSpace
-from motes.space.function_space import FunctionSpace
+from motes.space.function_space import FunctionSpace, Unheard
 
 DAEMON = "main"
 """The name of the workload that a command makes."""
@@ -91,7 +90,7 @@ async def _try_daemon(code: Folders, daemon: Daemon) -> None:
         )
 
 
-class _Events:
+class _Events(Unheard):
     """Remembers what a trial writes and why it ended before it was told to."""
 
     def __init__(self) -> None:
@@ -114,20 +113,6 @@ class _Events:
         if not self.is_closed.done():
             self.why = _sentence(*what)
             self.is_closed.set_result(None)
-
-    def item(self, number: int, tag: int, body: bytes) -> None: ...
-
-    def asked(self, number: int, ask: int, tag: int, name: str, body: bytes) -> None: ...
-
-    def left(self, number: int, ask: int) -> None: ...
-
-    def taken(self, number: int, ask: int, count: int) -> None: ...
-
-    def started(self, number: int, pid: int) -> None: ...
-
-    def replied(self, number: int, tag: int, outcome: Outcome, worked_s: float) -> None: ...
-
-    def ended(self, number: int, reason: EndReason, detail: str) -> None: ...
 
 
 def _sentence(reason: str, detail: str = "") -> str:

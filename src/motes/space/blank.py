@@ -14,9 +14,7 @@ from pathlib import Path
 import msgspec
 
 from motes.errors import MotesError
-from motes.model.call import Outcome
-from motes.model.instance import EndReason
-from motes.space.function_space import FunctionSpace, SpaceEvents
+from motes.space.function_space import FunctionSpace, Unheard
 from motes.space.view import View
 
 REFILL_S = 0.5
@@ -49,7 +47,7 @@ class Blank:
         code = self._code = self._folder / str(self._count)
         try:
             code.mkdir(mode=0o755, parents=True)
-            space = self._space = FunctionSpace(View(code=code), _Nobody())
+            space = self._space = FunctionSpace(View(code=code), Unheard())
         except (OSError, MotesError):
             # Whoever wants a space makes one then, and is told why that fails.
             remove_folder(code)
@@ -94,28 +92,6 @@ class Blank:
             self._refill.cancel()
         await self.drop()
         remove_folder(self._folder)
-
-
-class _Nobody(SpaceEvents):
-    """Hears what a space tells before an app is in it."""
-
-    def started(self, number: int, pid: int) -> None: ...
-
-    def replied(self, number: int, tag: int, outcome: Outcome, worked_s: float) -> None: ...
-
-    def asked(self, number: int, ask: int, tag: int, name: str, body: bytes) -> None: ...
-
-    def left(self, number: int, ask: int) -> None: ...
-
-    def taken(self, number: int, ask: int, count: int) -> None: ...
-
-    def item(self, number: int, tag: int, body: bytes) -> None: ...
-
-    def output(self, number: int, data: bytes) -> None: ...
-
-    def ended(self, number: int, reason: EndReason, detail: str) -> None: ...
-
-    def closed(self, detail: str) -> None: ...
 
 
 def link_files(source: Path, target: Path) -> None:

@@ -18,6 +18,7 @@ from motes.errors import MotesError
 from motes.model.call import Outcome
 from motes.model.instance import EndReason
 from motes.space import bubblewrap
+from motes.space.function_space import FunctionSpace, Unheard
 from motes.space.guest import kernel
 from motes.space.mends import landlock_mend, namespaces_mend
 from motes.space.recipe import Recipe, recipe
@@ -164,7 +165,6 @@ def _functions() -> Layer:
 
 
 async def _call() -> str:
-    from motes.space.function_space import FunctionSpace
     from motes.space.limits import Limits
     from motes.space.view import View
 
@@ -182,19 +182,11 @@ async def _call() -> str:
             await space.close()
 
 
-class _Heard:
+class _Heard(Unheard):
     """The first answer, or how it ended; the other events of a space are nothing here."""
 
     def __init__(self) -> None:
         self.answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-    def started(self, number: int, pid: int) -> None: ...
-
-    def item(self, number: int, tag: int, body: bytes) -> None: ...
-
-    def output(self, number: int, data: bytes) -> None: ...
-
-    def closed(self, detail: str) -> None: ...
 
     def replied(self, number: int, tag: int, outcome: Outcome, worked_s: float) -> None:
         if not self.answer.done():
