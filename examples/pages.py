@@ -1,6 +1,7 @@
 """A pipeline of two functions over a folder of HTML pages: the words of each page, then what makes each one special.
 
-The pages are read here and parsed there: a function sees no file of this machine and has no network.
+The pages are read here and parsed there: a function sees no file of this machine and has no network. The second
+function calls the first for each page, many at a time.
 """
 
 import html.parser
@@ -39,18 +40,21 @@ def words(page: str) -> dict[str, int]:
     return dict(text.words)
 
 
-@function(idempotent=True)
-def special(page: dict[str, int], everywhere: dict[str, int], most: int = 3) -> list[str]:
-    """The words that this page has more of than all pages together would suggest."""
-    return sorted(page, key=lambda word: (-page[word] / everywhere[word], -page[word], word))[:most]
+@function(idempotent=True, calls=[words])
+def special(pages: dict[str, str], most: int = 3) -> dict[str, list[str]]:
+    """Of each page the words that it has more of than all pages together would suggest."""
+    counted = dict(zip(pages, words.map(pages.values()), strict=True))
+    everywhere = sum(map(Counter, counted.values()), Counter())
+    return {
+        name: sorted(page, key=lambda word: (-page[word] / everywhere[word], -page[word], word))[:most]
+        for name, page in counted.items()
+    }
 
 
 def main(folder: Path) -> None:
-    files = sorted(folder.glob("*.html"))
-    counted = list(words.map(file.read_text(errors="replace") for file in files))
-    everywhere = sum(map(Counter, counted), Counter())
-    for file, page in zip(files, counted, strict=True):
-        print(file.name, *special.remote(page, dict(everywhere)))
+    pages = {file.name: file.read_text(errors="replace") for file in sorted(folder.glob("*.html"))}
+    for name, found in special.remote(pages).items():
+        print(name, *found)
 
 
 if __name__ == "__main__":
