@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-peers clean
 
 $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "motes needs Python 3.11 or later (try: make PYTHON=python3.12)"; exit 1; }
@@ -29,5 +29,14 @@ lint: $(READY)
 bench: $(READY)
 	@$(BIN)/python -m bench $(ARGS)
 
+PEERS := .venv-peers
+$(PEERS)/ready: requirements/peers.txt
+	@$(PYTHON) -m venv --clear $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.txt
+	@touch $@
+
+bench-peers: $(READY) $(PEERS)/ready
+	@BENCH_PEERS_PYTHON=$(CURDIR)/$(PEERS)/bin/python $(BIN)/python -m bench beside $(ARGS)
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(PEERS)

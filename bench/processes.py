@@ -16,16 +16,20 @@ LINE_LIMIT_BYTES = 2**24
 
 
 class Program:
-    """One of bench.programs in a process of its own; it ends when its standard input does."""
+    """One of bench.programs, or a module by its whole name, in a process of its own; it ends when its input does.
 
-    def __init__(self, name: str) -> None:
+    `python` None is this interpreter.
+    """
+
+    def __init__(self, name: str, python: str | None = None) -> None:
         self.name = name
+        self._python = python or sys.executable
 
     async def __aenter__(self) -> Program:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
+            self._python,
             "-m",
-            f"bench.programs.{self.name}",
+            self.name if "." in self.name else f"bench.programs.{self.name}",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LINE_LIMIT_BYTES,

@@ -17,7 +17,6 @@ PAGE = DOCS / "PERFORMANCE.md"
 DATA = DOCS / "performance.json"
 
 LATER = (
-    ("Ray: actor, call, calls/s, burst, memory", "comes with `make bench-peers`"),
     ("messages sent while hosts die; 10,000 hosts simulated", "later"),
 )
 
