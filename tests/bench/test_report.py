@@ -74,7 +74,9 @@ def test_the_processors_table_adds_up_what_a_call_costs():
     own.ours.cpu_us = {"caller": 10.0, "agent": 20.0}
     text = report.tables(Data("2026-01-01", {"cores": "2"}, [own]))
     assert "| the call | Motes | caller 10.0, agent 20.0 | 30.0 |" in text
-    assert "Ray" in text and "make bench-peers" in text
+    assert "make bench-peers" in text
+    own.row = "beside-call"
+    assert "make bench-peers" not in report.tables(Data("2026-01-01", {"cores": "2"}, [own]))
 
 
 def test_hand_written_notes_around_the_table_are_kept():
