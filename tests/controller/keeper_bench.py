@@ -10,6 +10,7 @@ from motes.errors import MotesError
 from motes.model.host import Beat, Held, HostReport, Lease, Load, Offer
 from motes.model.release import Function, Manifest, Packages, Release, Scale, Workload
 from motes.model.routes import Routes
+from motes.model.walls import Walls
 
 
 def function(name: str = "f", least: int = 0, most: int | None = None, **more: object) -> Function:
@@ -35,6 +36,7 @@ class FakeHost:
         """Does not get what is sent to it."""
         self.draining = False
         self.running: dict[str, list[int]] = {}
+        self.walls: str = Walls.BOTH
 
     def report(self) -> HostReport:
         held = {address: self._held(address, lease) for address, lease in self.leases.items()}
@@ -50,6 +52,7 @@ class FakeHost:
             held=held,
             number=self.reports,
             running=self.running,
+            walls=self.walls,
         )
 
     def _held(self, address: str, lease: Lease) -> Held:
@@ -78,11 +81,13 @@ class Bench:
         running: dict[str, list[int]] | None = None,
         python: str = "3.11.7",
         platform: str = "",
+        walls: str = Walls.BOTH,
         **offer: object,
     ) -> None:
         self.hosts[name] = FakeHost(name, Offer(**{"spaces": self.spaces, **offer}), python, platform)  # type: ignore[arg-type]
         self.hosts[name].leases.update({lease.address: lease for lease in holds})
         self.hosts[name].running = running or {}
+        self.hosts[name].walls = walls
         self.report(name)
 
     def deploy(

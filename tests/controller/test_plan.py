@@ -12,6 +12,7 @@ from motes.errors import NoRoom, Unavailable
 from motes.model.host import Lease
 from motes.model.platform import PLATFORMS
 from motes.model.release import MIB, Daemon, Packages
+from motes.model.walls import Walls
 
 WEB = Daemon("web", ("serve",), 8080)
 
@@ -253,6 +254,19 @@ def test_a_release_goes_only_where_its_python_and_its_packages_are_at_home() -> 
     error = bench.refusal(name="web")
     assert isinstance(error, NoRoom)
     assert ">=3.13" in error.message and "3.11.7" in error.message and "deploy again" in error.message
+
+
+def test_a_daemon_goes_only_where_there_are_namespaces_for_it() -> None:
+    bench = Bench()
+    bench.join("bare", walls=Walls.LANDLOCK)
+    bench.deploy(WEB, function(least=1))
+    error = bench.refusal(name="web")
+    assert isinstance(error, NoRoom) and "namespaces" in error.message and "motes doctor" in error.message
+    assert where(bench, "f") == ["bare"]
+    bench.join("strange", walls="a wall of a later version")
+    bench.join("whole", walls=Walls.NAMESPACES)
+    bench.wait(1.0)
+    assert where(bench) == ["whole"]
 
 
 def test_a_requirement_that_cannot_be_read_fits_no_host() -> None:

@@ -15,22 +15,25 @@ from motes.space.profiles import Condition, Refuse, Rule
 from motes.space.seccomp import compile_filter
 from motes.space.syscalls import this_architecture
 
-NONE, NO_LANDLOCK, NO_NAMESPACES, NO_WALL = "nothing", "Landlock", "namespaces", "both"
+NONE, NO_LANDLOCK, NO_NAMESPACES, NO_WALL, NO_SPACE = "nothing", "Landlock", "namespaces", "both", "space"
 _NEW_USER, _NEW_MOUNTS = 0x10000000, 0x00020000
 _LANDLOCK: dict[str, Rule] = dict.fromkeys(
     ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"), Refuse(errno.ENOSYS)
 )
+
+_NAMESPACES: dict[str, Rule] = {
+    "clone": (Condition(0, (0,), mask=_NEW_USER),),
+    "unshare": (Condition(0, (0,), mask=_NEW_USER),),
+    "clone3": Refuse(errno.ENOSYS),
+}
 
 MASKS: dict[str, dict[str, Rule]] = {
     NONE: {},
     # As a kernel without CONFIG_SECURITY_LANDLOCK answers.
     NO_LANDLOCK: _LANDLOCK,
     # As Ubuntu 24.04 and many containers answer an ordinary user.
-    NO_NAMESPACES: {
-        "clone": (Condition(0, (0,), mask=_NEW_USER),),
-        "unshare": (Condition(0, (0,), mask=_NEW_USER),),
-        "clone3": Refuse(errno.ENOSYS),
-    },
+    NO_NAMESPACES: _NAMESPACES,
+    NO_SPACE: {**_LANDLOCK, **_NAMESPACES},
     # Bubblewrap works, for it makes them one by one; what is in its space may make no further ones.
     NO_WALL: {**_LANDLOCK, "unshare": (Condition(0, (_NEW_USER | _NEW_MOUNTS,), inverted=True),)},
 }

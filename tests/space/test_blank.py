@@ -106,7 +106,7 @@ async def test_a_blank_space_ends_with_its_owner_and_leaves_nothing(lab: Lab) ->
     folder = lab.folder / "blank"
     blank = await _made(folder)
     assert blank._space is not None
-    pids = blank._space._bubble.processes()
+    pids = blank._space._enclosure.processes()
     await blank.close()
     assert pids and not any(os.path.exists(f"/proc/{pid}") for pid in pids)
     assert not folder.exists()

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from motes.errors import SpaceFailed
+from motes.model.walls import Walls
 from motes.space.mends import APPARMOR_FILE, landlock_mend, namespaces_mend
-from motes.space.recipe import Recipe, check_may_lend
+from motes.space.walls import check_may_lend
 
 BWRAP = Path("/opt/app [1]/bwrap")
 
@@ -52,6 +53,6 @@ def test_landlock_that_was_not_started_needs_a_word_for_the_kernel_and_one_that_
 
 
 def test_code_of_others_needs_both_walls() -> None:
-    check_may_lend(Recipe.BOTH)
+    check_may_lend(Walls.BOTH)
     with pytest.raises(SpaceFailed, match="namespaces only"):
-        check_may_lend(Recipe.NAMESPACES)
+        check_may_lend(Walls.NAMESPACES)

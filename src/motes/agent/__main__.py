@@ -26,7 +26,7 @@ from motes.model.host import Offer
 from motes.model.names import HOST_PREFIX
 from motes.router.ingress import serve_ingress
 from motes.space.descend import descend
-from motes.space.recipe import recipe_in_words
+from motes.space.walls import walls_in_words
 from motes.supervised import announce_ready, end_with_parent
 
 INGRESS = "ingress.sock"
@@ -101,7 +101,7 @@ def main() -> None:
         for folder in (settings.folder, settings.run):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descend(readable=program_paths(), writable=(settings.folder, settings.run), name=settings.name)
-        logging.getLogger("motes.space").info("the walls of process spaces here: %s", recipe_in_words())
+        logging.getLogger("motes.space").info("the walls of process spaces here: %s", walls_in_words())
         import uvloop
 
         uvloop.run(serve(settings))

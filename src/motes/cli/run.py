@@ -177,7 +177,7 @@ def _work_as_ordinary_user(work: Callable[[], int], wheels: Path | None) -> None
 def _run(view: View, content: bytes, arguments: tuple[str, ...], timeout_s: float) -> int:
     import asyncio
 
-    from motes.space.bubble import Streams
+    from motes.space.enclosure import Streams
     from motes.space.script_space import ScriptSpace
 
     end = asyncio.run(ScriptSpace(view, content, arguments, timeout_s).run(Streams(0, 1, 2)))

@@ -1,7 +1,7 @@
 """Where: the hosts that a workload should run on, best first. A core: pure functions of the state.
 
 A host is feasible when it takes work, its offer holds one instance of the workload, and it has a Python that the
-release runs with and the platform that its packages are for.
+release runs with, the platform that its packages are for, and namespaces if it is a daemon.
 Ranked: hosts that hold the lease already, then those with the smallest share of their offer given away, then by a hash
 of workload and host, so that equal hosts get different workloads.
 """
@@ -13,8 +13,9 @@ from collections.abc import Iterable
 
 from motes.controller.state import Host, State
 from motes.errors import MotesError, NoRoom, Unavailable
-from motes.model.release import Packages, Workload
+from motes.model.release import Daemon, Packages, Workload
 from motes.model.units import format_bytes
+from motes.model.walls import Walls
 
 
 def ranked_hosts(state: State, address: str, workload: Workload, packages: Packages) -> list[str]:
@@ -22,7 +23,7 @@ def ranked_hosts(state: State, address: str, workload: Workload, packages: Packa
     fitting = [
         name
         for name, host in state.hosts.items()
-        if host.takes_work and _holds(host, workload) and runs(host, packages)
+        if host.takes_work and _holds(host, workload) and runs(host, packages) and _has_walls_for(host, workload)
     ]
     return sorted(fitting, key=lambda name: _rank(state, name, address))
 
@@ -40,6 +41,9 @@ def why_nowhere(state: State, address: str, workload: Workload, packages: Packag
     able_to_run = [host for host in able if runs(host, packages)]
     if not able_to_run:
         return NoRoom(f"{address} {needs(packages)}; {who_is_there(able)}")
+    able_to_run = [host for host in able_to_run if _has_walls_for(host, workload)]
+    if not able_to_run:
+        return NoRoom(f"{address} is a daemon, and no host makes the namespaces that one needs (`motes doctor` there)")
     largest = max(host.report.offer.memory_bytes for host in able_to_run)
     return NoRoom(
         f"{address} needs {format_bytes(workload.memory_bytes)}; no host offers more than {format_bytes(largest)} "
@@ -50,6 +54,13 @@ def why_nowhere(state: State, address: str, workload: Workload, packages: Packag
 def runs(host: Host, packages: Packages) -> bool:
     """Whether the host has a Python and a platform for these packages."""
     return packages.fits(host.report.python, host.report.platform)
+
+
+def _has_walls_for(host: Host, workload: Workload) -> bool:
+    try:
+        return not isinstance(workload, Daemon) or Walls(host.report.walls).hold_daemons
+    except ValueError:
+        return False
 
 
 def needs(packages: Packages) -> str:

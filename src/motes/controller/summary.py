@@ -72,4 +72,14 @@ def _status(name: str, host: Host) -> HostStatus:
     report = host.report
     state = "draining" if report.draining else "up" if host.lives else "silent"
     used = {"spaces": float(report.spaces_used), "memory_bytes": float(report.memory_bytes), "cpu_s": report.cpu_s}
-    return HostStatus(name, report.pid, state, report.offer, used, report.spaces_used, report.python, report.platform)
+    return HostStatus(
+        name,
+        report.pid,
+        state,
+        report.offer,
+        used,
+        report.spaces_used,
+        report.python,
+        report.platform,
+        report.walls,
+    )

@@ -9,6 +9,7 @@ import msgspec
 from motes.model.bounds import MOST_LISTED, Count, Epoch, Number, Short, Size
 from motes.model.instance import InstanceReport
 from motes.model.totals import Totals
+from motes.model.walls import Walls
 
 PROOF_BYTES = 16
 """Of a lease that was given, in a host's report."""
@@ -104,6 +105,8 @@ class HostReport(msgspec.Struct, frozen=True):
     """One of motes.model.platform.PLATFORMS, or empty."""
     running: Annotated[dict[str, list[Count]], msgspec.Meta(max_length=MOST_LISTED)] = {}
     """By address, the process ids of the instances whose start was told and whose end was not."""
+    walls: Short = Walls.BOTH
+    """What its spaces are made of, a motes.model.walls.Walls; empty where none can be made."""
 
 
 class HostStatus(msgspec.Struct, frozen=True):
@@ -118,6 +121,7 @@ class HostStatus(msgspec.Struct, frozen=True):
     spaces: int
     python: str = ""
     platform: str = ""
+    walls: str = Walls.BOTH
 
 
 class HostInstances(msgspec.Struct, frozen=True):

@@ -13,15 +13,16 @@ from typing import Any, Protocol
 from motes.errors import LoadFailed, SpaceFailed
 from motes.model.instance import EndReason
 from motes.space import measure
-from motes.space.bubble import Bubble, Streams, seqpacket_pair
 from motes.space.control import ControlChannel
+from motes.space.enclosing import enclose
+from motes.space.enclosure import Program, Streams, seqpacket_pair
 from motes.space.guest.wire import HELLO, MAKE, SOCKETS
 from motes.space.limits import Usage
 from motes.space.opening import not_made
 from motes.space.output import Output
 from motes.space.seccomp import filters
 from motes.space.stock import SocketStock, connect_inside
-from motes.space.view import View, python_command
+from motes.space.view import View
 
 OPEN_LIMIT_S = 10.0
 LISTEN_POLL_S = 0.02
@@ -62,8 +63,8 @@ class DaemonSpace:
         try:
             serves = self.port is not None
             words = launch_words(theirs.fileno(), "daemon", serves, filter_of(view), view, command)
-            launch = python_command("motes.space.guest.launch", *words)
-            self._bubble = Bubble(view, launch, [theirs.fileno()], Streams(output=write_end, error=write_end))
+            launch = Program("motes.space.guest.launch", words, [theirs.fileno()])
+            self._enclosure = enclose(view, launch, Streams(output=write_end, error=write_end))
         except BaseException:
             ours.close()
             os.close(read_end)
@@ -74,7 +75,7 @@ class DaemonSpace:
         self._output = Output(read_end, self._printed, lambda: None)
         self._control = ControlChannel(ours, self._received, self._broken)
         self._sockets = SocketStock(lambda: self._control.send(MAKE, {}))
-        self._bubble.gone.add_done_callback(lambda gone: self._finish(gone.result()))
+        self._enclosure.gone.add_done_callback(lambda gone: self._finish(gone.result()))
 
     @classmethod
     async def open(cls, view: View, command: Sequence[str], port: int | None, events: DaemonEvents) -> DaemonSpace:
@@ -123,8 +124,8 @@ class DaemonSpace:
 
     def usage(self) -> Usage:
         """All processes in the space, and what its /tmp and /dev/shm hold."""
-        processes = [measure.fair_usage(pid) for pid in self._bubble.processes()]
-        folders = [Usage(0.0, measure.folder_bytes(folder), 0) for folder in self._folders]
+        processes = [measure.fair_usage(pid) for pid in self._enclosure.processes()]
+        folders = [Usage(0.0, self._enclosure.folder_bytes(folder), 0) for folder in self._folders]
         return measure.add([*processes, *folders])
 
     def pause_output(self) -> None:
@@ -140,8 +141,8 @@ class DaemonSpace:
         if grace_s > 0 and self._daemon >= 0 and not self._closed.done():
             measure.signal_process(self._daemon, signal.SIGTERM)
             await asyncio.wait([self._closed], timeout=grace_s)
-        self._bubble.kill()
-        await self._bubble.close()
+        self._enclosure.kill()
+        await self._enclosure.close()
         await asyncio.shield(self._closed)
 
     # What comes from inside.
@@ -149,7 +150,7 @@ class DaemonSpace:
     def _received(self, kind: int, data: dict[str, Any], descriptors: list[int]) -> None:
         try:
             if kind == HELLO and self.pid == 0:
-                self.pid = measure.pid_of(descriptors[0])
+                self.pid = self._enclosure.pid_of(descriptors[0])
                 self._daemon, *self._folders = descriptors
                 descriptors.clear()
                 self._ready.set_result(None)
@@ -178,7 +179,7 @@ class DaemonSpace:
 
     def _fail(self, why: str) -> None:
         self._failure = self._failure or why
-        self._bubble.kill()
+        self._enclosure.kill()
 
     def _finish(self, status: int) -> None:
         self._control.close()

@@ -1,4 +1,4 @@
-"""The host's side of a function space: one bubblewrap, one zygote with the app loaded, and the instances it forks.
+"""The host's side of a function space: one enclosure, one zygote with the app loaded, and the instances it forks.
 
 Everything runs on the event loop of the main thread. What comes from inside is not trusted: the zygote has run the
 owner's code, so it may lie about its own instances, and nothing more.
@@ -21,17 +21,20 @@ from motes.errors import LoadFailed
 from motes.model.call import Outcome
 from motes.model.instance import EndReason
 from motes.model.release import Function
+from motes.model.units import format_bytes
+from motes.model.walls import Walls
 from motes.space import measure
-from motes.space.bubble import Bubble, Streams, seqpacket_pair
 from motes.space.control import ControlChannel
+from motes.space.enclosing import enclose
+from motes.space.enclosure import Program, Streams, seqpacket_pair
 from motes.space.guest.wire import EXITED, FAILED, FORKED, HELLO, LOADED, OPEN, REFUSED, SPAWN
 from motes.space.limits import Limits, Usage
 from motes.space.link import DRAIN_CHUNKS, LAST_WORDS_S, Link
 from motes.space.opening import ended_while_opening, exit_words, refused_by_the_app, too_slow
 from motes.space.output import Output
-from motes.space.recipe import Recipe, recipe
 from motes.space.seccomp import filters
-from motes.space.view import View, python_command
+from motes.space.view import View
+from motes.space.walls import walls
 from motes.tasks import Tasks
 
 ZYGOTE_NUMBER = 0
@@ -120,10 +123,10 @@ class FunctionSpace:
         ours, theirs = seqpacket_pair()
         read_end, write_end = os.pipe()
         try:
-            command = python_command("motes.space.guest.zygote", str(theirs.fileno()))
+            zygote = Program("motes.space.guest.zygote", [str(theirs.fileno())], [theirs.fileno()])
+            nests = walls() is Walls.NAMESPACES
             streams = Streams(output=write_end, error=write_end)
-            nests = recipe() is Recipe.NAMESPACES
-            self._bubble = Bubble(msgspec.structs.replace(view, nests=nests), command, [theirs.fileno()], streams)
+            self._enclosure = enclose(msgspec.structs.replace(view, nests=nests), zygote, streams)
         except BaseException:
             ours.close()
             os.close(read_end)
@@ -133,7 +136,7 @@ class FunctionSpace:
             os.close(write_end)
         self._output = Output(read_end, self._zygote_output, lambda: None)
         self._control = ControlChannel(ours, self._received, self._broken)
-        self._bubble.gone.add_done_callback(self._monitor_ended)
+        self._enclosure.gone.add_done_callback(self._monitor_ended)
 
     @classmethod
     async def open(
@@ -172,11 +175,11 @@ class FunctionSpace:
     @property
     def gone(self) -> asyncio.Future[int]:
         """Done when everything in it has ended."""
-        return self._bubble.gone
+        return self._enclosure.gone
 
     def unloaded_bytes(self) -> int:
         """The memory of a space in which nothing is loaded yet."""
-        return sum(map(measure.memory_bytes, self._bubble.processes()))
+        return sum(map(measure.memory_bytes, self._enclosure.processes()))
 
     def spawn(self, number: int, function: str, limits: Limits) -> None:
         """Fork an instance; returns at once. `number` is new for each; `started` or `ended` tells how it went."""
@@ -285,19 +288,23 @@ class FunctionSpace:
         grown = sum(max(measure.memory_bytes(pid) - zygote.memory_bytes, 0) for pid in self._strays())
         if grown > self.view.memory_bytes:
             self._fail("processes that its app's modules started use more memory than they may")
-        return measure.add([zygote, Usage(0.0, grown + measure.folder_bytes(self._tmp), 0)])
+        held = self._enclosure.folder_bytes(self._tmp)
+        if held > self.view.tmp_bytes and not self._enclosure.sizes_folders:
+            limit = format_bytes(self.view.tmp_bytes)
+            self._fail(f"what its functions wrote to /tmp takes more than {limit}", EndReason.FILE_LIMIT)
+        return measure.add([zygote, Usage(0.0, grown + held, 0)])
 
     def _strays(self) -> list[int]:
         """Processes that are no instance: the zygote's sweepers, and whatever module code has forked."""
         known = {link.pid for link in self._links.values()} | {self.pid}
-        near = [*measure.children(self.pid), *measure.children(self._bubble.init_pid())]
+        near = [*measure.children(self.pid), *measure.children(self._enclosure.init_pid())]
         return [each for pid in near if pid not in known for each in measure.processes_below(pid)]
 
     async def close(self, reason: EndReason = EndReason.HOST_STOPPED, detail: str = "") -> None:
         """End everything in the space, and wait until it is gone. Instances still there are reported with `reason`."""
         if self._closing is None:
             self._closing = (reason, detail)
-        self._bubble.kill()
+        self._enclosure.kill()
         await asyncio.shield(self._closed)
 
     # What comes from the zygote.
@@ -323,7 +330,7 @@ class FunctionSpace:
             self._links[data["number"]].abandon(EndReason.SPACE_FAILED, why)
             self._order_done(data["number"])
         elif kind == HELLO and self.pid == 0:
-            self.pid = measure.pid_of(descriptors[0])
+            self.pid = self._enclosure.pid_of(descriptors[0])
             self.landlock_abi = int(data["landlock"])
             self._tmp = descriptors.pop(1)
         elif kind == LOADED and not self._loaded.done():
@@ -337,7 +344,7 @@ class FunctionSpace:
         self._last_fork = self._loop.time()
         link.memory_at_fork = measure.memory_bytes(self.pid)
         try:
-            link.forked(pidfd)
+            link.forked(pidfd, self._enclosure.pid_of(pidfd))
         except ValueError:
             os.close(pidfd)
             raise
@@ -365,16 +372,16 @@ class FunctionSpace:
         """The control channel is at its end: the zygote has ended, and its exit status is about to tell how."""
         self._loop.call_later(LAST_WORDS_S, self._fail, why)
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str, reason: EndReason = EndReason.SPACE_FAILED) -> None:
         if self._closing is None:
-            self._closing = (EndReason.SPACE_FAILED, why)
-        self._bubble.kill()
+            self._closing = (reason, why)
+        self._enclosure.kill()
 
     def _monitor_ended(self, gone: asyncio.Future[int]) -> None:
         self._tasks.spawn(self._finish(gone.result()))
 
     async def _finish(self, status: int) -> None:
-        await self._bubble.close()
+        await self._enclosure.close()
         self._control.read()
         self._control.close()
         while self._orders:

@@ -31,7 +31,7 @@ from motes.space.guest.wire import (
     TOLD,
     frame,
 )
-from motes.space.measure import pid_of, signal_process
+from motes.space.measure import signal_process
 from motes.space.output import Output
 from motes.space.replies import Untrustworthy, outcome_of_error
 
@@ -123,12 +123,11 @@ class Link(asyncio.Protocol):
         except OSError:
             return 0
 
-    def forked(self, pidfd: int) -> None:
-        """The process was made. Takes `pidfd`. Raises ValueError when it stands for no process of a space."""
+    def forked(self, pidfd: int, pid: int) -> None:
+        """The process was made. Takes `pidfd`. Raises ValueError when that was told before."""
         if self._pidfd >= 0:
             raise ValueError("it was forked before")
-        self.pid = pid_of(pidfd)
-        self._pidfd = pidfd
+        self.pid, self._pidfd = pid, pidfd
         self._loop.add_reader(pidfd, self._process_ended)
         self._events.started(self.number, self.pid)
         if self._ending is not None:

@@ -6,8 +6,9 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from motes.space.limits import Usage
 
@@ -18,6 +19,12 @@ COPIED_BYTES = 2**20
 GONE = 0
 """The id of a process that has ended and been waited for."""
 MOST_PROCESSES = 65536
+MOST_ANCESTORS = 64
+MOST_ENTRIES, DEEPEST = 10_000, 50
+"""Files that are looked at in a folder that is watched, and folders in one another."""
+TOO_MUCH = 2**62
+_BLOCK_BYTES = 512
+"""Of st_blocks, on every file system."""
 
 
 def cpu_s(pid: int) -> float:
@@ -47,13 +54,48 @@ def memory_bytes(pid: int) -> int:
     return (int(words[1]) - int(words[2])) * _PAGE_BYTES
 
 
-def folder_bytes(descriptor: int) -> int:
+def mounted_bytes(descriptor: int) -> int:
     """The memory that a tmpfs takes, by an open descriptor of it: its pages, and about a KiB for each file."""
     if descriptor < 0:
         return 0
     status = os.fstatvfs(descriptor)
     pages = (status.f_blocks - status.f_bfree) * status.f_frsize
     return pages + (status.f_files - status.f_ffree) * _INODE_BYTES
+
+
+def tree_bytes(descriptor: int) -> int:
+    """What the files in a folder take, by an open descriptor of it; TOO_MUCH when there are too many to look at."""
+    if descriptor < 0:
+        return 0
+    try:
+        return sum(_tree(descriptor, DEEPEST, [MOST_ENTRIES]))
+    except OverflowError:
+        return TOO_MUCH
+
+
+def _tree(parent: int, depth: int, left: list[int]) -> Iterator[int]:
+    """The bytes of each entry. Raises OverflowError when `left`, the number of entries, or `depth` is used up."""
+    try:
+        folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+    except OSError:
+        return  # Nobody can look into it, so nobody could put anything there.
+    try:
+        for entry in os.scandir(folder):
+            left[0] -= 1
+            if left[0] < 0 or depth == 0:
+                raise OverflowError
+            with contextlib.suppress(OSError):
+                yield entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES + _INODE_BYTES
+                if entry.is_dir(follow_symlinks=False):
+                    inner = os.open(
+                        entry.name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder
+                    )
+                    try:
+                        yield from _tree(inner, depth - 1, left)
+                    finally:
+                        os.close(inner)
+    finally:
+        os.close(folder)
 
 
 def threads(pid: int) -> int:
@@ -117,19 +159,42 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def pid_of(pidfd: int) -> int:
-    """The process that `pidfd` stands for, as seen from here, or GONE. Raises ValueError unless it lives in a space."""
+class Seen(NamedTuple):
+    """A process: its id as seen from here, or GONE, and in how many process namespaces it has one."""
+
+    pid: int
+    levels: int
+
+
+def behind(pidfd: int) -> Seen:
+    """The process that `pidfd` stands for. Raises ValueError for what is none."""
     fields: dict[str, str] = {}
     with open(f"/proc/self/fdinfo/{pidfd}") as file:
         for line in file:
             name, _, value = line.partition(":")
             fields[name] = value.strip()
     if fields.get("Pid") == "-1":
-        return GONE
-    levels = fields.get("NSpid", "").split()
-    if len(levels) < 2 or not fields.get("Pid", "").isdigit() or int(fields["Pid"]) <= 0:
+        return Seen(GONE, 0)
+    if not fields.get("Pid", "").isdigit() or int(fields["Pid"]) <= 0:
         raise ValueError("a descriptor that stands for no process of the space")
-    return int(fields["Pid"])
+    return Seen(int(fields["Pid"]), len(fields.get("NSpid", "").split()))
+
+
+def descends(pid: int, ancestor: int) -> bool:
+    """Whether `ancestor` is among the parents of a process and of its parents."""
+    for _ in range(MOST_ANCESTORS):
+        if pid == ancestor or pid <= 1:
+            break
+        pid = _parent(pid)
+    return pid == ancestor
+
+
+def _parent(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError):
+        return GONE
 
 
 def signal_process(pidfd: int, number: signal.Signals) -> None:

@@ -14,14 +14,15 @@ from pathlib import Path
 
 import msgspec
 
-from motes.errors import MotesError
+from motes.errors import MotesError, SpaceFailed
 from motes.model.call import Outcome
 from motes.model.instance import EndReason
+from motes.model.walls import Walls
 from motes.space import bubblewrap
 from motes.space.function_space import FunctionSpace, Unheard
 from motes.space.guest import kernel
 from motes.space.mends import landlock_mend, namespaces_mend
-from motes.space.recipe import Recipe, recipe
+from motes.space.walls import LEAST_ABI_ALONE, walls
 
 PROBE_LIMIT_S = 60.0
 WHOLE_LANDLOCK_ABI = 6
@@ -34,14 +35,25 @@ libc = ctypes.CDLL(None, use_errno=True)
 def writable(path):
     try: os.close(os.open(path, os.O_WRONLY)); return True
     except OSError: return False
+def listed(path):
+    try: return os.listdir(path)
+    except OSError: return []
+def interfaces():
+    try: return sorted(line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line)
+    except OSError: return []
+def has_sockets():
+    import _socket
+    try: _socket.socket(); return True
+    except OSError: return False
 print(json.dumps({
     "filters": int(status["Seccomp_filters"]) if "Seccomp_filters" in status else int(status["Seccomp"]) // 2,
     "unshare": libc.unshare(0x10000000) == 0,
-    "processes": sum(name.isdigit() for name in os.listdir("/proc")),
-    "interfaces": sorted(line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line),
+    "processes": sum(name.isdigit() for name in listed("/proc")),
+    "interfaces": interfaces(),
+    "sockets": has_sockets(),
     "kernel_settings": writable("/proc/sys/kernel/core_pattern"),
     "capabilities": int(status["CapEff"], 16) | int(status["CapPrm"], 16),
-    "home": os.path.exists("/home") or os.path.exists("/root"),
+    "folders": [path for path in ("/home", "/root", "/etc/ssl", "/var") if listed(path)],
 }))
 """
 
@@ -63,6 +75,8 @@ class Layer(msgspec.Struct, frozen=True):
     works: bool
     detail: str
     mend: str = ""
+    required: bool = True
+    """Whether there is no space without it."""
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -72,9 +86,10 @@ class _Seen(msgspec.Struct, frozen=True):
     unshare: bool
     processes: int
     interfaces: list[str]
+    sockets: bool
     kernel_settings: bool
     capabilities: int
-    home: bool
+    folders: list[str]
 
 
 def probe() -> list[Layer]:
@@ -105,7 +120,12 @@ def _layers() -> list[Layer]:
         return [Layer("ordinary user", False, error.message, "start motes as an ordinary user")]
     how = "root is given up first" if started_as_root else "started as one"
     layers = [Layer("ordinary user", True, f"{how}, uid {os.getuid()}"), _bubblewrap(), _landlock()]
-    return layers if not layers[1].works else [*layers, _further_namespaces(), *_inside(), _functions(), _walls()]
+    try:
+        found = walls()
+    except MotesError:
+        return layers
+    more = [] if found is Walls.LANDLOCK else [_further_namespaces()]
+    return [*layers, *more, *_inside(found), _functions(), _walls(found)]
 
 
 def _descend() -> None:
@@ -119,40 +139,52 @@ def _bubblewrap() -> Layer:
     try:
         program = bubblewrap.find()
     except MotesError as error:
-        return Layer("user namespaces", False, error.message, namespaces_mend(bubblewrap.first_candidate()))
+        alone = isinstance(error, SpaceFailed) and kernel.landlock_abi() >= LEAST_ABI_ALONE
+        mend = namespaces_mend(bubblewrap.first_candidate())
+        return Layer("user namespaces", False, error.message, mend, required=not alone)
     return Layer("user namespaces", True, f"bubblewrap {program.version} ({program.source}, {program.path})")
 
 
 def _landlock() -> Layer:
     abi = kernel.landlock_abi()
     if abi == 0:
-        return Layer("Landlock", False, "this kernel has none", landlock_mend(kernel.landlock_refusal()))
+        mend = landlock_mend(kernel.landlock_refusal())
+        return Layer("Landlock", False, "this kernel has none", mend, required=False)
     detail = f"version {abi} of its interface"
     if abi >= WHOLE_LANDLOCK_ABI:
         return Layer("Landlock", True, detail)
-    return Layer("Landlock", False, f"{detail}: no scopes for signals (seccomp does that here)", "Linux 6.12 or later")
+    detail += ": no scopes for signals (seccomp does that here)"
+    return Layer("Landlock", False, detail, "Linux 6.12 or later", required=False)
 
 
 def _further_namespaces() -> Layer:
     works = bubblewrap.disables_user_namespaces(bubblewrap.find().path)
     detail = "none can be made inside" if works else "not by bubblewrap here; seccomp refuses them all the same"
-    return Layer("no further user namespaces", works, detail, "" if works else "bubblewrap 0.8 or later")
+    return Layer(
+        "no further user namespaces", works, detail, "" if works else "bubblewrap 0.8 or later", required=False
+    )
 
 
-def _inside() -> list[Layer]:
+def _inside(found: Walls) -> list[Layer]:
     try:
         seen = asyncio.run(_look())
     except (MotesError, msgspec.DecodeError) as error:
         return [Layer("process space", False, str(error))]
     kernel_mend = "a kernel with CONFIG_SECCOMP_FILTER"
     return [
-        Layer("process space", not seen.home, "made, and no folder of yours is in it"),
+        Layer("process space", not seen.folders, ", ".join(seen.folders) or "made, and no folder of yours is in it"),
         Layer("seccomp", seen.filters >= 2 and not seen.unshare, f"{seen.filters} filters", kernel_mend),
         Layer("own /proc", seen.processes <= 3, f"{seen.processes} processes to be seen"),
-        Layer("own network", seen.interfaces == ["lo"], ", ".join(seen.interfaces)),
+        _network(seen, found),
         Layer("kernel settings read-only", not seen.kernel_settings, "/proc/sys cannot be written"),
         Layer("no capabilities", seen.capabilities == 0, f"{seen.capabilities:#x}"),
     ]
+
+
+def _network(seen: _Seen, found: Walls) -> Layer:
+    if found is Walls.LANDLOCK:
+        return Layer("no network", not seen.sockets, "no socket can be made")
+    return Layer("own network", seen.interfaces == ["lo"], ", ".join(seen.interfaces))
 
 
 def _functions() -> Layer:
@@ -197,14 +229,13 @@ class _Heard(Unheard):
             self.answer.set_result(f"{reason} {detail}")
 
 
-def _walls() -> Layer:
-    found = recipe()
-    lends = "" if found is Recipe.BOTH else f"; for your own code only. Weaker: {found.weaker}"
+def _walls(found: Walls) -> Layer:
+    lends = "" if found is Walls.BOTH else f"; for your own code only. Weaker: {found.weaker}"
     return Layer("walls", True, f"{found}{lends}")
 
 
 async def _look() -> _Seen:
-    from motes.space.bubble import Streams
+    from motes.space.enclosure import Streams
     from motes.space.script_space import ScriptSpace
     from motes.space.view import View
 

@@ -1,7 +1,7 @@
 """Who may make which system call: the lists that `seccomp.py` compiles, with the reason for each refusal.
 
-SPACE (or NESTING) is around everything in a space. ZYGOTE, INSTANCE, ALONE and SCRIPT lie on top of it and only take
-away.
+SPACE (or NESTING, or BARE) is around everything in a space. ZYGOTE, INSTANCE, ALONE and SCRIPT lie on top of it and
+only take away.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ _MS_BIND = 0x1000
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _F_SETPIPE_SZ = 1031
+_OWNING = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX
+_F_SETLEASE, _F_NOTIFY = 1024, 1026
+_FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
+_SOCK_STREAM, _SOCK_SEQPACKET, _SOCK_TYPE_MASK = 1, 5, 0xF
 _MAP_SHARED_ANONYMOUS = 0x21
 
 _ALLOWED = """
@@ -107,8 +111,9 @@ SPACE: dict[str, Rule] = {
     "socketpair": (Condition(0, (_AF_UNIX,), error=errno.EAFNOSUPPORT),),
     # Both push characters into a terminal, as if its user had typed them.
     "ioctl": (Condition(1, (_TIOCSTI, _TIOCLINUX), inverted=True),),
-    # Pipe pages are counted by the host's user: one guest could take them all.
-    "fcntl": (Condition(1, (_F_SETPIPE_SZ,), inverted=True),),
+    # Pipe pages are counted by the host's user: one guest could take them all. A lease on a file that the host shares
+    # makes whoever opens it wait for the better part of a minute; a watch on a folder tells what others do.
+    "fcntl": (Condition(1, (_F_SETPIPE_SZ, _F_SETLEASE, _F_NOTIFY), inverted=True),),
     # PR_SET_MM, PR_SET_PTRACER and their like stay out; hardening, names and PDEATHSIG are in.
     "prctl": (Condition(0, (1, 2, 3, 4, 8, 15, 16, 21, 22, 23, 24, 27, 29, 30, 38, 39, 40, 47), error=errno.EINVAL),),
 }
@@ -119,6 +124,12 @@ NESTING: dict[str, Rule] = {
     **SPACE,
     "unshare": (Condition(0, (_NEW_USER_AND_MOUNTS,)),),
     "mount": (Condition(3, (_MS_BIND,), mask=_MS_BIND),),
+}
+
+_SENDS_NO_SIGNALS: dict[str, Rule] = {
+    # Who owns a descriptor gets a signal of the sender's choice when something comes in.
+    "fcntl": (Condition(1, _OWNING, inverted=True),),
+    "ioctl": (Condition(1, (_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP), inverted=True),),
 }
 
 _KEEPS_LIMITS: dict[str, Rule] = {
@@ -133,6 +144,32 @@ _NO_SHARED_ANONYMOUS: Rule = (
 )
 _RUN_PROGRAMS = ("execve", "execveat", "vfork")
 _MAKE_SOCKETS = ("socket", "connect", "bind", "listen", "accept", "accept4")
+_SIGNAL = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
+
+BARE: dict[str, Rule] = {
+    # Without namespaces paths, process ids and users are the host's. Here is what Landlock does not see to.
+    **SPACE,
+    # The rights, times and owners of files, also those that are not its own.
+    **dict.fromkeys(["chmod", "fchmod", "fchmodat", "chown", "fchown", "lchown", "fchownat"], Refuse()),
+    **dict.fromkeys(["utime", "utimes", "utimensat", "futimesat", "getxattr", "lgetxattr", "fgetxattr"], Refuse()),
+    **dict.fromkeys(["listxattr", "llistxattr", "flistxattr"], Refuse()),
+    # What others do with files.
+    **dict.fromkeys(["inotify_init", "inotify_init1", "inotify_add_watch"], Refuse()),
+    # Other processes of the host's user: signals go to what installs this filter only, and not even from its children.
+    **dict.fromkeys(_SIGNAL, (Condition(0, (OWN_PID,)),)),
+    **dict.fromkeys(["tkill", "pidfd_send_signal", "setpriority", "sched_setscheduler"], Refuse()),
+    "sched_setaffinity": (Condition(0, (0, OWN_PID)),),
+    "prlimit64": (Condition(0, (0, OWN_PID)),),
+    "fcntl": (Condition(1, (_F_SETPIPE_SZ, _F_SETLEASE, _F_NOTIFY, *_OWNING), inverted=True),),
+    # Terminals' sizes and modes, what may be read, blocking, closing on exec: nothing of a file system or a device.
+    "ioctl": (Condition(1, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)),),
+    # The host's network. A pair of datagram sockets would do: who has one may send to any other that has a path.
+    **dict.fromkeys([*_MAKE_SOCKETS, *_RUN_PROGRAMS], Refuse()),
+    "socketpair": (
+        Condition(0, (_AF_UNIX,), error=errno.EAFNOSUPPORT),
+        Condition(1, (_SOCK_STREAM, _SOCK_SEQPACKET), mask=_SOCK_TYPE_MASK),
+    ),
+}
 
 ZYGOTE: dict[str, Rule] = {
     # Module code runs here. Fork, prlimit and the hardening calls must stay, for the instances are made with them.
@@ -152,7 +189,8 @@ INSTANCE: dict[str, Rule] = {
     **_KEEPS_LIMITS,
     "clone": _THREADS_ONLY,
     # Signals to itself only: the wall between neighbours on kernels whose Landlock has no scopes.
-    **dict.fromkeys(["kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"], (Condition(0, (OWN_PID,)),)),
+    **dict.fromkeys(_SIGNAL, (Condition(0, (OWN_PID,)),)),
+    **_SENDS_NO_SIGNALS,
     "mmap": _NO_SHARED_ANONYMOUS,
 }
 

@@ -16,12 +16,13 @@ from motes.errors import SpaceFailed
 from motes.model.instance import EndReason
 from motes.model.units import format_bytes, format_seconds
 from motes.space import measure
-from motes.space.bubble import Bubble, Streams, seqpacket_pair
 from motes.space.control import ControlChannel
 from motes.space.daemon_space import launch_words
+from motes.space.enclosing import enclose
+from motes.space.enclosure import Program, Streams, seqpacket_pair
 from motes.space.guest.wire import HELLO, LIMIT
 from motes.space.seccomp import filters
-from motes.space.view import View, python_command, script_path
+from motes.space.view import View
 
 MEASURE_INTERVAL_S = 0.1
 CHUNK_BYTES = 64 * 2**10
@@ -54,11 +55,11 @@ class ScriptSpace:
         ours, theirs = seqpacket_pair()
         inside, pumps = _pipes(streams)
         filter = filters().script if self._view.processes == 1 else b""
-        command = [script_path(self._view), *self._arguments]
+        command = [self._view.script, *self._arguments]
         words = launch_words(theirs.fileno(), "script", False, filter, self._view, command)
         try:
-            launch = python_command("motes.space.guest.launch", *words)
-            self._bubble = Bubble(self._view, launch, [theirs.fileno()], inside, self._content)
+            launch = Program("motes.space.guest.launch", words, [theirs.fileno()], self._content)
+            self._enclosure = enclose(self._view, launch, inside)
         finally:
             theirs.close()
             for descriptor in (inside.input, inside.output, inside.error):
@@ -72,13 +73,13 @@ class ScriptSpace:
             thread.start()
         try:
             status = await self._watch()
-            await self._bubble.close()
+            await self._enclosure.close()
             # All that it printed, before anything is said of its end; what it did not read does not matter.
             for thread in threads[1:]:
                 await asyncio.to_thread(thread.join)
             control.read()
         finally:
-            self._bubble.kill()
+            self._enclosure.kill()
             control.close()
             for descriptor in self._folders:
                 os.close(descriptor)
@@ -87,25 +88,25 @@ class ScriptSpace:
     async def _watch(self) -> int:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_s
-        while not self._bubble.gone.done():
-            await asyncio.wait([self._bubble.gone], timeout=min(MEASURE_INTERVAL_S, self._timeout_s))
+        while not self._enclosure.gone.done():
+            await asyncio.wait([self._enclosure.gone], timeout=min(MEASURE_INTERVAL_S, self._timeout_s))
             if loop.time() > deadline:
                 limit = format_seconds(self._timeout_s)
                 self._stop(ScriptEnd(0, EndReason.TIME_LIMIT, f"it ran longer than {limit} (--timeout)"))
             elif self._memory_bytes() > self._view.memory_bytes:
                 self._stop(ScriptEnd(0, EndReason.MEMORY_LIMIT, self._over_memory()))
-        return self._bubble.gone.result()
+        return self._enclosure.gone.result()
 
     def _memory_bytes(self) -> int:
-        processes = sum(measure.fair_usage(pid).memory_bytes for pid in self._bubble.processes())
-        return processes + sum(map(measure.folder_bytes, self._folders))
+        processes = sum(measure.fair_usage(pid).memory_bytes for pid in self._enclosure.processes())
+        return processes + sum(map(self._enclosure.folder_bytes, self._folders))
 
     def _over_memory(self) -> str:
         return f"it needs more memory than {format_bytes(self._view.memory_bytes)} (--memory)"
 
     def _stop(self, end: ScriptEnd) -> None:
         self._end = self._end or end
-        self._bubble.kill()
+        self._enclosure.kill()
 
     def _received(self, kind: int, data: dict[str, Any], descriptors: list[int]) -> None:
         if kind == HELLO and not self._lives:

@@ -34,6 +34,8 @@ class Filters(msgspec.Struct, frozen=True):
     space: bytes
     nesting: bytes
     """In the place of `space` where instances get namespaces of their own."""
+    bare: bytes
+    """In the place of `space` where there are no namespaces; holds OWN_PID."""
     zygote: bytes
     instance: bytes
     """Holds OWN_PID wherever the instance must put its own process id."""
@@ -48,6 +50,7 @@ def filters() -> Filters:
     return Filters(
         space=compile_filter(profiles.SPACE, machine, otherwise=Refuse(errno.ENOSYS)),
         nesting=compile_filter(profiles.NESTING, machine, otherwise=Refuse(errno.ENOSYS)),
+        bare=compile_filter(profiles.BARE, machine, otherwise=Refuse(errno.ENOSYS)),
         zygote=compile_filter(profiles.ZYGOTE, machine, otherwise=()),
         instance=compile_filter(profiles.INSTANCE, machine, otherwise=()),
         alone=compile_filter(profiles.ALONE, machine, otherwise=()),

@@ -12,18 +12,21 @@ import msgspec
 
 from motes.model.release import MIB
 from motes.space.guest.nest import COVER, DEVICES
-from motes.space.guest.wire import WHEELS
+from motes.space.guest.places import Places
 from motes.space.interpreter import Interpreter
 
 GUEST_ID = 1000
 """The user and group inside; etc/passwd names it."""
 
-APP_FOLDER = "/app"
+APP_FOLDER, WHEELS = Places.app, Places.wheels
 _PYTHON = "/python"
 _LIBRARIES = "/python/so"
 _IMPORTS = "/motes"
 _ETC = Path(__file__).parent / "guest" / "etc"
 _SYSTEM_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")
+
+PYTHON_OPTIONS = ("-I", "-S", "-B", "-X", "utf8", "-c")
+"""Isolated from site and environment; the program text comes behind."""
 
 Arguments = list[str]
 
@@ -85,22 +88,27 @@ def _walls(view: View, disable_user_namespaces: bool) -> Arguments:
 
 
 def _environment(view: View) -> Arguments:
-    variables = {
-        "HOME": "/tmp",
-        "TMPDIR": "/tmp",
+    wheels = f"{WHEELS}/bin:" if view.wheels else ""
+    found = variables(view, tmp="/tmp", programs=f"{_PYTHON}/bin:{wheels}/usr/local/bin:/usr/bin:/bin")
+    found = {"LD_LIBRARY_PATH": _LIBRARIES, **({"PYTHONPATH": WHEELS} if view.wheels else {}), **found}
+    return ["--clearenv", *(word for name, value in found.items() for word in ("--setenv", name, value))]
+
+
+def variables(view: View, *, tmp: str, programs: str) -> dict[str, str]:
+    """The environment of everything in a space; `programs` is its PATH."""
+    return {
+        "HOME": tmp,
+        "TMPDIR": tmp,
         "USER": "mote",
         "LANG": "C.UTF-8",
-        "PATH": f"{_PYTHON}/bin:{f'{WHEELS}/bin:' if view.wheels else ''}/usr/local/bin:/usr/bin:/bin",
-        "LD_LIBRARY_PATH": _LIBRARIES,
+        "PATH": programs,
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         # One arena: each further one reserves address space for every thread. One thread for numpy's
         # libraries: a thread in the zygote would be lost in each fork.
         **dict.fromkeys(("MALLOC_ARENA_MAX", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-        **({"PYTHONPATH": WHEELS} if view.wheels else {}),
         **dict(view.environment),
     }
-    return ["--clearenv", *(word for name, value in variables.items() for word in ("--setenv", name, value))]
 
 
 def _system(view: View) -> Arguments:
@@ -167,17 +175,12 @@ def _code(view: View, script: int) -> Arguments:
     return [
         *("--dir", APP_FOLDER),
         *(["--ro-bind", str(view.code), APP_FOLDER] if view.code else []),
-        *(["--perms", "0444", "--ro-bind-data", str(script), script_path(view)] if view.script else []),
+        *(["--perms", "0444", "--ro-bind-data", str(script), f"{APP_FOLDER}/{view.script}"] if view.script else []),
         *(["--ro-bind", str(view.wheels), WHEELS] if view.wheels else []),
     ]
-
-
-def script_path(view: View) -> str:
-    """Where the script lies inside."""
-    return f"{APP_FOLDER}/{view.script}"
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
     """The command that runs `module`'s `main(arguments)` in the space's Python, isolated from site and environment."""
     start = f"import sys; sys.path.append({_IMPORTS!r}); from {module} import main; main(sys.argv[1:])"
-    return [f"{_PYTHON}/bin/python3", "-I", "-S", "-B", "-X", "utf8", "-c", start, *arguments]
+    return [f"{_PYTHON}/bin/python3", *PYTHON_OPTIONS, start, *arguments]

@@ -7,7 +7,8 @@ import re
 import traceback
 from typing import Any
 
-APP_FOLDER = "/app/"
+from motes.space.guest.places import HERE
+
 MESSAGE_LIMIT = 4000
 TRACEBACK_LIMIT = 16000
 """Characters."""
@@ -72,12 +73,12 @@ def app_traceback(error: BaseException) -> str:
         text = "".join(told.format())
     except Exception:
         text = f"{type(error).__name__}: {text_of(error)}\n"
-    return text.replace(APP_FOLDER, "")[-TRACEBACK_LIMIT:]
+    return text.replace(f"{HERE.app}/", "")[-TRACEBACK_LIMIT:]
 
 
 def _keep_app_frames(told: traceback.TracebackException, depth: int) -> None:
     told.stack = traceback.StackSummary.from_list(
-        [frame for frame in told.stack if frame.filename.startswith(APP_FOLDER)]
+        [frame for frame in told.stack if frame.filename.startswith(f"{HERE.app}/")]
     )
     for other in (told.__cause__, told.__context__):
         if other is not None and depth < 8:

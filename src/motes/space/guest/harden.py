@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
 
 from motes.space.guest import kernel, nest
+from motes.space.guest.places import HERE
 
 OUTPUT, CHANNEL = 1, 3
 """An instance's descriptors; 0 is /dev/null, 2 is OUTPUT again, 5 its own entry in /proc."""
@@ -28,24 +29,47 @@ class Ground:
     def __init__(self) -> None:
         self.abi = kernel.landlock_abi()
         self.write = kernel.all_rights(self.abi)
-        names = [name for name in os.listdir("/") if name not in _UNLISTED and os.path.isdir(f"/{name}")]
-        self.read_only = [open_path(f"/{name}") for name in names]
-        self.devices = [open_path(f"/dev/{name}") for name in nest.DEVICES]
+        # What its zygote may not read, an instance may not either; so where that is told in full, once is enough.
+        roots = filter(os.path.exists, HERE.roots) if HERE.are_bare else _mounted()
+        self.read_only = [(open_path(path), _right_to_read(path)) for path in roots]
+        device_rights = kernel.file_rights(kernel.READ_FILE | kernel.WRITE_FILE)
+        self.devices = [(open_path(f"/dev/{name}"), device_rights) for name in nest.DEVICES]
 
     def ruleset(self, folder: str) -> int:
         """An instance's Landlock rules but for /proc. Made before the fork: a fresh child pays for all it touches."""
         tmp = open_path(folder)
         try:
-            return kernel.new_ruleset(self.abi, self.rules([tmp]), tcp=False)
+            return kernel.new_ruleset(self.abi, [*self.read_only, *self.devices, (tmp, self.write)], tcp=False)
         finally:
             os.close(tmp)
 
-    def rules(self, writable: list[int]) -> Iterator[tuple[int, int]]:
-        """Read what everybody may read, and everything in `writable`."""
-        yield from ((folder, kernel.READ) for folder in self.read_only)
-        device_rights = kernel.file_rights(kernel.READ_FILE | kernel.WRITE_FILE)
-        yield from ((device, device_rights) for device in self.devices)
-        yield from ((folder, self.write) for folder in writable)
+    def restrict(self) -> None:
+        """Hold the zygote, and so all that comes from it, to what its space may read, to /tmp and to /proc."""
+        readable = readable_rules() if HERE.are_bare else self.read_only
+        # The host's own /proc has others' processes; an entry is kept open, as an instance's is.
+        proc = open_path("/proc/self/" if HERE.are_bare else "/proc")
+        rules = [*readable, *self.devices, (open_path(HERE.tmp), self.write), (proc, kernel.READ)]
+        kernel.restrict(self.abi, rules, tcp=False)
+
+
+def _mounted() -> list[str]:
+    return [f"/{name}" for name in os.listdir("/") if name not in _UNLISTED and os.path.isdir(f"/{name}")]
+
+
+def readable_rules() -> list[tuple[int, int]]:
+    """All that a space may read, as Landlock rules on open files and folders."""
+    if HERE.readable is None:
+        return [(open_path("/"), kernel.READ)]
+    rules = [(open_path(path), kernel.READ_FOLDER) for path in HERE.listable]
+    for path in HERE.readable:
+        # Some are links that lead nowhere.
+        with contextlib.suppress(FileNotFoundError):
+            rules.append((open_path(path), _right_to_read(path)))
+    return rules
+
+
+def _right_to_read(path: str) -> int:
+    return kernel.READ if os.path.isdir(path) else kernel.READ_FILE
 
 
 def open_path(path: str) -> int:
@@ -62,12 +86,7 @@ def harden_zygote(ground: Ground, filter: bytes, memory_bytes: int) -> None:
     limit(resource.RLIMIT_NOFILE, _MOST_ZYGOTE_FILES)
     # 2. Landlock: only /tmp is writable, no TCP, no signals and abstract sockets beyond the space.
     kernel.forbid_new_privileges()
-    tmp, proc = open_path("/tmp"), open_path("/proc")
-    try:
-        kernel.restrict(ground.abi, [*ground.rules([tmp]), (proc, kernel.READ)], tcp=False)
-    finally:
-        os.close(tmp)
-        os.close(proc)
+    ground.restrict()
     # 3. Nobody traces it or reads its memory.
     kernel.set_not_dumpable()
     # 4. No program is ever run and no socket made from here on.
@@ -93,7 +112,8 @@ def harden_spare(ground: Ground, ruleset: int, folder: str, orders: int) -> None
     # 4. Landlock, for which `nest` stands where there is none: write to its folder only, see only its own entry in
     #    /proc, no signals to neighbours. The entry is kept open, for a rule holds as long as the kernel remembers it.
     if ruleset != kernel.NO_RULESET:
-        kernel.allow(ground.abi, ruleset, open_path("/proc/self/"), kernel.READ | kernel.WRITE_FILE)
+        if not HERE.are_bare:
+            kernel.allow(ground.abi, ruleset, open_path("/proc/self/"), kernel.READ | kernel.WRITE_FILE)
         kernel.enforce(ruleset)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import struct
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from time import monotonic_ns
@@ -12,14 +10,11 @@ from typing import Any
 import msgspec
 
 from motes.model.units import format_bytes
-from motes.space.guest import failures, harden, wire
+from motes.space.guest import failures, harden, kernel, wire
 from motes.space.guest.asking import Calls, Line, tell_functions
 from motes.space.guest.load import Loaded
 from motes.space.guest.packets import Packets
 from motes.space.guest.wire import ERROR, ITEM, ITEM_LIMIT_BYTES, PAYLOAD_LIMIT_BYTES, RESULT, SPAWN, WINDOW_ITEMS
-
-OWN_PID = struct.pack("<I", 0x7FFFFFF1)
-"""What stands in the instance's filter for its own process id (motes.space.profiles.OWN_PID)."""
 
 EXIT_LIMIT = 70
 """The exit code after a limit; the answer that went before says which."""
@@ -30,7 +25,7 @@ def run(functions: dict[str, Loaded], filter: bytes, data_bytes: int) -> int:
 
     `data_bytes` is what of the zygote's memory counts against a limit.
     """
-    own_filter = filter.replace(OWN_PID, struct.pack("<I", os.getpid()))
+    own_filter = kernel.for_this_process(filter)
     _seed_anew()
     orders = Packets(harden.CHANNEL)
     kind, text, descriptors = orders.receive()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterable
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -13,7 +14,8 @@ _syscall.argtypes = [ctypes.c_long] * 5
 _prctl = _libc.prctl
 _prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 
-_SET_DEATH_SIGNAL, _SET_DUMPABLE, _SET_SECCOMP, _DROP_BOUNDING, _SET_NO_NEW_PRIVILEGES = 1, 4, 22, 24, 38
+_SET_DEATH_SIGNAL, _SET_DUMPABLE, _SET_SECCOMP, _DROP_BOUNDING, _SET_CHILD_SUBREAPER = 1, 4, 22, 24, 36
+_SET_NO_NEW_PRIVILEGES = 38
 _MODE_FILTER = 2
 _BIND_RECURSIVE = 0x5000
 _CAPABILITY_VERSION, _MOST_CAPABILITIES = 0x20080522, 64
@@ -31,6 +33,8 @@ _ALL_RIGHTS = 0xFFFF
 _TCP_BIND_AND_CONNECT = 3
 _ABSTRACT_SOCKETS_AND_SIGNALS = 3
 NO_RULESET = -1
+OWN_PID = (0x7FFFFFF1).to_bytes(4, sys.byteorder)
+"""What stands in a filter for the id of the process that will install it (motes.space.profiles.OWN_PID)."""
 
 
 class _Program(ctypes.Structure):
@@ -46,6 +50,11 @@ def prctl(option: int, argument: int = 0) -> None:
 def set_death_signal(number: int) -> None:
     """Have the kernel send signal `number` when the parent ends."""
     prctl(_SET_DEATH_SIGNAL, number)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends."""
+    prctl(_SET_CHILD_SUBREAPER, 1)
 
 
 def set_not_dumpable() -> None:
@@ -91,6 +100,11 @@ def install_filter(instructions: bytes) -> None:
     program = _Program(len(instructions) // 8, instructions)
     if _prctl(_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(program), 0, 0) < 0:
         raise _error("seccomp")
+
+
+def for_this_process(filter: bytes) -> bytes:
+    """A filter with this process's id wherever it must put its own."""
+    return filter.replace(OWN_PID, os.getpid().to_bytes(4, sys.byteorder))
 
 
 def close_from(first: int) -> None:

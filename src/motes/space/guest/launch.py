@@ -16,7 +16,8 @@ from typing import NoReturn
 
 from motes.space.guest import harden, kernel
 from motes.space.guest.packets import Packets
-from motes.space.guest.wire import HELLO, LIMIT, MAKE, SOCKETS, SOCKETS_AT_ONCE, WHEELS
+from motes.space.guest.places import HERE
+from motes.space.guest.wire import HELLO, LIMIT, MAKE, SOCKETS, SOCKETS_AT_ONCE
 
 STACK_BYTES = 2 * 2**20
 """What a daemon's thread gets: stacks count against RLIMIT_DATA, with 8 MiB each."""
@@ -26,8 +27,8 @@ THREADS_ALONE = 32
 """What a process has that may not fork."""
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
-_WRITABLE = ("/tmp", "/dev/shm")
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+_TERMINALS = ("tty", "ptmx", "pts")
 
 
 class Order:
@@ -49,7 +50,9 @@ def main(arguments: list[str]) -> None:
     abi = kernel.landlock_abi()
     if order.serves:
         _start_helper(packets, abi)
-    packets.hand_over(HELLO, b'{"landlock":%d}' % abi, [os.pidfd_open(os.getpid()), *map(harden.open_path, _WRITABLE)])
+    packets.hand_over(
+        HELLO, b'{"landlock":%d}' % abi, [os.pidfd_open(os.getpid()), *map(harden.open_path, HERE.writable)]
+    )
     _harden(order, abi)
     if order.kind == "script":
         _run_script(order.command, packets)
@@ -58,22 +61,26 @@ def main(arguments: list[str]) -> None:
 
 
 def _harden(order: Order, abi: int) -> None:
-    # 1. Resource limits, hard. The stacks of its threads are allowed on top: they are mostly empty.
+    # 1. Landlock: only /tmp and /dev/shm are writable; no signals or traces beyond itself, so not to the helper either.
+    kernel.forbid_new_privileges()
+    rules = _rules(abi)
+    # Its own entry in /proc stays open: a rule holds as long as the kernel remembers what it is about.
+    own = [(harden.open_path("/proc/self/"), kernel.READ)] if HERE.are_bare else []
+    kernel.restrict(abi, rules + own, tcp=not HERE.are_bare)
+    for descriptor, _ in rules:
+        os.close(descriptor)
+    # 2. Resource limits, hard. The stacks of its threads are allowed on top: they are mostly empty.
     alone = order.processes == 1
     tasks = THREADS_ALONE if alone else order.processes
-    harden.limit(resource.RLIMIT_NPROC, tasks + OWN_TASKS)
+    if not HERE.are_bare:
+        # There all processes of the host's user would count, and the filter lets nobody fork.
+        harden.limit(resource.RLIMIT_NPROC, tasks + OWN_TASKS)
     harden.limit(resource.RLIMIT_DATA, order.memory_bytes + tasks * STACK_BYTES)
     harden.limit(resource.RLIMIT_FSIZE, order.file_bytes)
     harden.limit(resource.RLIMIT_NOFILE, order.open_files)
     harden.limit(resource.RLIMIT_CORE, 0)
     _, hard = resource.getrlimit(resource.RLIMIT_STACK)
     resource.setrlimit(resource.RLIMIT_STACK, (STACK_BYTES, hard))
-    # 2. Landlock: /tmp and /dev/shm are writable; no signals or traces beyond itself, so not to the helper either.
-    kernel.forbid_new_privileges()
-    rules = _rules(abi)
-    kernel.restrict(abi, rules, tcp=True)
-    for descriptor, _ in rules:
-        os.close(descriptor)
     # 3. The filter of the whole space stands already; a process that is alone may not fork, and a script not exec.
     if order.filter:
         kernel.install_filter(order.filter)
@@ -81,10 +88,11 @@ def _harden(order: Order, abi: int) -> None:
 
 def _rules(abi: int) -> list[tuple[int, int]]:
     rights = kernel.all_rights(abi)
+    devices = _DEVICES if HERE.are_bare else _DEVICES + _TERMINALS
     return [
-        (harden.open_path("/"), kernel.READ),
-        *((harden.open_path(path), rights) for path in _WRITABLE),
-        *(_device(f"/dev/{name}", rights) for name in _DEVICES if os.path.exists(f"/dev/{name}")),
+        *harden.readable_rules(),
+        *((harden.open_path(path), rights) for path in HERE.writable),
+        *(_device(f"/dev/{name}", rights) for name in devices if os.path.exists(f"/dev/{name}")),
     ]
 
 
@@ -112,10 +120,11 @@ def _run_script(command: list[str], packets: Packets) -> None:
     # Its output is for people, who see each line when it is printed.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     _restore_interactive_names()
+    command[0] = f"{HERE.app}/{command[0]}"
     sys.argv = command
     sys.path[0:0] = [os.path.dirname(command[0])]
-    if os.path.isdir(WHEELS):
-        sys.path.append(WHEELS)
+    if os.path.isdir(HERE.wheels):
+        sys.path.append(HERE.wheels)
     module = sys.modules["__main__"] = ModuleType("__main__")
     module.__dict__.update(__file__=command[0], __builtins__=__builtins__)
     try:

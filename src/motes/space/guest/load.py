@@ -16,10 +16,8 @@ from typing import Any
 
 from motes.model.units import format_bytes
 from motes.space.guest.failures import app_traceback, text_of
+from motes.space.guest.places import HERE
 from motes.space.guest.typed import NotDeployable, Typed
-from motes.space.guest.wire import WHEELS
-
-APP = "/app"
 
 DESCRIPTION_LIMIT = 4000
 _NOT_LOADED = ("setup", "conftest", "__init__", "__main__")
@@ -81,9 +79,9 @@ def load(entries: Sequence[str]) -> dict[str, Loaded]:
 
     Raises Refused.
     """
-    sys.path[:0] = [APP]
-    if os.path.isdir(WHEELS):
-        sys.path.append(WHEELS)
+    sys.path[:0] = [HERE.app]
+    if os.path.isdir(HERE.wheels):
+        sys.path.append(HERE.wheels)
     opened = _open_files()
     own_id = os.getpid()
     found = _named(entries) if entries else _declared()
@@ -135,7 +133,7 @@ def _declared() -> dict[str, Loaded]:
 
 
 def _stems() -> list[str]:
-    names = sorted(entry.name for entry in os.scandir(APP) if entry.is_file() and entry.name.endswith(".py"))
+    names = sorted(entry.name for entry in os.scandir(HERE.app) if entry.is_file() and entry.name.endswith(".py"))
     stems = (name.removesuffix(".py") for name in names)
     return [stem for stem in stems if stem.isidentifier() and stem not in _NOT_LOADED]
 
@@ -161,9 +159,9 @@ def _add(found: dict[str, Loaded], module: str, declared: Any, name: str) -> Non
 
 
 def _import(stem: str) -> ModuleType:
-    if not os.path.isfile(f"{APP}/{stem}.py"):
+    if not os.path.isfile(f"{HERE.app}/{stem}.py"):
         raise Refused(f"the app has no file {stem}.py")
-    sys.argv = [f"{APP}/{stem}.py"]
+    sys.argv = [f"{HERE.app}/{stem}.py"]
     try:
         if stem in sys.stdlib_module_names:
             return _import_beside_the_standard_one(stem)
@@ -194,7 +192,7 @@ def _memory_limit_bytes() -> int:
 
 def _import_beside_the_standard_one(stem: str) -> ModuleType:
     """An app's file may be named like a standard module, which others need under that name."""
-    spec = importlib.util.spec_from_file_location(f"app_{stem}", f"{APP}/{stem}.py")
+    spec = importlib.util.spec_from_file_location(f"app_{stem}", f"{HERE.app}/{stem}.py")
     if spec is None or spec.loader is None:
         raise ImportError(f"{stem}.py cannot be imported")
     module = importlib.util.module_from_spec(spec)

@@ -14,17 +14,30 @@ def remove_tree(top: str) -> None:
     waiting, moved = [top], 0
     while waiting:
         folder = waiting.pop()
-        os.chmod(folder, 0o700)
-        for entry in list(os.scandir(folder)):
+        _open_up(folder)
+        for entry in _entries(folder):
             with suppress(OSError):
                 if entry.is_dir(follow_symlinks=False):
                     moved += 1
                     place = f"{top}-{moved}"
                     # A folder must be writable itself to get another parent.
-                    os.chmod(entry.path, 0o700)
+                    _open_up(entry.path)
                     os.rename(entry.path, place)
                     waiting.append(place)
                 else:
                     os.unlink(entry.path)
         with suppress(OSError):
             os.rmdir(folder)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        return list(os.scandir(folder))
+    except OSError:
+        return []
+
+
+def _open_up(folder: str) -> None:
+    # Refused where rights are out of a space's hands; there nobody could take them from a folder with something in it.
+    with suppress(OSError):
+        os.chmod(folder, 0o700)

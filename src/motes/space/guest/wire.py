@@ -53,8 +53,6 @@ FRAME_LIMIT_BYTES = PAYLOAD_LIMIT_BYTES + ANSWER_HEAD.size - 4 + 1 + MOST_NAME_B
 PACKET_LIMIT_BYTES = 64 * 2**10
 PART_BYTES = 32 * 2**10
 
-WHEELS = "/wheels"
-"""Where an app's packages lie in its spaces."""
 _READ_BYTES = 64 * 2**10
 
 

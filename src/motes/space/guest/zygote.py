@@ -22,6 +22,7 @@ import msgspec
 from motes.space.guest import harden, instance, kernel, nest
 from motes.space.guest.load import Loaded, Refused, load
 from motes.space.guest.packets import Packets
+from motes.space.guest.places import HERE
 from motes.space.guest.sweep import remove_tree
 from motes.space.guest.wire import EXITED, FAILED, FORKED, HELLO, LOADED, OPEN, REFUSED, SPAWN
 
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> None:
             nest.check()
         except OSError as error:
             raise SystemExit(f"no Landlock, and no namespaces for its instances either: {error.strerror}") from None
-    packets.hand_over(HELLO, b'{"landlock":%d}' % ground.abi, [os.pidfd_open(os.getpid()), harden.open_path("/tmp")])
+    packets.hand_over(HELLO, b'{"landlock":%d}' % ground.abi, [os.pidfd_open(os.getpid()), harden.open_path(HERE.tmp)])
     harden.harden_zygote(ground, binascii.a2b_base64(order["zygote"]), order["memory_bytes"])
     # Not through `threading`: what that does in each fork costs 0.15 ms, and few apps import it.
     _thread.stack_size(harden.THREAD_STACK_BYTES)
@@ -154,7 +155,7 @@ class Zygote:
     def _fork_spare(self) -> int:
         """A child that waits for its order: its pidfd. Raises OSError."""
         self._folders += 1
-        folder = f"/tmp/{self._folders}"
+        folder = f"{HERE.tmp}/{self._folders}"
         os.mkdir(folder, 0o700)
         instance.flush()
         ruleset = kernel.NO_RULESET
