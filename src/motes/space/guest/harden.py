@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import os
 import resource
 import signal
 import sys
+from collections.abc import Iterable, Iterator
 
 from motes.space.guest import kernel, nest
 from motes.space.guest.places import HERE
@@ -46,9 +47,9 @@ class Ground:
     def restrict(self) -> None:
         """Hold the zygote, and so all that comes from it, to what its space may read, to /tmp and to /proc."""
         readable = readable_rules() if HERE.are_bare else self.read_only
-        # The host's own /proc has others' processes; an entry is kept open, as an instance's is.
-        proc = open_path("/proc/self/" if HERE.are_bare else "/proc")
-        rules = [*readable, *self.devices, (open_path(HERE.tmp), self.write), (proc, kernel.READ)]
+        # The host's own /proc has others' processes too.
+        proc = own_entry() if HERE.are_bare else opened(("/proc",), kernel.READ)
+        rules = itertools.chain(readable, self.devices, opened((HERE.tmp,), self.write), proc)
         kernel.restrict(self.abi, rules, tcp=False)
 
 
@@ -56,16 +57,26 @@ def _mounted() -> list[str]:
     return [f"/{name}" for name in os.listdir("/") if name not in _UNLISTED and os.path.isdir(f"/{name}")]
 
 
-def readable_rules() -> list[tuple[int, int]]:
-    """All that a space may read, as Landlock rules on open files and folders."""
-    if HERE.readable is None:
-        return [(open_path("/"), kernel.READ)]
-    rules = [(open_path(path), kernel.READ_FOLDER) for path in HERE.listable]
-    for path in HERE.readable:
-        # Some are links that lead nowhere.
-        with contextlib.suppress(FileNotFoundError):
-            rules.append((open_path(path), _right_to_read(path)))
-    return rules
+def readable_rules() -> Iterator[tuple[int, int]]:
+    """All that a space may read, as Landlock rules; each file or folder is open while it is looked at."""
+    yield from opened(HERE.listable, kernel.READ_FOLDER)
+    for path in HERE.readable or ("/",):
+        yield from opened((path,), _right_to_read(path))
+
+
+def opened(paths: Iterable[str], rights: int) -> Iterator[tuple[int, int]]:
+    """A Landlock rule for each of `paths` that is there: some are links that lead nowhere."""
+    for path in filter(os.path.exists, paths):
+        descriptor = open_path(path)
+        try:
+            yield descriptor, rights
+        finally:
+            os.close(descriptor)
+
+
+def own_entry() -> list[tuple[int, int]]:
+    """A rule for this process's entry in /proc. It stays open, for a rule holds while the kernel remembers the file."""
+    return [(open_path("/proc/self/"), kernel.READ)]
 
 
 def _right_to_read(path: str) -> int:

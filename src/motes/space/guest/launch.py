@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import NoReturn
 
@@ -28,7 +29,7 @@ THREADS_ALONE = 32
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
-_TERMINALS = ("tty", "ptmx", "pts")
+_TERMINALS = ("tty", "ptmx")
 
 
 class Order:
@@ -63,12 +64,7 @@ def main(arguments: list[str]) -> None:
 def _harden(order: Order, abi: int) -> None:
     # 1. Landlock: only /tmp and /dev/shm are writable; no signals or traces beyond itself, so not to the helper either.
     kernel.forbid_new_privileges()
-    rules = _rules(abi)
-    # Its own entry in /proc stays open: a rule holds as long as the kernel remembers what it is about.
-    own = [(harden.open_path("/proc/self/"), kernel.READ)] if HERE.are_bare else []
-    kernel.restrict(abi, rules + own, tcp=not HERE.are_bare)
-    for descriptor, _ in rules:
-        os.close(descriptor)
+    kernel.restrict(abi, _rules(abi), tcp=not HERE.are_bare)
     # 2. Resource limits, hard. The stacks of its threads are allowed on top: they are mostly empty.
     alone = order.processes == 1
     tasks = THREADS_ALONE if alone else order.processes
@@ -86,18 +82,16 @@ def _harden(order: Order, abi: int) -> None:
         kernel.install_filter(order.filter)
 
 
-def _rules(abi: int) -> list[tuple[int, int]]:
+def _rules(abi: int) -> Iterator[tuple[int, int]]:
     rights = kernel.all_rights(abi)
-    devices = _DEVICES if HERE.are_bare else _DEVICES + _TERMINALS
-    return [
-        *harden.readable_rules(),
-        *((harden.open_path(path), rights) for path in HERE.writable),
-        *(_device(f"/dev/{name}", rights) for name in devices if os.path.exists(f"/dev/{name}")),
-    ]
-
-
-def _device(path: str, rights: int) -> tuple[int, int]:
-    return harden.open_path(path), rights if os.path.isdir(path) else kernel.file_rights(rights)
+    yield from harden.readable_rules()
+    yield from harden.opened(HERE.writable, rights)
+    yield from harden.opened((f"/dev/{name}" for name in _DEVICES), kernel.file_rights(rights))
+    if HERE.are_bare:
+        yield from harden.own_entry()
+    else:
+        yield from harden.opened((f"/dev/{name}" for name in _TERMINALS), kernel.file_rights(rights))
+        yield from harden.opened(("/dev/pts",), rights)
 
 
 def _become(command: list[str]) -> NoReturn:
