@@ -1,6 +1,7 @@
 """Where a cluster keeps its state on this machine: one folder, readable by its owner only. Stdlib only.
 
 keys/{operator,system,account,controller,owner}.seed    keys/{controller,owner}.pub    users/<user>.json    hosts.json
+keys/tls.{key,crt}, listen.json (others may join)       keeper.json (this machine has joined)
 nats/{nats.conf,port,ports/,jetstream/}                 hosts/<name>/        logs/<process>.log
 run/{lock,cluster.json,supervisor.sock,hosts/<name>/ingress.sock}
 """
@@ -14,12 +15,14 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from motes.errors import NotFound, Unavailable
 from motes.model.credentials import Credentials
 
 HOME_VARIABLE = "MOTES_HOME"
+ANY_ADDRESS = ("0.0.0.0", "::", "[::]")
+"""What stands for every address of a machine."""
 
 
 def default_path() -> Path:
@@ -28,6 +31,20 @@ def default_path() -> Path:
         return Path(chosen)
     data = os.environ.get("XDG_DATA_HOME")
     return (Path(data) if data else Path.home() / ".local" / "share") / "motes"
+
+
+class Listen(NamedTuple):
+    """Where the keeper's nats-server is to be reached from other machines."""
+
+    host: str
+    port: int
+
+
+class Keeper(NamedTuple):
+    """The keeper of the cluster that a machine has joined: its servers with commas, and their certificate's SHA-256."""
+
+    servers: str
+    certificate: bytes
 
 
 class Home:
@@ -50,6 +67,10 @@ class Home:
         self.supervisor_socket = self.run / "supervisor.sock"
         self.logs = self.path / "logs"
         self.layers = self.path / "layers"
+        self.listen_file = self.path / "listen.json"
+        self.keeper_file = self.path / "keeper.json"
+        """There only where this machine has joined another's cluster."""
+        self.tls_key, self.tls_certificate = self.keys / "tls.key", self.keys / "tls.crt"
 
     def key(self, name: str) -> Path:
         return self.keys / f"{name}.seed"
@@ -109,10 +130,34 @@ class Home:
             raise Unavailable(f"no cluster runs in {self.path}; start one with: motes up")
         return found
 
+    def listen(self) -> Listen | None:
+        """Where other machines reach this keeper; None: they do not. Raises Unavailable."""
+        found = self._read_json(self.listen_file)
+        return None if found is None else Listen(str(found["host"]), int(found["port"]))
+
+    def keeper(self) -> Keeper:
+        """How this home's cluster is reached. Raises Unavailable."""
+        found = self._read_json(self.keeper_file)
+        if found is None:
+            return Keeper(self.nats_url(), b"")
+        return Keeper(",".join(f"tls://{each}" for each in found["addresses"]), bytes.fromhex(found["certificate"]))
+
+    def _read_json(self, path: Path) -> dict[str, Any] | None:
+        """None when there is no such file."""
+        try:
+            found = json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"{path} cannot be read: {error}; mend or delete it") from error
+        return found if isinstance(found, dict) else {}
+
     def nats_url(self) -> str:
         """Where this home's nats-server listens; known as soon as it has first started. Raises Unavailable."""
+        listen = self.listen()
+        host = "127.0.0.1" if listen is None or listen.host in ANY_ADDRESS else listen.host
         try:
-            return f"nats://127.0.0.1:{int(self.nats_port.read_text())}"
+            return f"nats://{host}:{int(self.nats_port.read_text())}"
         except (OSError, ValueError) as error:
             raise Unavailable(f"nats-server has not run in {self.path} yet; start it: motes up") from error
 
@@ -129,13 +174,7 @@ class Home:
 
     def offers(self) -> dict[str, dict[str, Any]]:
         """The hosts that `up` starts here: name -> Offer as plain data. Raises Unavailable when it cannot be read."""
-        try:
-            found = json.loads(self.hosts_file.read_text())
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            raise Unavailable(f"{self.hosts_file} cannot be read: {error}; mend or delete it") from error
-        return found if isinstance(found, dict) else {}
+        return self._read_json(self.hosts_file) or {}
 
     def write_json(self, path: Path, value: object) -> None:
         """Replace a file as a whole, readable by the owner only. Raises Unavailable."""

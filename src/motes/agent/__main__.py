@@ -37,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True):
 
     name: str
     server: str
+    certificate: bytes
     credentials: Credentials
     offer: Offer
     trust: Trust
@@ -50,9 +51,11 @@ def settings_from(home: Home, name: str) -> Settings:
     if name not in offers:
         raise NotFound(f"{home.hosts_file} names no host {name!r} (add it with: motes host start --name {name})")
     controller, owner = (load_public(home.public_key(key)) for key in ("controller", "owner"))
+    keeper = home.keeper()
     return Settings(
         name=name,
-        server=home.nats_url(),
+        server=keeper.servers,
+        certificate=keeper.certificate,
         credentials=home.credentials(HOST_PREFIX + name),
         offer=msgspec.convert(offers[name], Offer),
         trust=Trust(controller, frozenset({owner})),
@@ -72,7 +75,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        connection = await Connection.open(settings.server, settings.credentials)
+        connection = await Connection.open(settings.server, settings.credentials, certificate=settings.certificate)
         stack.push_async_callback(connection.close)
         agent = Agent(settings.name, settings.offer, connection, settings.trust, settings.folder)
         await agent.start()

@@ -17,9 +17,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from motes.bus import subjects
+from motes.bus import subjects, tls
 from motes.bus.wire import Message, Wire
-from motes.errors import TimedOut, TooLarge, Unavailable
+from motes.errors import TimedOut, TooLarge, Unavailable, Untrusted
 from motes.model.credentials import Credentials
 
 CONNECT_TIMEOUT_S = 1.0
@@ -56,9 +56,11 @@ class Connection:
         credentials: Credentials,
         on_disconnected: Callable[[], None] | None,
         on_reconnected: Callable[[], None] | None,
+        certificate: bytes = b"",
     ) -> None:
         self.server = server
         self.credentials = credentials
+        self._certificate = certificate
         self.user = credentials.user
         self.inbox = f"{subjects.inbox(self.user)}.{secrets.token_hex(8)}"
         self.connected = False
@@ -86,9 +88,14 @@ class Connection:
         *,
         on_disconnected: Callable[[], None] | None = None,
         on_reconnected: Callable[[], None] | None = None,
+        certificate: bytes = b"",
     ) -> Connection:
-        """Connect to `server`, as `nats://127.0.0.1:4222`. Raises Unavailable."""
-        connection = cls(server, credentials, on_disconnected, on_reconnected)
+        """Connect to `server`, as `nats://127.0.0.1:4222`, or to the first that answers of several, with commas.
+
+        With `certificate`, the fingerprint of the server's (motes.bus.tls), nothing is said but over TLS to that one.
+        Raises Unavailable, and Untrusted where another answers.
+        """
+        connection = cls(server, credentials, on_disconnected, on_reconnected, certificate)
         await connection._connect()
         await connection.subscribe(connection._request_inbox + "*", connection._take_answer)
         connection._watching = asyncio.create_task(connection._watch())
@@ -198,19 +205,31 @@ class Connection:
     # From here on: connecting, and coming back.
 
     async def _connect(self) -> None:
+        """To the first of the servers that takes this user. Raises what the last one's failure was."""
+        servers = self.server.split(",")
+        for server in servers:
+            try:
+                return await self._connect_to(server)
+            except (Unavailable, Untrusted):
+                if server == servers[-1]:
+                    raise
+
+    async def _connect_to(self, server: str) -> None:
         wire: Wire | None = None
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                host, _, port = self.server.removeprefix("nats://").rpartition(":")
+                host, _, port = server.rpartition("//")[2].rpartition(":")
                 loop = asyncio.get_running_loop()
-                _, wire = await loop.create_connection(self._new_wire, host, int(port))
+                _, wire = await loop.create_connection(self._new_wire, host.strip("[]"), int(port))
                 await self._greet(wire)
                 told = await self._subscribe_again(wire)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, Untrusted) as error:
             if wire is not None:
                 wire.abort()
+            if isinstance(error, Untrusted):
+                raise
             why = self.refused or str(error) or type(error).__name__
-            raise Unavailable(f"no connection to NATS at {self.server} as {self.user!r}: {why}") from error
+            raise Unavailable(f"no connection to NATS at {server} as {self.user!r}: {why}") from error
         self._wire = wire
         self.connected = True
         for number in self._subjects.keys() - told:
@@ -225,6 +244,9 @@ class Connection:
 
     async def _greet(self, wire: Wire) -> None:
         info = await wire.info
+        if self._certificate:
+            await wire.start_tls(tls.context())
+            tls.check(wire.transport, self._certificate)
         self._payload_limit_bytes = int(info["max_payload"])
         wire.connect(self._options(str(info.get("nonce", ""))))
         await wire.ping()
@@ -275,7 +297,7 @@ class Connection:
             try:
                 await self._connect()
                 break
-            except Unavailable as error:
+            except (Unavailable, Untrusted) as error:
                 _log.debug("%s", error)
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 1.2, RECONNECT_WAIT_MAX_S)

@@ -136,6 +136,8 @@ def _config(home: Home, accounts: Accounts) -> str:
             "system_account": accounts.system,
             "resolver": "MEMORY",
             "resolver_preload": accounts.tokens,
+            # For this machine's own programs, over the loopback. Who joins from elsewhere insists on TLS.
+            "allow_non_tls": True,
         },
         indent=1,
     )
@@ -143,6 +145,10 @@ def _config(home: Home, accounts: Accounts) -> str:
 
 def choose_port(home: Home) -> int:
     """The port of last time if it is free, else another; remembered for the next time. Raises Unavailable."""
+    listen = home.listen()
+    if listen is not None:
+        home.write_text(home.nats_port, f"{listen.port}\n")
+        return listen.port
     try:
         port = int(home.nats_port.read_text())
     except (OSError, ValueError):
@@ -171,7 +177,12 @@ def is_free(port: int) -> bool:
 
 def command(home: Home, port: int) -> list[str]:
     """The command line of the server; the binary is checked at each call. Raises Unavailable and Untrusted."""
-    return [str(find_binary().path), "--config", str(home.nats_config), "--port", str(port)]
+    words = [str(find_binary().path), "--config", str(home.nats_config), "--port", str(port)]
+    listen = home.listen()
+    if listen is None:
+        return words
+    certified = ["--tls", "--tlscert", str(home.tls_certificate), "--tlskey", str(home.tls_key)]
+    return [*words, "--addr", listen.host, *certified]
 
 
 def ports_file(home: Home, pid: int) -> Path:

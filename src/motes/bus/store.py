@@ -2,6 +2,7 @@
 
     KV apps, removals       desired state: by app, its signed release, or the owner's word that it was removed
     KV releases, cluster    release by id; the generation counter
+    KV invites, members     by guest, what an invite allows; by host, who has joined
     stream BUNDLES          bundle.<hash>.<index>: chunks of code; bundle.<hash>.done: how many there are
     stream EVENTS           event.<sender>: what the controller told, or heard of a host; bounded for each sender
     stream LOGS             log.<app>: what instances wrote; bounded for each app, the oldest is dropped
@@ -126,6 +127,22 @@ class Store:
                 with contextlib.suppress(nats.js.errors.KeyWrongLastSequenceError):
                     await counter.update("generation", b"%d" % generation, last=last)
                     return generation
+
+    # From here on: who may join, and who has.
+
+    async def put_invite(self, guest: str, value: bytes) -> None:
+        await self._put("invites", guest, value)
+
+    async def invite(self, guest: str) -> bytes | None:
+        """What is remembered of a guest's invite; None for one that is not known."""
+        return await self._get("invites", guest)
+
+    async def put_member(self, host: str, value: bytes) -> None:
+        await self._put("members", host, value)
+
+    async def member(self, host: str) -> bytes | None:
+        """A host that has joined."""
+        return await self._get("members", host)
 
     # From here on: bundles.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -257,6 +258,20 @@ class Wire(asyncio.Protocol):
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         self._outbox_bytes -= len(data)
         self._transport.write(data)
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The one that stands now."""
+        assert self._transport is not None
+        return self._transport
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """Go on over TLS; before anything was sent. Raises OSError, of which ssl.SSLError is one."""
+        transport = await self._loop.start_tls(self.transport, self, context)
+        if transport is None:
+            raise ConnectionError("the connection to NATS ended")
+        transport.set_write_buffer_limits(high=OUTBOX_LIMIT_BYTES)
+        self._transport = transport
 
     def close(self) -> None:
         """Send what is queued, then end the connection."""

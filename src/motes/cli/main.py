@@ -29,12 +29,14 @@ COMMANDS = {
     "rm": "Remove an app.",
     "creds": "Make a caller's key for NATS clients in other languages.",
     "host": "List, start and stop hosts on this machine.",
+    "invite": "Let another machine join this cluster.",
+    "join": "Join the cluster that made an invite.",
     "doctor": "Say what this machine can do, and how to mend what it cannot.",
     "demo": "Show it all at work.",
 }
 """Every command with its one line of help, so that `motes --help` imports none of them."""
 
-ON_LINUX = frozenset({"up", "down", "dev", "run", "host", "demo"})
+ON_LINUX = frozenset({"up", "down", "dev", "run", "host", "invite", "join", "demo"})
 """Commands that make process spaces or the cluster around them; the others only talk to a cluster."""
 
 EXIT_CODES = (

@@ -8,7 +8,10 @@ import subprocess
 
 import click
 
+from motes.errors import BadInput, Refused
 from motes.home import Home
+
+DEFAULT_PORT = 7423
 
 
 @click.command(short_help="Start the cluster of this machine.")
@@ -19,9 +22,14 @@ from motes.home import Home
     metavar="HOST:PORT",
     help="Where to serve HTTP; port 0 is any free port.",
 )
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="Let other machines join at this address, from now on at each start; `off` ends that. Port: 7423 if not said.",
+)
 @click.option("--foreground", is_flag=True, help="Stay, and end the cluster at Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: http, nats, home, pid, already.")
-def command(http: str, foreground: bool, as_json: bool) -> int:
+def command(http: str, listen: str | None, foreground: bool, as_json: bool) -> int:
     """Start the cluster of this machine and return when it takes calls.
 
     Its state lies in $MOTES_HOME; what was deployed before runs again. When it runs already, this says so.
@@ -33,7 +41,10 @@ def command(http: str, foreground: bool, as_json: bool) -> int:
     """
     from motes.supervisor.launch import END_WITH_PARENT, launch
 
-    launched = launch(Home(), http, END_WITH_PARENT if foreground else ())
+    home = Home()
+    if listen is not None:
+        _listen(home, listen)
+    launched = launch(home, http, END_WITH_PARENT if foreground else ())
     already = launched.supervisor is None
     # Before anything is said: whoever reads it may tell this process to end at once.
     stays = _pass_signals_on(launched.supervisor) if foreground and launched.supervisor else None
@@ -42,6 +53,23 @@ def command(http: str, foreground: bool, as_json: bool) -> int:
     else:
         click.echo(f"motes is up{' already' if already else ''}: {launched.facts['http']}")
     return stays.wait() if stays else 0
+
+
+def _listen(home: Home, text: str) -> None:
+    from motes.supervisor import founding
+    from motes.supervisor.launch import running
+
+    if running(home) is not None:
+        raise Refused("the cluster runs already, and where it listens is settled at its start (first: motes down)")
+    if text == "off":
+        home.listen_file.unlink(missing_ok=True)
+        return
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        host, port = text, str(DEFAULT_PORT)
+    if not host or not port.isdigit() or not 0 < int(port) <= 65535:
+        raise BadInput(f"--listen {text!r} is no address; write it like 0.0.0.0:{DEFAULT_PORT}")
+    founding.listen(home, host, int(port))
 
 
 def _pass_signals_on(supervisor: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:

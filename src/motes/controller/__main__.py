@@ -28,7 +28,8 @@ async def serve(home: Home) -> None:
     async with contextlib.AsyncExitStack() as stack:
         connection = await Connection.open(server, home.credentials("keeper"))
         stack.push_async_callback(connection.close)
-        controller = await Controller.open(connection, load_or_create(home.key("controller")), owners)
+        key, account = (load_or_create(home.key(name)) for name in ("controller", "account"))
+        controller = await Controller.open(connection, key, account, owners)
         stack.push_async_callback(controller.close)
         system = await Connection.open(server, home.credentials("system"))
         stack.push_async_callback(system.close)

@@ -16,6 +16,7 @@ import msgspec
 
 from motes.bus import subjects
 from motes.bus.connection import Message
+from motes.controller.admission import Admission
 from motes.controller.deployment import Deployment
 from motes.controller.summary import services, statuses, summaries, tools
 from motes.errors import BadInput, EngineError, MotesError, NotFound, Refused, TooLarge, Unavailable, Untrusted
@@ -27,6 +28,8 @@ from motes.model.keeper import (
     AppSummary,
     Arrived,
     AskChunks,
+    AskInvite,
+    AskJoin,
     AskLogs,
     AskRoutes,
     Deploy,
@@ -40,7 +43,7 @@ from motes.model.keeper import (
     encode_answer,
     encode_error,
 )
-from motes.model.names import HOST_PREFIX, OWN_USER
+from motes.model.names import GUEST_PREFIX, HOST_PREFIX, OWN_USER
 from motes.model.release import Manifest, Signed, is_hash
 from motes.model.routes import Routes
 
@@ -61,7 +64,7 @@ class Verb(NamedTuple):
     """A verb: who may use it, what it takes, and what answers it. With `takes` None the question is not read."""
 
     who: str
-    """`host`, `caller` or `owner`; an owner is a caller as well."""
+    """`host`, `guest`, `caller` or `owner`; an owner is a caller as well."""
     takes: Any
     answer: Callable[[str, Any], Awaitable[object]]
 
@@ -69,7 +72,7 @@ class Verb(NamedTuple):
 class Requests:
     """The verbs."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, admission: Admission) -> None:
         self._controller = controller
         self._deployment = Deployment(controller)
         self._under_way: Counter[str] = Counter()
@@ -90,6 +93,8 @@ class Requests:
             "bundle-get": Verb("host", GetChunk, self._get_chunk),
             "release-get": Verb("host", str, self._release),
             "leave": Verb("host", None, self._leave),
+            "invite": Verb("owner", AskInvite, admission.invite),
+            "join": Verb("guest", AskJoin, admission.join),
         }
 
     def on_message(self, message: Message) -> None:
@@ -231,4 +236,6 @@ class Requests:
 def _roles(sender: str) -> tuple[str, ...]:
     if sender.startswith(HOST_PREFIX):
         return ("host",)
+    if sender.startswith(GUEST_PREFIX):
+        return ("guest",)
     return ("caller", "owner") if sender == OWN_USER else ("caller",)

@@ -14,6 +14,7 @@ from motes.bus import subjects
 from motes.bus.connection import Connection, Message
 from motes.bus.notices import ended_user
 from motes.bus.store import Store
+from motes.controller.admission import Admission
 from motes.controller.core import SETTLE_S, Core
 from motes.controller.effects import Effect, Give, Publish, Tell
 from motes.controller.hearing import Hearing
@@ -37,17 +38,20 @@ _log = logging.getLogger("motes.controller")
 class Controller:
     """One running controller. `open`, then it works until `close`."""
 
-    def __init__(self, connection: Connection, store: Store, key: Key, owners: frozenset[bytes], core: Core) -> None:
+    def __init__(
+        self, connection: Connection, store: Store, key: Key, account: Key, owners: frozenset[bytes], core: Core
+    ) -> None:
         self.connection = connection
+        self.public = key.public
+        self.owners = owners
         self.store = store
         self.core = core
         self.removed_at: dict[str, float] = {}
         """By app, what its owner last said; an app may be there again since."""
         self._key = key
         self._proofs = Proofs(key)
-        self._owners = owners
         self._hearing = Hearing(self)
-        self._requests = Requests(self)
+        self._requests = Requests(self, Admission(self, account))
         self.tasks = Tasks("controller")
         self._loop = asyncio.get_running_loop()
         self._do: dict[type, Callable[[Any], None]] = {
@@ -57,14 +61,14 @@ class Controller:
         }
 
     @classmethod
-    async def open(cls, connection: Connection, key: Key, owners: frozenset[bytes]) -> Controller:
+    async def open(cls, connection: Connection, key: Key, account: Key, owners: frozenset[bytes]) -> Controller:
         """Load what was deployed and begin to hear hosts and callers. Raises Unavailable."""
         store = await Store.open(connection)
         generation = await store.next_generation()
         deployed = [msgspec.msgpack.decode(value, type=Signed) for value in (await store.apps()).values()]
         now = asyncio.get_running_loop().time()
         core = Core(generation << EPOCH_BITS, now + SETTLE_S if deployed else now, Proofs(key).hold)
-        controller = cls(connection, store, key, owners, core)
+        controller = cls(connection, store, key, account, owners, core)
         for value in (await store.removals()).values():
             removal = controller.check_removal(msgspec.msgpack.decode(value, type=Signed))
             controller.removed_at[removal.app] = removal.removed_at
@@ -86,11 +90,11 @@ class Controller:
 
     def check(self, signed: Signed) -> Release:
         """The release that an owner signed. Raises Untrusted."""
-        return msgspec.msgpack.decode(verify(signed, Tag.RELEASE, self._owners), type=Release)
+        return msgspec.msgpack.decode(verify(signed, Tag.RELEASE, self.owners), type=Release)
 
     def check_removal(self, signed: Signed) -> Removal:
         """The same for a removal."""
-        return msgspec.msgpack.decode(verify(signed, Tag.REMOVAL, self._owners), type=Removal)
+        return msgspec.msgpack.decode(verify(signed, Tag.REMOVAL, self.owners), type=Removal)
 
     def now(self) -> float:
         return self._loop.time()

@@ -11,9 +11,10 @@ import json
 import time
 from typing import Any
 
-from motes.grants.keys import Key, Nkey
+from motes.grants.keys import Key, Nkey, public_nkey
 from motes.grants.roles import Role
 from motes.model.credentials import Credentials
+from motes.model.invite import Invite
 
 JETSTREAM_DISK_BYTES = 16 * 2**30
 JETSTREAM_MEMORY_BYTES = 64 * 2**20
@@ -49,6 +50,28 @@ def account_token(operator: Key, account: Key, name: str, *, jetstream: bool) ->
 def credentials(account: Key, role: Role) -> Credentials:
     """New credentials, with a new key, for the user of `role` in `account`."""
     user = Key.generate()
+    return Credentials(role.user, user_token(account, role, user.public), user.nkey_seed(Nkey.USER))
+
+
+def user_token(account: Key, role: Role, public: bytes) -> str:
+    """The JWT of a user of `account` who holds the secret of the key `public`; whoever issues it need not."""
+    return _signed(_user_body(account.public, role, public, int(time.time()), None), account)
+
+
+def guest_signature(account: Key, role: Role, guest: Key, issued_at: int, expires_at: int) -> bytes:
+    """The account's signature over a guest's token, which can be made again from what an invite holds."""
+    return account.sign_bytes(_unsigned(_user_body(account.public, role, guest.public, issued_at, expires_at)))
+
+
+def guest_credentials(invite: Invite, role: Role) -> Credentials:
+    """What the bearer of an invite shows to NATS. A signature that does not hold, NATS refuses."""
+    guest = Key(invite.secret)
+    unsigned = _unsigned(_user_body(invite.account, role, guest.public, invite.issued_at, invite.expires_at))
+    token = f"{unsigned.decode()}.{_url64(invite.signature)}"
+    return Credentials(role.user, token, guest.nkey_seed(Nkey.USER))
+
+
+def _user_body(account: bytes, role: Role, public: bytes, issued_at: int, expires_at: int | None) -> dict[str, Any]:
     claims: dict[str, Any] = {
         "type": "user",
         "version": 2,
@@ -58,8 +81,8 @@ def credentials(account: Key, role: Role) -> Credentials:
         "data": _NO_LIMIT,
         "payload": _NO_LIMIT,
     }
-    token = _token(account, Nkey.ACCOUNT, user.nkey(Nkey.USER), role.user, claims)
-    return Credentials(role.user, token, user.nkey_seed(Nkey.USER))
+    body = _body(public_nkey(Nkey.ACCOUNT, account), public_nkey(Nkey.USER, public), role.user, issued_at, claims)
+    return body if expires_at is None else {**body, "exp": expires_at}
 
 
 def creds_text(credentials: Credentials) -> str:
@@ -76,16 +99,21 @@ def _allow(subjects: tuple[str, ...]) -> dict[str, list[str]]:
 
 
 def _token(issuer: Key, kind: Nkey, subject: str, name: str, claims: dict[str, Any]) -> str:
-    body = {
-        "iat": int(time.time()),
-        "iss": issuer.nkey(kind),
-        "name": name,
-        "sub": subject,
-        "nats": claims,
-    }
-    body["jti"] = base64.b32encode(hashlib.sha256(_json(body)).digest()).decode().rstrip("=")
-    signed = _url64(_json({"typ": "JWT", "alg": "ed25519-nkey"})) + "." + _url64(_json(body))
-    return signed + "." + _url64(issuer.sign_bytes(signed.encode()))
+    return _signed(_body(issuer.nkey(kind), subject, name, int(time.time()), claims), issuer)
+
+
+def _body(issuer: str, subject: str, name: str, issued_at: int, claims: dict[str, Any]) -> dict[str, Any]:
+    return {"iat": issued_at, "iss": issuer, "name": name, "sub": subject, "nats": claims}
+
+
+def _signed(body: dict[str, Any], issuer: Key) -> str:
+    unsigned = _unsigned(body)
+    return f"{unsigned.decode()}.{_url64(issuer.sign_bytes(unsigned))}"
+
+
+def _unsigned(body: dict[str, Any]) -> bytes:
+    named = {**body, "jti": base64.b32encode(hashlib.sha256(_json(body)).digest()).decode().rstrip("=")}
+    return f"{_url64(_json({'typ': 'JWT', 'alg': 'ed25519-nkey'}))}.{_url64(_json(named))}".encode()
 
 
 def _json(value: object) -> bytes:

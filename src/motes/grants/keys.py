@@ -71,12 +71,17 @@ class Key:
 
     def nkey(self, kind: Nkey) -> str:
         """The public key as NATS writes it, for example `UABC...`."""
-        return _encode_nkey(bytes((kind.value,)) + self.public)
+        return public_nkey(kind, self.public)
 
     def nkey_seed(self, kind: Nkey) -> str:
         """The secret as NATS writes it, for example `SUABC...`."""
         head = bytes((_SEED_PREFIX | kind.value >> 5, (kind.value & 31) << 3))
         return _encode_nkey(head + self.secret)
+
+
+def public_nkey(kind: Nkey, public: bytes) -> str:
+    """A public key as NATS writes it."""
+    return _encode_nkey(bytes((kind.value,)) + public)
 
 
 def _encode_nkey(raw: bytes) -> str:

@@ -18,6 +18,9 @@ from motes.model.names import HOST_PREFIX, OWN_USER, is_name
 ANSWERS = ("_INBOX.*.*.call.*", "_INBOX.*.*.request.*")
 """Where routers and connections of Motes wait for answers."""
 
+GUEST_DIGITS = 16
+"""Of a guest's public key, in its name."""
+
 _CALLING = ("host.*.call.*.*", "host.*.cancel", "host.*.more", "host.*.ps")
 _DISCOVERY = tuple(f"$SRV.{verb}{more}" for verb in ("PING", "INFO", "STATS") for more in ("", ".*", ".*.*"))
 """How NATS clients find services and ask about them."""
@@ -46,7 +49,7 @@ def host(name: str) -> Role:
 
 def caller(user: str) -> Role:
     """Somebody who calls, and asks the controller in its own name; the machine's owner also hears what is reported."""
-    if user in (KEEPER.user, SYSTEM.user, "gateway") or user.startswith(HOST_PREFIX):
+    if user in (KEEPER.user, SYSTEM.user, "gateway") or user.startswith((HOST_PREFIX, names.GUEST_PREFIX)):
         raise BadInput(f"{user!r} is the cluster's own name for a program; choose another")
     role = _caller(_checked(user))
     return role._replace(subscribe=(*role.subscribe, *_REPORTS)) if user == OWN_USER else role
@@ -71,6 +74,12 @@ def _caller(user: str) -> Role:
             "route.*",
         ),
     )
+
+
+def guest(public: bytes) -> Role:
+    """The bearer of an invite, whose key is `public`: it may ask to be admitted, and nothing else."""
+    user = names.GUEST_PREFIX + public.hex()[:GUEST_DIGITS]
+    return Role(user, publish=(f"keeper.{user}.join",), subscribe=(f"_INBOX.{user}.>",))
 
 
 def gateway() -> Role:

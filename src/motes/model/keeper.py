@@ -131,6 +131,44 @@ class Service(msgspec.Struct, frozen=True):
     functions: list[Function]
 
 
+WIRE = 1
+"""The version of what hosts and keepers say to each other; it rises when an older side would misunderstand."""
+
+
+class AskInvite(msgspec.Struct, frozen=True):
+    """`invite`: let machines join; answers an Invited."""
+
+    expires_s: float
+    uses: int = 1
+
+
+class Invited(msgspec.Struct, frozen=True):
+    """What an invite is made of but for where the keeper is; see motes.model.invite."""
+
+    account: bytes
+    secret: bytes
+    issued_at: int
+    expires_at: int
+    signature: bytes
+
+
+class AskJoin(msgspec.Struct, frozen=True):
+    """`join`, by the bearer of an invite: admit a host with this name, whose NATS key is `public`; an Admitted."""
+
+    name: str
+    public: bytes
+    version: str
+    wire: int = WIRE
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """What a host needs beside its own key: its NATS token, and whom to believe."""
+
+    token: str
+    controller: bytes
+    owners: list[bytes]
+
+
 class AskLogs(msgspec.Struct, frozen=True):
     """`logs`: the last LogLines of an app, or of one workload."""
 

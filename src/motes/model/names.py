@@ -6,6 +6,8 @@ import re
 
 HOST_PREFIX = "host-"
 """A host's agent is the user `host-<name>`."""
+GUEST_PREFIX = "guest-"
+"""The bearer of an invite is the user `guest-<digits of its key>`."""
 KEEPER = "keeper"
 """The controller's user, and the sender of its events."""
 OWN_USER = "local"

@@ -16,12 +16,26 @@ FIRST_HOST = "local"
 def found(home: Home) -> None:
     """Prepare `home` for the first start, or do nothing when that was done. Raises Unavailable and Untrusted."""
     home.create()
+    if home.keeper_file.exists():
+        return  # This machine has joined another's cluster: it has hosts only.
     if not home.hosts_file.exists():
         home.write_json(home.hosts_file, {FIRST_HOST: default_offer()})
     if not home.nats_config.exists():
         _found_accounts(home)
     for name in home.offers():
         admit_host(home, name)
+
+
+def listen(home: Home, host: str, port: int) -> None:
+    """Let other machines reach this home's nats-server at `host` and `port`, from its next start on."""
+    from motes.bus import tls
+
+    home.create()
+    if not home.tls_certificate.exists():
+        key, certificate = tls.make_certificate("motes")
+        home.write_text(home.tls_key, key)
+        home.write_text(home.tls_certificate, certificate)
+    home.write_json(home.listen_file, {"host": host, "port": port})
 
 
 def default_offer() -> dict[str, float | int]:

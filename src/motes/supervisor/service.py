@@ -69,7 +69,10 @@ class Supervisor:
         self._listen_to_signals()
         self.socket = control.ControlSocket(self.home, self.selector, self._answer)
         try:
-            self._start_nats()
+            if self.home.keeper_file.exists():
+                self._start_agents()
+            else:
+                self._start_nats()
             while not self.stop_signals and not self.failed:
                 self._turn()
                 if not self.started:
@@ -113,6 +116,9 @@ class Supervisor:
     def _start_others(self) -> None:
         self._start_program("controller", "controller")
         self._start_program("gateway", "gateway", "--http", self.http)
+        self._start_agents()
+
+    def _start_agents(self) -> None:
         for name in self.home.offers():
             self._start_agent(name)
 
@@ -132,7 +138,7 @@ class Supervisor:
     def _continue_start(self, deadline: float) -> None:
         children = list(self.children.values())
         if all(child.ready for child in children):
-            if len(children) == 1:
+            if [child.name for child in children] == ["nats-server"]:
                 self._start_others()
             else:
                 self._finish_start()
@@ -161,7 +167,7 @@ class Supervisor:
     def _facts(self) -> dict[str, Any]:
         return {
             "http": f"http://{self.http}",
-            "nats": f"nats://127.0.0.1:{self.nats_port}",
+            "nats": self.home.keeper().servers,
             "home": str(self.home.path),
             "pid": os.getpid(),
         }

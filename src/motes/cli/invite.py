@@ -1,0 +1,81 @@
+"""`motes invite`: one line that lets another machine join this cluster."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import socket
+import struct
+import time
+
+import click
+
+from motes.cli.session import with_cluster
+from motes.errors import Refused
+from motes.home import ANY_ADDRESS, Home, Listen
+from motes.model.units import parse_seconds
+
+_GET_ADDRESS = 0x8915  # SIOCGIFADDR
+
+
+@click.command(short_help="Let another machine join this cluster.")
+@click.option("--expires", default="1h", show_default=True, metavar="TIME", help="How long it is good for.")
+@click.option("--uses", default=1, show_default=True, type=int, help="How many machines may join with it.")
+@click.option("--address", "more", multiple=True, metavar="HOST:PORT", help="One more address of this keeper.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object: invite, addresses, expires_at, uses.")
+def command(expires: str, uses: int, more: tuple[str, ...], as_json: bool) -> None:
+    """Print one line with which another machine joins: motes join LINE
+
+    Whoever has the line may lend a machine to this cluster, and sees what runs on that machine.
+
+    \b
+    Example:
+      motes invite --expires 15m
+    """
+    home = Home()
+    home.cluster()
+    listen = home.listen()
+    if listen is None:
+        raise Refused("no other machine can reach this cluster; start it so: motes up --listen 0.0.0.0")
+    from motes.bus import tls
+    from motes.model.invite import Invite
+    from motes.model.keeper import AskInvite, Invited
+
+    seconds = parse_seconds(expires)
+    made = with_cluster(lambda cluster: cluster.ask("invite", AskInvite(seconds, uses), Invited))
+    addresses = (*more, *addresses_of(listen))
+    invite = Invite(
+        addresses,
+        tls.fingerprint_of(home.tls_certificate),
+        made.account,
+        made.secret,
+        made.issued_at,
+        made.expires_at,
+        made.signature,
+    )
+    told = {"invite": invite.line(), "addresses": addresses, "expires_at": made.expires_at, "uses": uses}
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    until = time.strftime("%Y-%m-%d %H:%M", time.localtime(made.expires_at))
+    machines = "one machine" if uses == 1 else f"{uses} machines"
+    click.echo(f"on the other machine, until {until}, for {machines}, at {', '.join(addresses)}:\n")
+    click.echo(f"motes join {invite.line()}")
+
+
+def addresses_of(listen: Listen) -> tuple[str, ...]:
+    """Where another machine may find this one: `HOST:PORT`, the loopback last."""
+    if listen.host not in ANY_ADDRESS:
+        return (f"{listen.host}:{listen.port}",)
+    found = [address for _, name in socket.if_nameindex() if (address := _address_of(name))]
+    outside = [each for each in found if not each.startswith("127.")]
+    return tuple(f"{each}:{listen.port}" for each in (*outside, "127.0.0.1"))
+
+
+def _address_of(interface: str) -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            answer = fcntl.ioctl(asking, _GET_ADDRESS, struct.pack("256s", interface.encode()[:15]))
+        except OSError:
+            return ""
+    return socket.inet_ntoa(answer[20:24])

@@ -1,0 +1,109 @@
+"""`motes join`: lend this machine to the cluster that made an invite."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+from typing import TYPE_CHECKING
+
+import click
+
+from motes.errors import MotesError, Refused, Unavailable
+from motes.home import Home
+
+if TYPE_CHECKING:
+    from motes.model.invite import Invite
+    from motes.model.keeper import Admitted
+
+JOIN_TIMEOUT_S = 10.0
+
+
+@click.command(short_help="Join the cluster that made an invite.")
+@click.argument("invite")
+@click.option("--name", help="What this host is called there. Default: this machine's name.")
+@click.option("--lend", default="", metavar="KEY=VALUE,...", help="What it lends: cpus, memory, spaces.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object: name, address, pid.")
+def command(invite: str, name: str | None, lend: str, as_json: bool) -> None:
+    """Join with the line that `motes invite` printed on the keeper, and lend this machine from now on.
+
+    Its key is made here and never leaves. Until `motes down` it serves; `motes up` has it serve again.
+
+    \b
+    Example:
+      motes join motes1-... --name laptop --lend cpus=2,memory=1GiB
+    """
+    from motes.cli.host import parse_lend
+    from motes.model import invite as invites
+    from motes.supervisor import founding
+    from motes.supervisor.launch import launch
+
+    home = Home()
+    if home.nats_config.exists() or home.keeper_file.exists():
+        raise Refused(
+            f"{home.path} belongs to a cluster already; join from another home: MOTES_HOME=FOLDER motes join ..."
+        )
+    parsed = invites.parse(invite)
+    name = name or own_name()
+    offer = {**founding.default_offer(), **parse_lend(lend)}
+    address = asyncio.run(_join(home, parsed, name, as_json))
+    home.write_json(home.hosts_file, {name: offer})
+    # Last: its presence says that the rest is there.
+    addresses = [address, *(each for each in parsed.addresses if each != address)]
+    home.write_json(home.keeper_file, {"addresses": addresses, "certificate": parsed.certificate.hex()})
+    launched = launch(home, "127.0.0.1:0")
+    told = {"name": name, "address": address, "pid": launched.facts["pid"]}
+    click.echo(json.dumps(told) if as_json else f"this machine is host {name!r} of the cluster at {address}")
+
+
+def own_name() -> str:
+    """This machine's name, as far as it may name a host."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", socket.gethostname().partition(".")[0]).strip("-_")[:63] or "host"
+
+
+async def _join(home: Home, invite: Invite, name: str, quiet: bool) -> str:
+    """Be admitted, at the first address that answers: returns it. Raises what the last one said."""
+    failed: MotesError = Unavailable("the invite names no address")
+    for address in invite.addresses:
+        if not quiet:
+            click.echo(f"trying {address} ...", err=True)
+        try:
+            await _ask(home, invite, address, name)
+            return address
+        except Unavailable as error:
+            failed = error
+    raise failed
+
+
+async def _ask(home: Home, invite: Invite, address: str, name: str) -> None:
+    from motes import __version__
+    from motes.bus import subjects
+    from motes.bus.connection import Connection
+    from motes.grants import jwt, keys, roles
+    from motes.model.credentials import Credentials
+    from motes.model.keeper import Admitted, AskJoin, decode_answer
+
+    role = roles.host(name)
+    guest = jwt.guest_credentials(invite, roles.guest(keys.Key(invite.secret).public))
+    home.create()
+    key = keys.load_or_create(home.key("host"))
+    connection = await Connection.open(f"tls://{address}", guest, certificate=invite.certificate)
+    try:
+        import msgspec
+
+        wanted = msgspec.msgpack.encode(AskJoin(name, key.public, __version__))
+        answer = await connection.request(subjects.keeper(guest.user, "join"), wanted, JOIN_TIMEOUT_S)
+        admitted = decode_answer(answer, Admitted)
+    finally:
+        await connection.close()
+    _save(home, Credentials(role.user, admitted.token, key.nkey_seed(keys.Nkey.USER)), admitted)
+
+
+def _save(home: Home, credentials: object, admitted: Admitted) -> None:
+    from motes.model.credentials import Credentials
+
+    assert isinstance(credentials, Credentials)
+    home.save_credentials(credentials)
+    home.write_text(home.public_key("controller"), admitted.controller.hex())
+    home.write_text(home.public_key("owner"), admitted.owners[0].hex())

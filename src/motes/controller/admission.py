@@ -1,0 +1,93 @@
+"""Who may join: makes invites, and turns the bearer of one into a host of this cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from motes.errors import BadInput, Refused
+from motes.grants import jwt, roles
+from motes.grants.keys import KEY_BYTES, Key
+from motes.model.keeper import WIRE, Admitted, AskInvite, AskJoin, Invited
+from motes.model.names import is_name
+
+if TYPE_CHECKING:
+    from motes.controller.service import Controller
+
+LONGEST_INVITE_S = 30 * 86400.0
+MOST_USES = 1000
+
+
+class Promise(msgspec.Struct):
+    """An invite as it is remembered: it is used up when `joined` holds as many hosts as it has uses."""
+
+    expires_at: int
+    uses: int
+    joined: dict[str, str] = {}
+    """By host name, the public key in hexadecimal."""
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A host that has joined."""
+
+    public: str
+    """Its NATS user's key, in hexadecimal."""
+    joined_at: float
+    invite: str
+
+
+class Admission:
+    """The cluster's door. One at a time goes through it."""
+
+    def __init__(self, controller: Controller, account: Key) -> None:
+        self._controller = controller
+        self._account = account
+        self._door = asyncio.Lock()
+
+    async def invite(self, sender: str, wanted: AskInvite) -> Invited:
+        """A key that lets `wanted.uses` machines join within `wanted.expires_s`. Raises BadInput."""
+        if not 1 <= wanted.uses <= MOST_USES or not 1 <= wanted.expires_s <= LONGEST_INVITE_S:
+            days = LONGEST_INVITE_S / 86400
+            raise BadInput(f"an invite is for 1 to {MOST_USES} machines and ends within {days:g} days")
+        guest = Key.generate()
+        role = roles.guest(guest.public)
+        issued_at = int(time.time())
+        expires_at = issued_at + int(wanted.expires_s)
+        promise = Promise(expires_at, wanted.uses)
+        await self._controller.store.put_invite(role.user, msgspec.msgpack.encode(promise))
+        signature = jwt.guest_signature(self._account, role, guest, issued_at, expires_at)
+        return Invited(self._account.public, guest.secret, issued_at, expires_at, signature)
+
+    async def join(self, sender: str, wanted: AskJoin) -> Admitted:
+        """A host of that name with that key, from now on. Raises Refused, with what to do, and BadInput."""
+        if wanted.wire != WIRE:
+            older = "this machine" if wanted.wire < WIRE else "the keeper"
+            raise Refused(f"{older} has an older Motes ({wanted.version} joins); install the same version on both")
+        if not is_name(wanted.name) or len(wanted.public) != KEY_BYTES:
+            raise BadInput(f"{wanted.name[:80]!r} cannot be a host's name; choose one with --name")
+        async with self._door:
+            return await self._admit(sender, wanted)
+
+    async def _admit(self, guest: str, wanted: AskJoin) -> Admitted:
+        store = self._controller.store
+        found = await store.invite(guest)
+        if found is None:
+            raise Refused("the keeper does not know this invite; make another where it runs: motes invite")
+        promise = msgspec.msgpack.decode(found, type=Promise)
+        public = wanted.public.hex()
+        if promise.joined.get(wanted.name) != public:
+            if time.time() >= promise.expires_at:
+                raise Refused("this invite has expired; make another where the keeper runs: motes invite")
+            if len(promise.joined) >= promise.uses:
+                raise Refused("this invite is used up; make another where the keeper runs: motes invite --uses N")
+            if wanted.name in self._controller.core.state.hosts or await store.member(wanted.name) is not None:
+                raise Refused(f"there is a host {wanted.name!r} already; choose another name: motes join --name NAME")
+            promise.joined[wanted.name] = public
+            member = Member(public, time.time(), guest)
+            await store.put_member(wanted.name, msgspec.msgpack.encode(member))
+            await store.put_invite(guest, msgspec.msgpack.encode(promise))
+        token = jwt.user_token(self._account, roles.host(wanted.name), wanted.public)
+        return Admitted(token, self._controller.public, sorted(self._controller.owners))
