@@ -176,10 +176,12 @@ class Connection:
             if task is not None:
                 task.cancel()
                 await asyncio.wait((task,))
-        if self._wire is not None:
-            self._wire.close()
         self._fail_requests()
-        await asyncio.sleep(0)
+        if (wire := self._wire) is not None:
+            wire.close()
+            # TLS says goodbye, too.
+            await asyncio.wait((wire.ended,), timeout=CONNECT_TIMEOUT_S)
+            wire.abort()
 
     # From here on: answers.
 

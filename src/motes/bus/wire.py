@@ -77,6 +77,8 @@ class Wire(asyncio.Protocol):
         self._pongs: deque[asyncio.Future[None]] = deque()
         self.info: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self.open = False
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        """Done when the connection is over."""
 
     # From here on: what the loop calls.
 
@@ -95,6 +97,8 @@ class Wire(asyncio.Protocol):
                 future.set_exception(lost)
                 future.exception()  # Whoever no longer waits shall not be told at garbage collection.
         self._pongs.clear()
+        if not self.ended.done():
+            self.ended.set_result(None)
         self._on_lost()
 
     def pause_writing(self) -> None:

@@ -6,11 +6,12 @@ import asyncio
 import json
 import re
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import click
 
-from motes.errors import MotesError, Refused, Unavailable
+from motes.errors import MotesError, Refused, Unavailable, Untrusted
 from motes.home import Home
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from motes.model.keeper import Admitted
 
 JOIN_TIMEOUT_S = 10.0
+_REFUSAL = "Authorization Violation"
+"""How nats-server answers a token that does not hold."""
 
 
 @click.command(short_help="Join the cluster that made an invite.")
@@ -71,9 +74,18 @@ async def _join(home: Home, invite: Invite, name: str, quiet: bool) -> str:
         try:
             await _ask(home, invite, address, name)
             return address
-        except Unavailable as error:
-            failed = error
+        except (Unavailable, Untrusted) as error:
+            # In another network the same address is somebody else's.
+            failed = error if _REFUSAL not in error.message else _refused(invite)
     raise failed
+
+
+def _refused(invite: Invite) -> Refused:
+    over = time.strftime("%Y-%m-%d %H:%M", time.localtime(invite.expires_at))
+    return Refused(
+        f"the keeper does not take this invite: it has expired ({over} here), or was not made by it"
+        " (make another where it runs: motes invite)"
+    )
 
 
 async def _ask(home: Home, invite: Invite, address: str, name: str) -> None:

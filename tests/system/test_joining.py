@@ -1,0 +1,258 @@
+"""Another machine joins by an invite, over TLS; here it is another home, which shares nothing with the keeper's."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from motes.bus.connection import Connection
+from motes.errors import Unavailable
+from motes.grants import jwt, keys, roles
+from motes.home import Home
+from motes.model import invite as invites
+from system.running import DEADLINE_S, RunningCluster, wait_until
+
+APP = """
+import os
+from motes import function
+
+@function
+def where() -> str:
+    return os.environ["HOME"]
+"""
+
+
+class Keeper(RunningCluster):
+    """One that others may join."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+
+    def listen(self) -> None:
+        self.motes("up", "--http", "127.0.0.1:0", "--listen", f"127.0.0.1:{self.port}")
+
+    def invite(self, *words: str) -> str:
+        return str(self.json("invite", *words)["invite"])
+
+    def hosts(self) -> dict[str, str]:
+        """Their states."""
+        return {host["name"]: host["state"] for host in self.json("host", "ls")}
+
+
+@pytest.fixture(scope="module")
+def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
+    cluster = Keeper(tmp_path_factory.mktemp("keeper") / "home")
+    cluster.listen()
+    yield cluster
+    cluster.down()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[RunningCluster]:
+    """Another machine's home."""
+    other = RunningCluster(tmp_path / "machine")
+    yield other
+    other.down()
+
+
+def test_a_machine_joins_with_one_line_and_comes_back_after_both_were_stopped(tmp_path: Path) -> None:
+    keeper, machine = Keeper(tmp_path / "keeper"), RunningCluster(tmp_path / "machine")
+    keeper.listen()
+    try:
+        joined = machine.json("join", keeper.invite(), "--name", "b", "--lend", "cpus=1,memory=1GiB,spaces=7")
+        assert joined["name"] == "b" and joined["address"] == f"127.0.0.1:{keeper.port}"
+        (lends,) = (host["lends"] for host in keeper.json("host", "ls") if host["name"] == "b")
+        assert (lends["cpus"], lends["spaces"]) == (1.0, 7)
+        keeper.motes("host", "stop", "--name", "local")
+        keeper.deploy("places", APP)
+        assert keeper.motes("call", "places.where").startswith('"/tmp')
+        assert {each["host"] for each in keeper.instances()} == {"b"}
+        # Its secret key has never been anywhere else.
+        secret = machine.home.key("host").read_text()
+        everywhere = [path for path in keeper.folder.rglob("*") if path.is_file()]
+        assert not [path for path in everywhere if secret.encode() in path.read_bytes()]
+        machine.down()
+        keeper.down()
+        keeper.up()
+        assert keeper.hosts() == {}
+        machine.up()
+        wait_until(lambda: keeper.hosts() == {"b": "up"}, "b is back")
+        assert keeper.motes("call", "places.where").startswith('"/tmp')
+    finally:
+        machine.down()
+        keeper.down()
+
+
+def test_an_invite_is_for_one_machine_unless_it_says_more(
+    keeper: Keeper, machine: RunningCluster, tmp_path: Path
+) -> None:
+    line = keeper.invite()
+    machine.motes("join", line, "--name", "first")
+    other = RunningCluster(tmp_path / "other")
+    assert "used up" in other.refusal(3, "join", line, "--name", "second")
+    assert "already" in machine.refusal(3, "join", line, "--name", "first")
+    two = keeper.invite("--uses", "2")
+    for name in ("second", "third"):
+        made = RunningCluster(tmp_path / name)
+        made.motes("join", two, "--name", name)
+        made.down()
+
+
+def test_a_name_that_is_taken_is_refused_also_while_its_host_is_away(
+    keeper: Keeper, machine: RunningCluster, tmp_path: Path
+) -> None:
+    machine.motes("join", keeper.invite(), "--name", "taken")
+    machine.down()
+    other = RunningCluster(tmp_path / "other")
+    for name in ("taken", "local"):
+        assert "another name" in other.refusal(3, "join", keeper.invite(), "--name", name)
+    assert "cannot be a name" in other.refusal(3, "join", keeper.invite(), "--name", "no name")
+
+
+def test_an_invite_that_is_over_or_altered_is_refused_with_the_reason(keeper: Keeper, machine: RunningCluster) -> None:
+    line = keeper.invite("--expires", "1s")
+    time.sleep(2.5)
+    assert "expired" in machine.refusal(3, "join", line, "--name", "late")
+    line = keeper.invite()
+    for altered in (line[:-7], line[:40] + ("A" if line[40] != "A" else "B") + line[41:], "motes1-", "hello"):
+        assert "invite" in machine.refusal(3, "join", altered, "--name", "x")
+    assert not machine.home.keeper_file.exists()
+
+
+def test_the_invite_of_another_cluster_and_one_that_was_never_made_are_refused(
+    keeper: Keeper, machine: RunningCluster, tmp_path: Path
+) -> None:
+    ours = invites.parse(keeper.invite())
+    strange = Keeper(tmp_path / "strange")
+    strange.listen()
+    try:
+        theirs = invites.parse(strange.invite())
+    finally:
+        strange.down()
+    elsewhere = theirs._replace(addresses=ours.addresses)
+    assert "another cluster answers there" in machine.refusal(8, "join", elsewhere.line(), "--name", "x")
+    # Whoever knows the certificate still needs a signature of the account.
+    for forged in (
+        elsewhere._replace(certificate=ours.certificate),
+        ours._replace(expires_at=ours.expires_at + 3600),
+        ours._replace(secret=theirs.secret),
+    ):
+        assert "does not take this invite" in machine.refusal(3, "join", forged.line(), "--name", "x")
+
+
+def test_the_bearer_of_an_invite_may_ask_to_join_and_nothing_else(keeper: Keeper) -> None:
+    line = invites.parse(keeper.invite())
+    role = roles.guest(keys.Key(line.secret).public)
+    guest = jwt.guest_credentials(line, role)
+
+    async def attack() -> None:
+        server = f"tls://127.0.0.1:{keeper.port}"
+        connection = await Connection.open(server, guest, certificate=line.certificate)
+        for subject in ("keeper.local.deploy", "keeper.local.invite", f"keeper.{role.user}.apps", "host.local.ps"):
+            connection.refused = ""
+            with pytest.raises(Exception):  # noqa: B017  nobody answers: it never got there
+                await connection.request(subject, b"\xc0", 0.3)
+            assert "ermissions Violation" in connection.refused, subject
+        for heard in (">", "host.>", "beat.*", "report.>", "_INBOX.local.>"):
+            connection.refused = ""
+            await connection.subscribe(heard, lambda message: None)
+            await connection.flush()
+            assert "ermissions Violation" in connection.refused, heard
+        await connection.close()
+
+    asyncio.run(asyncio.wait_for(attack(), DEADLINE_S))
+
+
+class Tap:
+    """A machine on the way that sees all bytes, and may be told to speak for the server."""
+
+    def __init__(self, port: int) -> None:
+        self.seen = bytearray()
+        self._port = port
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._port))
+            for source, target in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                self.seen += data
+                target.sendall(data)
+        except OSError:
+            pass
+        finally:
+            source.close()
+            target.close()
+
+    def close(self) -> None:
+        self._server.close()
+
+
+def test_who_listens_on_the_way_reads_no_word_of_it(keeper: Keeper, machine: RunningCluster) -> None:
+    tap = Tap(keeper.port)
+    try:
+        invite = invites.parse(keeper.invite())._replace(addresses=(f"127.0.0.1:{tap.port}",))
+        machine.motes("join", invite.line(), "--name", "tapped")
+        wait_until(lambda: keeper.hosts().get("tapped") == "up")
+        assert len(tap.seen) > 4000
+        # The server's greeting comes before the handshake; after it there is nothing that can be read.
+        after = bytes(tap.seen).partition(b"\r\n")[2]
+        assert b"CONNECT" not in after and b"eyJ" not in after and b"tapped" not in after
+    finally:
+        machine.down()
+        tap.close()
+
+
+def test_a_keeper_that_speaks_no_tls_is_told_nothing(keeper: Keeper) -> None:
+    """As when somebody in between takes the offer of TLS out of the greeting."""
+    line = invites.parse(keeper.invite())
+    guest = jwt.guest_credentials(line, roles.guest(keys.Key(line.secret).public))
+    said = bytearray()
+
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"max_payload":1048576,"nonce":"abc","tls_required":false}\r\n')
+        said.extend(await reader.read(65536))
+        writer.close()
+
+    async def attack() -> None:
+        server = await asyncio.start_server(plain, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(Unavailable):
+            await Connection.open(f"tls://127.0.0.1:{port}", guest, certificate=line.certificate)
+        server.close()
+        await asyncio.sleep(0.1)
+
+    asyncio.run(asyncio.wait_for(attack(), DEADLINE_S))
+    assert said[:1] == b"\x16", "that is no beginning of TLS"
+    assert b"eyJ" not in said
+
+
+def test_a_cluster_that_does_not_listen_makes_no_invites(tmp_path: Path) -> None:
+    cluster = RunningCluster(tmp_path / "home")
+    cluster.up()
+    try:
+        assert "motes up --listen" in cluster.refusal(3, "invite")
+        assert "motes down" in cluster.refusal(3, "up", "--listen", "127.0.0.1:7423")
+    finally:
+        cluster.down()
+    assert "is no address" in cluster.refusal(3, "up", "--listen", "here:there")
+    assert Home(cluster.folder).listen() is None
