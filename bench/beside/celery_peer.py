@@ -134,5 +134,6 @@ if __name__ == "__main__":
         serve({each.__name__: each for each in COMMANDS})
     finally:
         for each in reversed(processes):
-            each.terminate()
+            # A worker that is told to terminate first waits for what it may still hold.
+            each.send_signal(signal.SIGQUIT)
             each.wait()

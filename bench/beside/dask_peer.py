@@ -1,4 +1,4 @@
-"""Dask: a local cluster of four worker processes with one thread each; calls are tasks that are not cached."""
+"""Dask: four worker processes with one thread each; actors for calls, tasks that are not cached for bursts and maps."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, LocalCluster, as_completed, wait  # type: ignore[import-not-found,unused-ignore]
+from distributed import Client, LocalCluster, wait  # type: ignore[import-not-found,unused-ignore]
 
 from bench.beside.work import TEXT, echo, nap, stamp
 from bench.programs.serving import serve
 
+
+class Echo:
+    def echo(self, text: str) -> str:
+        return echo(text)
+
+
 client: Any = None
+actors: list[Any] = []
 processes: list[subprocess.Popen[bytes]] = []
 
 
@@ -32,25 +39,27 @@ def start(hosts: int = 1) -> None:
         processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
     client.wait_for_workers(4)
     client.gather([client.submit(echo, TEXT, pure=False) for _ in range(100)])
+    if hosts == 1:
+        actors.extend(client.submit(Echo, actor=True, pure=False).result() for _ in range(4))
 
 
 def one_at_a_time(count: int) -> list[float]:
     taken = []
     for _ in range(count):
         began = time.perf_counter()
-        client.submit(echo, TEXT, pure=False).result()
+        actors[0].echo(TEXT).result()
         taken.append(time.perf_counter() - began)
     return taken
 
 
 def in_flight(count: int, flying: int) -> float:
     began = time.perf_counter()
-    under_way = as_completed([client.submit(echo, TEXT, pure=False) for _ in range(flying)])
-    sent = flying
-    for _ in under_way:
-        if sent < count:
-            under_way.add(client.submit(echo, TEXT, pure=False))
-            sent += 1
+    under_way = [actors[number % 4].echo(TEXT) for number in range(flying)]
+    for number in range(count - flying):
+        under_way.pop(0).result()
+        under_way.append(actors[number % 4].echo(TEXT))
+    for each in under_way:
+        each.result()
     return time.perf_counter() - began
 
 
