@@ -36,13 +36,13 @@ cluster: Any = None
 
 
 def start(hosts: int = 1) -> None:
-    """Several hosts are several raylets with room for two tasks each."""
+    """Several hosts are so many raylets with room for two tasks each, and one without for the head and the driver."""
     global cluster
     if hosts > 1:
-        node = {"num_cpus": 2, "node_ip_address": "127.0.0.1", "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=node)
-        for _ in range(hosts - 1):
-            cluster.add_node(**node)
+        node = {"node_ip_address": "127.0.0.1", "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **node})
+        for _ in range(hosts):
+            cluster.add_node(num_cpus=2, **node)
         ray.init(cluster.address, _node_ip_address="127.0.0.1", log_to_driver=False)
         ray.get([remote_stamp.remote(0.1) for _ in range(40)])
         return
@@ -107,9 +107,9 @@ def _result(task: Any) -> float | None:
 
 
 def victims(what: str) -> list[int]:
-    """Of the host where the driver is not: its raylet with all that it started, or a worker (idle is its name now)."""
-    (other,) = cluster.worker_nodes
-    raylet = psutil.Process(other.all_processes["raylet"][0].process.pid)
+    """Of one host: its raylet with all that it started, or a worker (idle is its name now)."""
+    host = next(iter(cluster.worker_nodes))
+    raylet = psutil.Process(host.all_processes["raylet"][0].process.pid)
     started = raylet.children(recursive=True)
     if what == "host":
         return [raylet.pid, *(each.pid for each in started)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import signal
@@ -72,16 +73,18 @@ async def _contender(name: str) -> AsyncIterator[Contender]:
 async def _disturbed(who: Contender, what: str) -> dict[str, float]:
     """One map left alone, and one with a kill at the half of the time that the first one took."""
     work = {"count": TASKS, "seconds": TASK_S, "within_s": WITHIN_S}
-    pids = await who.ask("victims", what=what)
+    await who.ask("victims", what=what)  # Waits until there are four workers.
     began = time.monotonic()
     await who.ask("stamps", **work)
     alone_s = time.monotonic() - began
+    pids = await who.ask("victims", what=what)
     began = time.monotonic()
     asked = asyncio.create_task(who.ask("stamps", **work))
     await asyncio.sleep(alone_s / 2)
     killed_at = time.monotonic()
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # A child may have ended, or ends with its parent.
+            os.kill(pid, signal.SIGKILL)
     stamps: list[float | None] = await asked
     taken_s = time.monotonic() - began
     after = sorted(stamp for stamp in stamps if stamp is not None and stamp > killed_at)
@@ -92,7 +95,7 @@ async def _disturbed(who: Contender, what: str) -> dict[str, float]:
 async def killed(rounds: int = 3) -> list[Result]:
     """Both kills by everybody, in turns."""
     kinds = {
-        "lost": (f"tasks of {TASKS:,} without a result within {WITHIN_S:.0f} s", ""),
+        "lost": (f"of {TASKS} tasks, those without a result within {WITHIN_S:.0f} s", ""),
         "pause": ("longest time in which no task ended", "ms"),
         "longer": ("time of the map, undisturbed = 1", "times"),
     }
