@@ -31,7 +31,6 @@ echo = app.task(name="echo")(work.echo)
 nap = app.task(name="nap")(work.nap)
 stamp = app.task(name="stamp", acks_late=True, reject_on_worker_lost=True)(work.stamp)
 processes: list[subprocess.Popen[bytes]] = []
-folder = tempfile.TemporaryDirectory(prefix="bench-celery-")
 
 
 def start(hosts: int = 1) -> None:
@@ -42,7 +41,7 @@ def start(hosts: int = 1) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     os.chmod(server, 0o755)
-    command = [str(server), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", folder.name]
+    command = [str(server), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", tempfile.gettempdir()]
     processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
     url = f"redis://127.0.0.1:{port}/0"
     os.environ["BENCH_REDIS"] = url
