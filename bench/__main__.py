@@ -13,7 +13,7 @@ import uvloop
 from bench import machine, report
 from bench.result import Result
 
-BESIDE = {"beside": "beside.beside"}
+BESIDE = {"beside": "beside.beside", "beside-kill": "beside_kill.killed"}
 """What needs the environment of `make bench-peers`."""
 ROWS = {
     "spawn": "starts.spawn",
