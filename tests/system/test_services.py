@@ -152,7 +152,7 @@ def test_an_answer_goes_to_inboxes_only(cluster: RunningCluster, tmp_path: Path)
 
 
 def test_a_callers_key_may_not_be_one_of_the_clusters_own(cluster: RunningCluster, tmp_path: Path) -> None:
-    for name in ("gateway", "keeper", "host-local", "a b", ""):
+    for name in ("gateway", "keeper", "local", "host-local", "a b", ""):
         assert cluster.run("creds", name, "--output", str(tmp_path / "x")).returncode == 3, name
         assert not (tmp_path / "x").exists()
     (tmp_path / "there").write_text("mine")
