@@ -11,7 +11,8 @@ KEEPER = "keeper"
 OWN_USER = "local"
 """The machine owner's own command line."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
+_NAME = re.compile(NAME)
 
 
 def is_name(text: str) -> bool:
