@@ -159,6 +159,18 @@ def test_giving_a_call_up_ends_it_and_frees_who_waits() -> None:
     assert isinstance(here.refused(near), Cancelled) and isinstance(here.refused(far), Cancelled)
 
 
+def test_an_answer_that_was_not_taken_is_told_as_an_error_and_nothing_goes_on() -> None:
+    here = host("f", "g")
+    here.call("f")
+    number = here.busy("f")[0]
+    stream, answered = here.ask(number, "g"), here.ask(number, "far.h")
+    here.do(here.machine.on_relayed(answered.id, Outcome(0, b"large"), here.now))
+    for wanted in (stream, answered):
+        here.do(here.machine.on_unread(number, wanted.number, here.now))
+        assert isinstance(here.told(wanted)[-1].error(), Overloaded)
+    assert stream.id not in here.machine.calls and not here.machine.instances[number].asks
+
+
 def test_items_of_a_local_stream_are_taken_one_by_one() -> None:
     here = host("f", "g")
     here.call("f")

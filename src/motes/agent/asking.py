@@ -51,7 +51,7 @@ def _why_not(instance: Instance, call: Call | None, wanted: Ask) -> MotesError |
     if wanted.number in instance.asks:
         return Refused(f"{what} has the number of another that is under way")
     if wanted.address not in instance.may_call:
-        name = wanted.name.rpartition(".")[2]
+        name = f'"{wanted.name}"' if "." in wanted.name else wanted.name
         return Refused(f"{what} is not declared: name it in the decorator, as in @function(calls=[{name}])")
     if call.context.depth >= MOST_DEEP:
         message = f"{what} would be made inside of {MOST_DEEP} others, which is the limit; is there a cycle?"
@@ -101,6 +101,16 @@ def cancel(state: HostState, instance: Instance, number: int, now: float) -> lis
     if number not in instance.asks:
         return []
     error = Cancelled(f"{instance.asks[number].address}: the call was given up")
+    return [*leave(state, instance, number, now), _inform(instance, number, failed(error))]
+
+
+def unread(state: HostState, instance: Instance, number: int, now: float) -> list[Effect]:
+    """What the call came to could not be handed over: too many large answers wait to be read."""
+    message = (
+        f"{instance.address}: the answers to its calls that wait to be read are more than its memory;"
+        " take them sooner, have fewer calls under way (`map` has `in_flight`), or raise `memory`"
+    )
+    error = Overloaded(message, retry_after_s=1)
     return [*leave(state, instance, number, now), _inform(instance, number, failed(error))]
 
 
