@@ -120,6 +120,41 @@ def test_how_much_an_instance_may_ask_is_bounded() -> None:
     assert isinstance(here.told(twice)[-1].error(), (Refused, Overloaded))
 
 
+def test_what_all_instances_of_a_host_ask_is_bounded_together_but_each_has_its_share() -> None:
+    here = host("f", offer=Offer(cpus=64.0, spaces=100))
+    large = b"x" * PAYLOAD_LIMIT_BYTES
+    asked = []
+    for _ in range(5):
+        here.call("f", budget_s=60.0)
+        here.wait(0.1)
+        asked += [here.ask(here.busy("f")[-1], "far.h", large) for _ in range(8)]
+    most = asking.MOST_ASKED_ON_HOST_BYTES // len(large)
+    assert [bool(here.told(each)) for each in asked] == [False] * most + [True] * (len(asked) - most)
+    assert isinstance(here.refused(asked[-1]), Overloaded)
+    small = here.ask(here.busy("f")[-1], "far.h", b"")
+    assert not here.told(small)
+    for number in here.busy("f"):
+        here.reply(number)
+    assert here.machine.asked_bytes == 0
+
+
+def test_an_apps_calls_leave_a_host_only_so_fast_and_each_has_its_turn() -> None:
+    here = host("f")
+    here.call("f", budget_s=60.0)
+    number = here.busy("f")[0]
+    large = [here.ask(number, "far.h", b"x" * PAYLOAD_LIMIT_BYTES) for _ in range(6)]
+    small = here.ask(number, "far.h", b"small")
+    burst = int(asking.LEAVING_BURST_BYTES) // PAYLOAD_LIMIT_BYTES
+    assert [each.call_id for each in here.relayed()] == [each.id for each in large[:burst]]
+    for _ in range(20):
+        here.wait(0.1)
+    assert [each.call_id for each in here.relayed()] == [each.id for each in (*large, small)]
+    assert here.now < 60.0 and not here.told(small)
+    # Another app has its own.
+    here.machine.instances[number].address = "other.f"
+    assert asking._relay(here.machine, here.machine.instances[number], small, here.now)
+
+
 def test_a_call_ends_with_the_one_that_it_was_made_in() -> None:
     here = host("f", "g")
     for how in ("reply", "crash", "cancel", "time"):
