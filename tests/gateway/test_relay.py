@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from gateway.messages import Asked
 from motes.bus.connection import Message
 from motes.gateway.relay import MOST_BYTES_OF_A_HOST, MOST_OF_A_HOST, MOST_QUESTIONS_OF_A_HOST, Relay
-from motes.model.call import Context, Outcome, pack_request, unpack_reply
+from motes.model.call import Context, Outcome, pack_more, pack_request, unpack_reply
 from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Route, Routes
 
@@ -22,10 +22,12 @@ class Relaying:
         self.relay = Relay(self.cluster)
         self._count = 0
 
-    def ask(self, host: str = "one", caller: str = "shop.bill", body: bytes = b"1", reply: str = "") -> str:
+    def ask(
+        self, host: str = "one", caller: str = "shop.bill", body: bytes = b"1", reply: str = "", call_id: bytes = b""
+    ) -> str:
         self._count += 1
         reply = reply or f"_INBOX.host-{host}.x.call.{self._count}"
-        request = pack_request(os.urandom(16), 5.0, body, Context(caller, 1))
+        request = pack_request(call_id or os.urandom(16), 5.0, body, Context(caller, 1))
         self.relay._on_message(Message(f"relay.{host}.call.shop.price", reply, request, False))
         return reply
 
@@ -87,6 +89,26 @@ def test_what_was_declared_while_nothing_was_heard_is_asked_for() -> None:
         gone = relaying.ask(host="one")
         await relaying.settle()
         assert relaying.refusal(gone) == "refused"
+
+    with_a_relay(work)
+
+
+def test_a_host_that_knows_anothers_call_neither_ends_it_nor_hears_its_answer() -> None:
+    async def work(relaying: Relaying) -> None:
+        call_id = os.urandom(16)
+        mine = relaying.ask(call_id=call_id)
+        await asyncio.sleep(0)
+        copied = relaying.ask(host="two", call_id=call_id)
+        for verb, data in (
+            ("cancel", call_id),
+            ("more", pack_more(call_id, 2**32 - 1)),
+            ("more", b""),
+            ("cancel", b""),
+        ):
+            relaying.relay._on_message(Message(f"relay.two.{verb}", "", data, False))
+        await relaying.settle()
+        assert relaying.told(mine) == [Outcome(0, b"1")] and not relaying.told(copied)
+        assert len(relaying.cluster.bodies) == 1
 
     with_a_relay(work)
 
