@@ -8,9 +8,19 @@ from agent.lent_host import DONE, LentHost, function
 from motes.agent import asking
 from motes.agent.asking import GRACE_S, MOST_ASKS
 from motes.agent.deadlock import LOOK_AFTER_S
-from motes.agent.effects import Answer, Asker, Effect, Inform, More, Relay, RelayCancel, RelayMore
+from motes.agent.effects import Answer, Asker, Effect, Inform, More, Relay, RelayAwait, RelayCancel, RelayMore
 from motes.agent.pool import Ask
-from motes.errors import Cancelled, LimitExceeded, MotesError, Overloaded, Refused, TimedOut, TooLarge, Unavailable
+from motes.errors import (
+    Cancelled,
+    HostLost,
+    LimitExceeded,
+    MotesError,
+    Overloaded,
+    Refused,
+    TimedOut,
+    TooLarge,
+    Unavailable,
+)
 from motes.model.call import MOST_DEEP, STATUS_ITEM, Context, Outcome, failed
 from motes.model.host import Offer
 from motes.model.instance import EndReason
@@ -231,6 +241,24 @@ def test_a_call_waits_for_a_gateway_but_not_for_ever() -> None:
     here.do(here.machine.on_not_relayed(wanted.id, 5.0))
     here.do(asking.tick(here.machine, 5.0))
     assert isinstance(here.refused(wanted), Unavailable)
+
+
+def test_a_gateway_is_told_what_is_waited_for_once_it_has_left() -> None:
+    here = host("f")
+    here.call("f", budget_s=60.0)
+    number = here.busy("f")[0]
+    first, late, gone = (here.ask(number, "far.h") for _ in range(3))
+    here.do(here.machine.on_leave(number, gone.number, here.now))
+    here.now = 1.5
+    here.do(here.machine.on_not_relayed(late.id, here.now))
+    here.do(asking.tick(here.machine, here.now))
+    here.do(asking.tick(here.machine, here.now + 0.01))
+    assert here.seen(RelayAwait) == [RelayAwait((first.id,))]
+    here.do(here.machine.on_relayed(first.id, failed(HostLost("ended")), here.now))
+    assert isinstance(here.refused(first), HostLost)
+    here.do(asking.tick(here.machine, 3.0))
+    here.do(asking.tick(here.machine, 4.0))
+    assert here.seen(RelayAwait)[1:] == [RelayAwait((late.id,))]
 
 
 def test_a_gateway_that_never_answers_is_not_waited_for() -> None:

@@ -113,6 +113,23 @@ def test_a_host_that_knows_anothers_call_neither_ends_it_nor_hears_its_answer() 
     with_a_relay(work)
 
 
+def test_a_host_hears_which_of_its_calls_are_lost() -> None:
+    async def work(relaying: Relaying) -> None:
+        known, unknown, others = (os.urandom(16) for _ in range(3))
+        relaying.ask(call_id=known)
+        relaying.ask(host="two", call_id=others)
+        inbox = "_INBOX.host-one.x.call"
+        for reply in (inbox, "_INBOX.host-two.x.call", "host.two.cancel"):
+            message = Message("relay.one.await", reply, known + unknown + others + b"rest", False)
+            relaying.relay._on_message(message)
+        told = {subject: unpack_reply(data).error().code for subject, data in relaying.cluster.connection.sent}
+        lost = (unknown.hex(), others.hex(), b"rest".hex())
+        assert told == {f"{inbox}.{call_id}": "host_lost" for call_id in lost}
+        await relaying.settle()
+
+    with_a_relay(work)
+
+
 def test_an_answer_goes_only_into_the_inbox_of_the_host_that_asks() -> None:
     async def work(relaying: Relaying) -> None:
         for reply in (

@@ -6,14 +6,16 @@ a call, and no longer than that call may last; and each of its calls is answered
 
 from __future__ import annotations
 
+import itertools
+
 from motes.agent.calls import accept, give_up, take_more
-from motes.agent.effects import Asker, Effect, Inform, Relay, RelayCancel, RelayMore, Reply
+from motes.agent.effects import Asker, Effect, Inform, Relay, RelayAwait, RelayCancel, RelayMore, Reply
 from motes.agent.pool import Ask, Call, Instance
 from motes.agent.state import HostState
 from motes.errors import Cancelled, LimitExceeded, MotesError, Overloaded, Refused, TimedOut, TooLarge, Unavailable
 from motes.model.allowance import Allowance
 from motes.model.bounds import MOST_LISTED
-from motes.model.call import MOST_DEEP, STATUS_ITEM, STATUS_TRY_ELSEWHERE, Context, Outcome, failed
+from motes.model.call import MOST_AWAITED, MOST_DEEP, STATUS_ITEM, STATUS_TRY_ELSEWHERE, Context, Outcome, failed
 from motes.model.release import PAYLOAD_LIMIT_BYTES, address_of
 from motes.model.units import format_bytes, format_seconds
 
@@ -29,6 +31,8 @@ LEAVING_BYTES_PER_S, LEAVING_BURST_BYTES = 32.0 * 2**20, 16.0 * 2**20
 """What one app's calls may carry to other hosts. The gateway reads only so fast: NATS takes who is behind for dead."""
 AGAIN_S = 0.1
 """When nobody took a call that was to leave this host, it is sent again."""
+AWAIT_EVERY_S = 1.0
+"""So often the gateway is told what is waited for: one that was started anew has nothing of it."""
 GRACE_S = 1.0
 """The gateway answers at the end of a call's time; only when that answer stays out for so long this host does."""
 
@@ -173,7 +177,18 @@ def tick(state: HostState, now: float) -> list[Effect]:
             effects += told(state, asker, failed(TimedOut(message, timeout_s=waited_s)), now)
         elif found.again_at is not None and now >= found.again_at:
             effects += _relay(state, instance, found, now)
-    return effects
+    return [*effects, *_still_awaited(state, now)]
+
+
+def _still_awaited(state: HostState, now: float) -> list[Effect]:
+    if not state.relayed or now < state.awaited_at + AWAIT_EVERY_S:
+        return []
+    state.awaited_at = now
+    asks = ((call_id, _ask_of(state, asker)) for call_id, asker in state.relayed.items())
+    # What has only just left may still come back, because nobody was there.
+    sent = (call_id for call_id, ask in asks if ask is not None and ask.again_at is None and ask.sent_at < now)
+    call_ids = tuple(itertools.islice(sent, MOST_AWAITED))
+    return [RelayAwait(call_ids)] if call_ids else []
 
 
 def _relay(state: HostState, instance: Instance, found: Ask, now: float) -> list[Effect]:
@@ -182,7 +197,7 @@ def _relay(state: HostState, instance: Instance, found: Ask, now: float) -> list
     if not _leaving_of(state, instance.address.partition(".")[0], now).take(now, len(found.body)):
         found.again_at = now + AGAIN_S
         return []
-    found.again_at = None
+    found.again_at, found.sent_at = None, now
     return [Relay(found.id, found.address, found.body, max(found.deadline - now, 0.001), found.context)]
 
 

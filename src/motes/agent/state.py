@@ -52,6 +52,8 @@ class HostState:
         self.calls: dict[bytes, Call] = {}
         self.relayed: dict[bytes, Asker] = {}
         """Who waits for the calls that were to leave this host."""
+        self.awaited_at = 0.0
+        """When the gateway was last told which of them are waited for."""
         self.asked_bytes = 0
         """What the bodies of all calls hold that instances wait for."""
         self.leaving: dict[str, Allowance] = {}

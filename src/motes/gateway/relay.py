@@ -15,8 +15,10 @@ from typing import Protocol
 
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
-from motes.errors import MotesError, NotFound, Overloaded, Refused
+from motes.errors import HostLost, MotesError, NotFound, Overloaded, Refused
 from motes.model.call import (
+    CALL_ID_BYTES,
+    MOST_AWAITED,
     STATUS_ITEM,
     STATUS_OK,
     WINDOW_ITEMS,
@@ -106,12 +108,11 @@ class Relay:
     def _on_message(self, message: Message) -> None:
         _, host, verb, *address = message.subject.split(".")
         try:
-            if (
-                verb == "call"
-                and len(address) == 2
-                and message.reply.startswith(f"{subjects.inbox(HOST_PREFIX + host)}.")
-            ):
+            is_its_own = message.reply.startswith(f"{subjects.inbox(HOST_PREFIX + host)}.")
+            if verb == "call" and len(address) == 2 and is_its_own:
                 self._on_call(host, address[0], address[1], message)
+            elif verb == "await" and is_its_own:
+                self._on_await(host, message)
             elif verb == "cancel":
                 self._on_cancel(host, message.data)
             elif verb == "more":
@@ -154,6 +155,15 @@ class Relay:
         if relayed is not None and relayed.host == host:
             for _ in range(min(count, WINDOW_ITEMS)):
                 relayed.room.release()
+
+    def _on_await(self, host: str, message: Message) -> None:
+        """A host waits for calls; one that is not known here was another gateway's, or its answer was not heard."""
+        lost = failed(HostLost("the gateway that had the call sent on has ended, so whether it ran is unknown"))
+        ids = message.data[: MOST_AWAITED * CALL_ID_BYTES]
+        for at in range(0, len(ids), CALL_ID_BYTES):
+            relayed = self._under_way.get(ids[at : at + CALL_ID_BYTES])
+            if relayed is None or relayed.host != host:
+                self._answer(f"{message.reply}.{ids[at : at + CALL_ID_BYTES].hex()}", lost)
 
     async def _work(
         self,
