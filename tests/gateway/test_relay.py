@@ -19,7 +19,7 @@ class Relaying:
 
     def __init__(self) -> None:
         self.cluster = Asked()
-        self.relay = Relay(self.cluster)
+        self.relay = Relay(self.cluster, self.cluster.connection)
         self._count = 0
 
     def ask(

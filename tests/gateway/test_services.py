@@ -17,7 +17,7 @@ INBOX = "_INBOX.guest.x.1"
 def with_services(work: Callable[[Asked, Services], Awaitable[None]]) -> None:
     async def run() -> None:
         cluster = Asked()
-        services = Services(cluster)
+        services = Services(cluster, cluster.connection)
         await services.start()
         await work(cluster, services)
 

@@ -47,8 +47,6 @@ MOST_REMEMBERED = 10_000
 class Caller(Protocol):
     """The part of `motes.client.cluster.Cluster` that a relay uses."""
 
-    connection: Connection
-
     async def call_bytes(
         self,
         app: str,
@@ -93,8 +91,9 @@ class _Relayed:
 class Relay:
     """Hears the hosts' calls on one connection; motes.agent.relaying is the other side."""
 
-    def __init__(self, cluster: Caller) -> None:
+    def __init__(self, cluster: Caller, answers: Connection) -> None:
         self._cluster = cluster
+        self._answers = answers
         self._under_way: dict[bytes, _Relayed] = {}
         self._hosts: dict[str, _Host] = {}
         self._allowed: OrderedDict[tuple[str, str, str], float] = OrderedDict()
@@ -103,7 +102,7 @@ class Relay:
 
     async def start(self) -> None:
         """Raises Unavailable."""
-        await self._cluster.connection.subscribe("relay.*.>", self._on_message)
+        await self._answers.subscribe("relay.*.>", self._on_message)
 
     def _on_message(self, message: Message) -> None:
         _, host, verb, *address = message.subject.split(".")
@@ -231,4 +230,4 @@ class Relay:
         return route is not None and host in route.hosts and callee in route.calls
 
     def _answer(self, reply: str, outcome: Outcome) -> None:
-        self._cluster.connection.publish(reply, outcome.pack())
+        self._answers.publish(reply, outcome.pack())

@@ -42,8 +42,6 @@ _INBOX = "_INBOX."
 class Cluster(Protocol):
     """The part of `motes.client.cluster.Cluster` that services use."""
 
-    connection: Connection
-
     async def call_bytes(self, app: str, workload: str, body: bytes, timeout_s: float | None = None) -> bytes: ...
 
     async def services(self) -> list[Service]: ...
@@ -54,8 +52,9 @@ class Cluster(Protocol):
 class Services:
     """Answers NATS clients on one connection."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, answers: Connection) -> None:
         self._cluster = cluster
+        self._answers = answers
         self._calls = 0
         self._tasks = Tasks("gateway")
         self._seed = secrets.token_bytes(16)
@@ -68,10 +67,10 @@ class Services:
 
     async def start(self) -> None:
         """Raises Unavailable."""
-        await self._cluster.connection.subscribe("fn.*.*", self._on_call, QUEUE)
+        await self._answers.subscribe("fn.*.*", self._on_call, QUEUE)
         for verb in ("PING", "INFO", "STATS"):
             for subject in (f"$SRV.{verb}", f"$SRV.{verb}.*", f"$SRV.{verb}.*.*"):
-                await self._cluster.connection.subscribe(subject, self._on_question)
+                await self._answers.subscribe(subject, self._on_question)
 
     # ------------------------------------------------------------------ calls
 
@@ -94,7 +93,7 @@ class Services:
             if (trace := headers.get("traceparent")) is not None:
                 note_incoming(trace.encode("latin-1", "replace"))
             result = await self._cluster.call_bytes(app, function, message.data, _timeout_of(headers))
-            self._cluster.connection.publish(message.reply, result)
+            self._answers.publish(message.reply, result)
         except MotesError as error:
             if not isinstance(error, NotFound):
                 self._note_error(f"{app}.{function}", f"{error.http_status}:{error.message[:ERROR_LIMIT]}")
@@ -112,7 +111,7 @@ class Services:
     def _refuse(self, message: Message, error: MotesError) -> None:
         body = msgspec.json.encode(error.to_wire())
         headers = {"Nats-Service-Error": one_line(error.message), "Nats-Service-Error-Code": str(error.http_status)}
-        self._cluster.connection.publish(message.reply, body, headers=headers)
+        self._answers.publish(message.reply, body, headers=headers)
 
     # ------------------------------------------------------------------ what there is
 
@@ -143,7 +142,7 @@ class Services:
             elif verb == "STATS":
                 endpoints = [self._stats(service.app, each, totals) for each in service.functions]
                 told |= {"started": self._started, "endpoints": endpoints}
-            self._cluster.connection.publish(message.reply, msgspec.json.encode(told))
+            self._answers.publish(message.reply, msgspec.json.encode(told))
 
     def _id_of(self, app: str) -> str:
         """The same as long as this gateway runs."""

@@ -8,6 +8,8 @@ HOST_PREFIX = "host-"
 """A host's agent is the user `host-<name>`."""
 KEEPER = "keeper"
 """The controller's user, and the sender of its events."""
+GATEWAY, GATEWAY_ANSWERS = "gateway", "gateway-answers"
+"""The gateway's users: where it calls, and where it answers."""
 OWN_USER = "local"
 """The machine owner's own command line."""
 
