@@ -131,7 +131,7 @@ def test_how_much_an_instance_may_ask_is_bounded() -> None:
 
 
 def test_what_all_instances_of_a_host_ask_is_bounded_together_but_each_has_its_share() -> None:
-    here = host("f", offer=Offer(cpus=64.0, spaces=100))
+    here = host("f", ceiling=10, offer=Offer(cpus=64.0, spaces=100))
     large = b"x" * PAYLOAD_LIMIT_BYTES
     asked = []
     for _ in range(5):
@@ -141,7 +141,7 @@ def test_what_all_instances_of_a_host_ask_is_bounded_together_but_each_has_its_s
     most = asking.MOST_ASKED_ON_HOST_BYTES // len(large)
     assert [bool(here.told(each)) for each in asked] == [False] * most + [True] * (len(asked) - most)
     assert isinstance(here.refused(asked[-1]), Overloaded)
-    small = here.ask(here.busy("f")[-1], "far.h", b"")
+    small = here.ask(here.busy("f")[-1], "far.h", b"x" * 1000)
     assert not here.told(small)
     for number in here.busy("f"):
         here.reply(number)
