@@ -235,7 +235,7 @@ class Function(Remote[P, R]):
 def _callee(given: Remote[..., Any] | str) -> str:
     """A function as `calls` names it. Raises ValueError."""
     if isinstance(given, Remote):
-        return given.name if given.app is None else f"{given.app}.{given.name}"
+        given = given.name if given.app is None else f"{given.app}.{given.name}"
     parts = given.split(".") if isinstance(given, str) else ()
     if not 1 <= len(parts) <= 2 or not all(map(is_name, parts)):
         raise ValueError(f"calls={given!r}: a declared function, its name, or 'app.function'")

@@ -157,6 +157,22 @@ def test_a_caller_sends_no_leases_and_touches_no_storage(nats_server: Any, user:
     run(nats_server, test)
 
 
+def test_who_answers_may_call_nobody_and_who_calls_answers_nobody(nats_server: Any) -> None:
+    async def test(people: People) -> None:
+        answers, calls = await people.join("gateway-answers"), await people.join("gateway")
+        for subject in ("host.local.call.a.f", "host.local.cancel", "keeper.gateway.routes", "fn.a.f", "_INBOX.x"):
+            answers.publish(subject, b"forged")
+            assert await is_refused(answers, f'Publish to "{subject}"')
+        for subject in ("_INBOX.local.x.request.y", "_INBOX.host-local.x.call.y"):
+            calls.publish(subject, b"forged")
+            assert await is_refused(calls, f'Publish to "{subject}"')
+        for subject in ("fn.*.*", "relay.*.>", "$SRV.>"):
+            await calls.subscribe(subject, lambda message: None)
+            assert await is_refused(calls, f'Subscription to "{subject}"')
+
+    run(nats_server, test)
+
+
 @pytest.mark.parametrize(
     "subject", ["host.>", "host.other.lease", "keeper.*.*", "_INBOX.>", "fn.*.*", "report.*.state"]
 )
@@ -255,7 +271,7 @@ def test_a_host_asks_the_keeper_in_its_own_name(nats_server: Any) -> None:
 
 def test_the_gateway_answers_functions_called_by_name(nats_server: Any) -> None:
     async def test(people: People) -> None:
-        caller, gateway = await people.join("local"), await people.join("gateway")
+        caller, gateway = await people.join("local"), await people.join("gateway-answers")
         await gateway.subscribe("fn.*.*", lambda message: gateway.publish(message.reply, b"yes") and None)
         assert await caller.request("fn.a.f", b"", DEADLINE_S) == b"yes"
 
@@ -305,7 +321,7 @@ def test_a_name_that_is_no_single_token_gets_no_role(name: str) -> None:
             make(name)
 
 
-@pytest.mark.parametrize("name", ["keeper", "gateway", "system", "host-x"])
+@pytest.mark.parametrize("name", ["keeper", "gateway", "gateway-answers", "system", "host-x"])
 def test_nobody_is_made_a_caller_under_the_name_of_a_program(name: str) -> None:
     with pytest.raises(BadInput):
         roles.caller(name)

@@ -127,6 +127,11 @@ class Machine(HostState):
         """The answer of this host to a call that one of its instances made."""
         return asking.told(self, asker, outcome, now)
 
+    def on_unread(self, number: int, ask: int, now: float) -> list[Effect]:
+        """An instance was not given the answer, for it has not read those before."""
+        instance = self.instances.get(number)
+        return [] if instance is None else asking.unread(self, instance, ask, now)
+
     def on_relayed(self, call_id: bytes, outcome: Outcome, now: float) -> list[Effect]:
         """The answer of another host."""
         return asking.relayed(self, call_id, outcome, now)

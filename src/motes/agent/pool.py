@@ -72,6 +72,8 @@ class Ask(msgspec.Struct):
     """When it was to leave this host first; None: it is called here."""
     again_at: float | None = None
     """When it is sent again: it did not leave."""
+    sent_at: float = 0.0
+    """When it last left this host."""
 
 
 class Work(msgspec.Struct):

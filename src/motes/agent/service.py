@@ -24,6 +24,7 @@ from motes.agent.effects import (
     More,
     Prepare,
     Relay,
+    RelayAwait,
     RelayCancel,
     RelayMore,
     Report,
@@ -91,6 +92,7 @@ class Agent:
             Relay: self.relaying.send,
             RelayCancel: self.relaying.cancel,
             RelayMore: self.relaying.more,
+            RelayAwait: self.relaying.wait,
             Tell: self.telling.event,
             Report: lambda effect: self.telling.report(),
         }

@@ -141,8 +141,8 @@ class Spaces:
 
     def inform(self, effect: Inform) -> None:
         space = self._by_number.get(effect.number)
-        if space is not None:
-            space.inform(effect.number, effect.ask, effect.outcome)
+        if space is not None and not space.inform(effect.number, effect.ask, effect.outcome):
+            self._agent.feed(self._agent.machine.on_unread(effect.number, effect.ask, self._agent.now()))
 
     def end(self, effect: End) -> None:
         if effect.number in self._daemons:

@@ -9,6 +9,7 @@ from motes.agent.effects import Asker
 from motes.agent.pool import Call, Instance, Pool
 from motes.agent.tally import Tally
 from motes.errors import MotesError
+from motes.model.allowance import Allowance
 from motes.model.bounds import MOST_LISTED
 from motes.model.host import Held, Lease, Load, Offer
 from motes.model.release import Manifest
@@ -51,6 +52,12 @@ class HostState:
         self.calls: dict[bytes, Call] = {}
         self.relayed: dict[bytes, Asker] = {}
         """Who waits for the calls that were to leave this host."""
+        self.awaited_at = 0.0
+        """When the gateway was last told which of them are waited for."""
+        self.asked_bytes = 0
+        """What the bodies of all calls hold that instances wait for."""
+        self.leaving: dict[str, Allowance] = {}
+        """By app, how many bytes its instances' calls may carry to other hosts now."""
         self.tallies: dict[str, Tally] = {}
         """By address, of all workloads that have done something here."""
         self.memory_bytes = 0

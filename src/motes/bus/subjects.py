@@ -8,6 +8,8 @@ host.<host>.lease                        controller -> agent, a signed Lease
 host.<host>.inspect                      controller -> agent, request: load a bundle in a space and describe it
 relay.<host>.call.<app>.<workload>       agent -> gateway, request: a call that a function on this host makes
 relay.<host>.cancel, relay.<host>.more   agent -> gateway, as for a host
+relay.<host>.await                       agent -> gateway, the ids of the calls that it waits for, one after the other;
+                                         the reply is where their answers go, without the id
 beat.<host>                              agent -> everybody, every 250 ms
 report.<host>.state                      agent -> controller
 report.<sender>.event                    agent or controller -> controller and whoever follows
@@ -52,6 +54,10 @@ def relayed_cancel(host: str) -> str:
 
 def relayed_more(host: str) -> str:
     return f"relay.{host}.more"
+
+
+def relayed_await(host: str) -> str:
+    return f"relay.{host}.await"
 
 
 def ps(host: str) -> str:

@@ -28,9 +28,12 @@ def command(name: str, output: Path | None, as_json: bool) -> None:
     from motes.errors import BadInput
     from motes.grants import jwt, keys, roles
     from motes.home import Home
+    from motes.model.names import OWN_USER
 
     home = Home()
     home.cluster()
+    if name == OWN_USER:
+        raise BadInput(f"{name!r} is this machine's own user, who may also deploy; choose another name")
     role = roles.caller(name)
     file = output or Path(f"{name}.creds")
     made = jwt.credentials(keys.load_or_create(home.key("account")), role)

@@ -109,9 +109,9 @@ class Cluster:
         """The same for a stream: JSON of each item; close it when no more are wanted."""
         return self._dispatcher.stream(app, workload, body, timeout_s, context, call_id)
 
-    async def routes(self, app: str) -> Routes:
-        """What the app has, and where. Raises NotFound."""
-        return await self._dispatcher.routes(app)
+    async def routes(self, app: str, anew: bool = False) -> Routes:
+        """What the app has, and where; `anew`: as the controller says now. Raises NotFound."""
+        return await self._dispatcher.routes(app, anew)
 
     async def _body(self, app: str, workload: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         if kwargs or len(args) > 1:

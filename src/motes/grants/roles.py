@@ -46,7 +46,7 @@ def host(name: str) -> Role:
 
 def caller(user: str) -> Role:
     """Somebody who calls, and asks the controller in its own name; the machine's owner also hears what is reported."""
-    if user in (KEEPER.user, SYSTEM.user, "gateway") or user.startswith(HOST_PREFIX):
+    if user in (KEEPER.user, SYSTEM.user, GATEWAY.user, ANSWERING.user) or user.startswith(HOST_PREFIX):
         raise BadInput(f"{user!r} is the cluster's own name for a program; choose another")
     role = _caller(_checked(user))
     return role._replace(subscribe=(*role.subscribe, *_REPORTS)) if user == OWN_USER else role
@@ -73,13 +73,17 @@ def _caller(user: str) -> Role:
     )
 
 
-def gateway() -> Role:
-    """The gateway: a caller that also answers `fn.<app>.<function>`, the services protocol and hosts' functions."""
-    role = _caller("gateway")
-    return role._replace(
-        publish=(*role.publish, "_INBOX.*.*.>"), subscribe=(*role.subscribe, "fn.*.*", "relay.*.>", "$SRV.>")
-    )
+GATEWAY = _caller(names.GATEWAY)
+"""The gateway where it calls."""
 
+ANSWERING = Role(
+    names.GATEWAY_ANSWERS,
+    publish=("_INBOX.*.*.>",),
+    subscribe=("fn.*.*", "relay.*.>", "$SRV.>", f"_INBOX.{names.GATEWAY_ANSWERS}.>"),
+)
+"""The gateway where it answers `fn.<app>.<function>`, the services protocol and hosts' functions. Whoever asks names
+the subject of the answer, so this user may call nobody. And it has a connection of its own: who floods it reaches no
+call over HTTP."""
 
 KEEPER = Role(names.KEEPER, publish=(">",), subscribe=(">",))
 """The controller: everything in the cluster's account, and nothing outside it."""

@@ -30,6 +30,10 @@ ITEM_LIMIT_BYTES = 2**20
 MOST_DEEP = 16
 """Calls of which each was made by the one before: a cycle of calls ends here at the latest."""
 
+MOST_AWAITED = 10_000
+"""Calls whose ids one message to the gateway may name."""
+CALL_ID_BYTES = 16
+
 _REQUEST = struct.Struct(">16sIB")
 REQUEST_HEAD_BYTES = _REQUEST.size
 _MORE = struct.Struct(">16sI")

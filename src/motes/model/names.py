@@ -8,10 +8,13 @@ HOST_PREFIX = "host-"
 """A host's agent is the user `host-<name>`."""
 KEEPER = "keeper"
 """The controller's user, and the sender of its events."""
+GATEWAY, GATEWAY_ANSWERS = "gateway", "gateway-answers"
+"""The gateway's users: where it calls, and where it answers."""
 OWN_USER = "local"
 """The machine owner's own command line."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
+_NAME = re.compile(NAME)
 
 
 def is_name(text: str) -> bool:

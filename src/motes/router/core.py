@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from motes.errors import HostLost, MotesError, NotFound, Overloaded, SpaceFailed, TimedOut, Unavailable
+from motes.errors import BadInput, HostLost, MotesError, NotFound, Overloaded, SpaceFailed, TimedOut, Unavailable
 from motes.model.call import FROM_OUTSIDE, STATUS_ITEM, STATUS_OK, STATUS_TRY_ELSEWHERE, Context, Outcome, failed
 from motes.model.host import SILENCE_S, Beat
 from motes.model.routes import Route, Routes
@@ -180,6 +180,9 @@ class Router:
 
     def _send(self, call: Call, now: float) -> list[Effect]:
         route = self.route(call.app, call.workload)
+        if route is not None and route.kind != "function":
+            message = f"it is a {route.kind}, not a function: it is reached over HTTP, at its own address"
+            return self._settle(call, failed(BadInput(message)))
         host = None
         if route is not None and self._connected:
             host = self.hosts.choose(call.address, route.hosts, call.passed, now)

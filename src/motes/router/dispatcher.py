@@ -175,12 +175,15 @@ class Dispatcher:
             self._ticking = self._loop.call_later(TICK_S, self._tick)
         return call_id, future
 
-    async def routes(self, app: str) -> Routes:
-        """The app's routes, asked for when they are not known here. Raises NotFound and Unavailable."""
+    async def routes(self, app: str, anew: bool = False) -> Routes:
+        """The app's routes, asked for when they are not known here, or `anew`. Raises NotFound and Unavailable."""
         known = self._router.routes(app)
-        if known is not None and known.workloads:
+        if known is not None and known.workloads and not anew:
             return known
-        return await self._ask("routes", AskRoutes(app))
+        found = await self._ask("routes", AskRoutes(app))
+        # From now on changes are heard.
+        self._carry_out(self._router.on_routes(found, self._loop.time()))
+        return found
 
     def hosts(self) -> list[str]:
         """The hosts that were heard of."""
