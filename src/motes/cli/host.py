@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from motes.model.host import HostStatus
 
 TIMEOUT_S = 40.0
-COLUMNS = ("host", "pid", "state", "cpus", "memory used", "memory lent", "spaces used", "spaces lent")
+COLUMNS = ("host", "pid", "state", "python", "cpus", "memory", "spaces")
 
 
 @click.group(short_help="List, start and stop hosts on this machine.")
@@ -58,11 +58,10 @@ def _row(host: HostStatus) -> tuple[str, ...]:
         host.name,
         str(host.pid or "-"),
         host.state,
+        host.python,
         f"{host.lends.cpus:g}",
-        format_bytes(host.used.get("memory_bytes", 0)),
-        format_bytes(host.lends.memory_bytes),
-        str(host.spaces),
-        str(host.lends.spaces),
+        f"{format_bytes(host.used.get('memory_bytes', 0))} of {format_bytes(host.lends.memory_bytes)}",
+        f"{host.spaces} of {host.lends.spaces}",
     )
 
 
