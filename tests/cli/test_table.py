@@ -56,6 +56,8 @@ def test_a_narrow_terminal_cuts_the_longest_names_and_no_number() -> None:
         "a.f              b                      1  0123456",
     ]
     assert max(map(len, table_lines(columns, rows, 80))) <= 80
+    wide = [("a-host-with-a-name", "1023 MiB of 1024 GiB", "up")]
+    assert table_lines(("host", "memory", "state"), wide, 40)[1] == "a-host-wit…  1023 MiB of 1024 GiB  up"
     assert "4194304  0123456" in table_lines(columns, rows, 10)[1], "what cannot be cut makes the line longer"
 
 

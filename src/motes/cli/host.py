@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from motes.errors import BadInput, NotFound, Unavailable
 from motes.home import Home
 from motes.model.units import format_bytes, parse_bytes
 from motes.supervisor import control, founding
+from motes.supervisor.interpreters import usable_interpreter
+from motes.supervisor.launch import running
 
 if TYPE_CHECKING:
     from motes.model.host import HostStatus
@@ -68,21 +71,28 @@ def _row(host: HostStatus) -> tuple[str, ...]:
 @command.command()
 @click.option("--name", help="A letter or digit, then up to 62 of A-Z a-z 0-9 _ -. Default: the next free local-N.")
 @click.option("--lend", default="", metavar="KEY=VALUE,...", help="What it lends: cpus, memory, spaces.")
+@click.option("--python", help="The interpreter it runs with, in which motes is installed. Default: this one.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: name, pid.")
-def start(name: str | None, lend: str, as_json: bool) -> None:
+def start(name: str | None, lend: str, python: str | None, as_json: bool) -> None:
     """Start one more host; it starts again with each `motes up`.
+
+    The functions of a host run with its own Python. An app that needs another one, by its requires-python, is placed on
+    the hosts that have it; packages come along for each Python that is there when the app is deployed.
 
     \b
     Example:
       motes host start --name b --lend cpus=2,memory=1GiB,spaces=100
+      motes host start --name c --python ~/py313/bin/python
     """
     home = Home()
     home.cluster()
     offers = home.offers()
     name = name or next(f"local-{number}" for number in range(2, len(offers) + 3) if f"local-{number}" not in offers)
-    if name in offers and lend:
+    if name in offers and (lend or python):
         raise BadInput(f"host {name!r} has been started; to change what it lends: motes host stop --name {name}")
     offer = offers.get(name) or {**founding.default_offer(), **parse_lend(lend)}
+    if python:
+        offer["python"] = usable_interpreter(os.path.expanduser(python))
     founding.admit_host(home, name)
     home.write_json(home.hosts_file, {**offers, name: offer})
     try:
@@ -100,16 +110,19 @@ def start(name: str | None, lend: str, as_json: bool) -> None:
 def stop(name: str, as_json: bool) -> None:
     """Stop a host; its work moves to the others, and it does not start again by itself.
 
+    Without a cluster that runs, the host is left out of the next `motes up`.
+
     \b
     Example:
       motes host stop --name b
     """
     home = Home()
-    home.cluster()
     offers = home.offers()
     if name not in offers:
+        home.cluster()
         raise NotFound(f"no host {name!r} on this machine; there are: {', '.join(sorted(offers)) or 'none'}")
-    control.ask(home, "stop-host", TIMEOUT_S, name=name)
+    if running(home):
+        control.ask(home, "stop-host", TIMEOUT_S, name=name)
     home.write_json(home.hosts_file, {other: offer for other, offer in offers.items() if other != name})
     click.echo(json.dumps({"name": name}) if as_json else f"host {name} has stopped")
 

@@ -16,6 +16,8 @@ from motes.errors import MotesError, NoRoom, Unavailable
 from motes.model.release import Packages, Workload
 from motes.model.units import format_bytes
 
+FIT = "add one that fits, `motes host start --python ...`, and where the app has packages deploy it again"
+
 
 def ranked_hosts(state: State, address: str, workload: Workload, packages: Packages) -> list[str]:
     """Feasible hosts, best first; hosts where it fails come last, for they may recover."""
@@ -62,7 +64,7 @@ def needs(packages: Packages) -> str:
 def who_is_there(hosts: Iterable[Host]) -> str:
     """What the hosts have, in words."""
     there = sorted({f"Python {host.report.python} on {host.report.platform or 'another system'}" for host in hosts})
-    return f"the hosts have {', '.join(there[:4])} (deploy again to add a host's packages, or add a host that fits)"
+    return f"the hosts have {', '.join(there[:4])} ({FIT})"
 
 
 def _holds(host: Host, workload: Workload) -> bool:
