@@ -147,9 +147,8 @@ async def _packages(cluster: Cluster, path: Path, say: Progress, lock: bool) -> 
     if not targets:
         kinds = ", ".join(sorted({f"Python {python} on {platform or 'another system'}" for python, platform in there}))
         needed = f"Python {wanted.python}" if wanted.python else "a known platform"
-        raise NoPackages(
-            f"{path} needs packages and {needed}; the hosts have {kinds} (add one that fits: `motes host start --python ...`)"
-        )
+        mend = "add one that fits: `motes host start --python ...`"
+        raise NoPackages(f"{path} needs packages and {needed}; the hosts have {kinds} ({mend})")
     layers = await Layers(cluster.home.layers, say).make(wanted, targets, path.name if lock else "")
     hashes = {}
     for kind, layer in layers.items():

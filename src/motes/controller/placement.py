@@ -16,7 +16,7 @@ from motes.errors import MotesError, NoRoom, Unavailable
 from motes.model.release import Packages, Workload
 from motes.model.units import format_bytes
 
-FIT = "add one that fits, `motes host start --python ...`, and where the app has packages deploy it again"
+FIT = "add one that fits: `motes host start --python ...`; deploy again to have an app's packages for it"
 
 
 def ranked_hosts(state: State, address: str, workload: Workload, packages: Packages) -> list[str]:
