@@ -17,7 +17,9 @@ from motes.supervisor.interpreters import usable_interpreter
 from motes.supervisor.launch import running
 
 if TYPE_CHECKING:
+    from motes.client.cluster import Cluster
     from motes.model.host import HostStatus
+    from motes.model.keeper import Fetching
 
 TIMEOUT_S = 40.0
 COLUMNS = ("host", "pid", "state", "python", "cpus", "memory", "spaces")
@@ -40,7 +42,7 @@ def command() -> None:
 def ls(as_json: bool) -> None:
     """List the cluster's hosts: what each lends, and how much of it is used now.
 
-    STATE is one of up, draining, silent.
+    STATE is one of up, draining, silent. A host that fetches the code or the packages of an app is named below.
 
     \b
     Example:
@@ -49,11 +51,20 @@ def ls(as_json: bool) -> None:
     from motes.cli.session import with_cluster
     from motes.cli.table import print_json, print_table
 
-    hosts = with_cluster(lambda cluster: cluster.hosts())
+    hosts, fetching = with_cluster(_hosts)
     if as_json:
         print_json(hosts)
-    else:
-        print_table(COLUMNS, [_row(each) for each in hosts], "no host; start one with: motes host start")
+        return
+    print_table(COLUMNS, [_row(each) for each in hosts], "no host; start one with: motes host start")
+    for each in fetching:
+        done, total = format_bytes(each.done_bytes), format_bytes(each.total_bytes)
+        click.echo(f"host {each.host} fetches {done} of {total} for an app")
+
+
+async def _hosts(cluster: Cluster) -> tuple[list[HostStatus], list[Fetching]]:
+    from motes.model.keeper import Fetching
+
+    return await cluster.hosts(), await cluster.ask("fetching", None, list[Fetching])
 
 
 def _row(host: HostStatus) -> tuple[str, ...]:
