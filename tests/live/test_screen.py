@@ -29,7 +29,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self.looks = 0
-        self.is_away = False
+        self.is_away = self.is_new = False
         self.asked: list[str] = []
         self.calls = {"quiet.f": 0, "busy.work": 90}
         self.events = [
@@ -54,6 +54,8 @@ class Cluster:
             "local": HostInstances("local", instances, {"busy.work": Load(4, 1, 0)}, totals),
             "second": HostInstances("second", [], {}, {"busy.work": Totals(10, 0, 0, 0.0, 10, 0.0, (0, 0, 10))}),
         }
+        if self.is_new:
+            told = {"local": HostInstances("local", [])}
         lends, used = Offer(2.0, 2**30, 100), {"cpu_s": 1.0, "memory_bytes": 2.0**22}
         statuses = {
             "local": HostStatus("local", 1, "up", lends, used, 2),
@@ -255,6 +257,27 @@ def test_a_cluster_that_is_away_for_a_moment_is_said_and_comes_back() -> None:
         cluster.is_away = False
         await app.refresh_all()
         assert "hosts up" in str(app.query_one("#summary", Static).render())
+
+    drive(test)
+
+
+def test_before_the_first_call_the_screen_says_so_and_has_nothing_to_look_into() -> None:
+    async def test(app: Top, cluster: Cluster, pilot: Pilot[None]) -> None:
+        cluster.is_new = True
+        await look_again(app, pilot)
+        assert cells(app, "workloads") == [["nothing was called", *"---------"]]
+        await pilot.press("enter")
+        assert len(app.screen_stack) == 1
+
+    drive(test)
+
+
+def test_the_part_that_the_keys_scroll_is_seen_without_colour() -> None:
+    async def test(app: Top, cluster: Cluster, pilot: Pilot[None]) -> None:
+        shown = app.query_one("#events", Lines)
+        assert shown.styles.border_top[0] == "solid"
+        await pilot.press("tab", "tab")
+        assert shown.has_focus and shown.styles.border_top[0] == "heavy"
 
     drive(test)
 

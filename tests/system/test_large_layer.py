@@ -117,6 +117,7 @@ def test_a_large_layer_goes_in_little_memory_and_goes_on_where_it_was_when_eithe
 
     # The client is killed while it sends.
     client = deploying(cluster, app)
+    watched["client that packs"] = Memory(client.pid)
     layer = the_layer(cluster)
     wait_until(lambda: in_store(cluster, layer)[0] > CHUNKS // 4, "some of it has arrived")
     client.kill()
@@ -126,7 +127,7 @@ def test_a_large_layer_goes_in_little_memory_and_goes_on_where_it_was_when_eithe
 
     # The next one sends the rest; and the agent is killed while it fetches.
     client = deploying(cluster, app)
-    watched["client"] = Memory(client.pid)
+    watched["client that sends the rest"] = Memory(client.pid)
     part = cluster.home.host("local") / "layers" / ".parts" / layer
 
     def fetched_bytes() -> int:

@@ -19,6 +19,7 @@ from motes.live.workload import OneWorkload
 W = TypeVar("W", bound=Widget)
 
 EVERY_S = 1.0
+NOTHING_RUNS = ("nothing was called", *("-" for _ in RATES))
 
 
 class Happened(NamedTuple):
@@ -90,7 +91,7 @@ class Top(App[None]):
         before = self.before if self.before is not None else self.now
         rows, hosts = workload_rows(before, self.now), host_rows(before, self.now)
         self._base("#summary", Static).update(Text(summary(rows, hosts)))
-        self._base("#workloads", Figures).show([workload_cells(row) for row in rows])
+        self._base("#workloads", Figures).show([workload_cells(row) for row in rows] or [NOTHING_RUNS])
         self._base("#hosts", Figures).show([host_cells(row) for row in hosts])
         self._base("#events", Lines).show([each.line for each in self._source.happened()])
         await self._show_one()
@@ -113,6 +114,7 @@ class Top(App[None]):
         return action != "open" or not isinstance(self.screen, OneWorkload)
 
     async def action_open(self) -> None:
-        if address := self._base("#workloads", Figures).chosen:
+        address = self._base("#workloads", Figures).chosen
+        if "." in address:
             await self.push_screen(OneWorkload(address))
             await self._show_one()

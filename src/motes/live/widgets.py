@@ -24,6 +24,7 @@ class Figures(DataTable[Text]):
     DEFAULT_CSS = """
     Figures { height: auto; scrollbar-size-vertical: 1; overflow-x: hidden; }
     Figures:nocolor > .datatable--cursor { text-style: reverse; }
+    Figures:focus > .datatable--header { text-style: bold underline; }
     """
 
     def __init__(self, id: str, name: str, columns: Sequence[Column], *, show_cursor: bool = False) -> None:
@@ -89,6 +90,7 @@ class Lines(RichLog):
 
     DEFAULT_CSS = """
     Lines { height: 1fr; border-top: solid $border; scrollbar-size-vertical: 1; }
+    Lines:focus { border-top: heavy $border; }
     """
 
     def __init__(self, id: str, title: str) -> None:
