@@ -53,6 +53,16 @@ async def test_the_start_comes_before_the_reply_and_output_before_both_are_over(
 
 
 @trial
+async def test_a_file_alone_is_the_app_whatever_its_name(lab: Lab) -> None:
+    source = "from motes import function\n@function\ndef double(x: int) -> int:\n    return 2 * x\n"
+    for name in ("my-app.py", "my app.py", "v1.2.py"):
+        assert await (await lab.functions({name: source})).call("double", 4) == 8, name
+    # Beside modules, what no module can import is a script.
+    beside = await lab.functions({"app.py": source, "run-it.py": "1/0"})
+    assert await beside.call("double", 4) == 8
+
+
+@trial
 async def test_one_instance_answers_many_calls_in_order(lab: Lab) -> None:
     app = await lab.functions("from motes import function\n@function\ndef double(x: int) -> int:\n    return 2 * x\n")
     number = app.spawn("double")

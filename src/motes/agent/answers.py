@@ -39,6 +39,8 @@ def refusal(state: HostState, pool: Pool | None, call: Call, now: float) -> Outc
     if pool.is_full(len(call.body)):
         message = f"{call.address}: {len(pool.queue)} calls wait on host {state.host!r} already; try again in a second"
         return failed(Overloaded(message, retry_after_s=1), try_elsewhere=True)
+    if far_bytes := state.far_bytes(pool):
+        return still_fetching(state, call.address, far_bytes)
     space = state.spaces.get(pool.lease.release)
     if not pool.serving and space is not None and space.error is not None and now < space.retry_at:
         return space_refusal(state, space.error)
@@ -55,6 +57,11 @@ def space_refusal(state: HostState, error: MotesError) -> Outcome:
         return failed(error)
     message = error.message if isinstance(error, SpaceFailed) else f"the release is not to be had here: {error}"
     return failed(SpaceFailed(f"host {state.host!r}: {message}", retry_after_s=1), try_elsewhere=True)
+
+
+def still_fetching(state: HostState, address: str, far_bytes: int) -> Outcome:
+    message = f"{address}: host {state.host!r} is still fetching what it needs ({format_bytes(far_bytes)} to come)"
+    return failed(SpaceFailed(message, retry_after_s=1, fetching_bytes=far_bytes), try_elsewhere=True)
 
 
 def answer(state: HostState, call: Call, outcome: Outcome) -> Answer:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from motes.agent import asking, deadlock
-from motes.agent.answers import LIMITS, answer, refuse_where_starts_fail
+from motes.agent.answers import LIMITS, answer, refuse_waiting, refuse_where_starts_fail, still_fetching
 from motes.agent.calls import accept, give_up, take_more
 from motes.agent.effects import Answer, Asker, Effect, Report, Tell
 from motes.agent.instances import end, lose_calls, told_start, work_on
@@ -60,16 +60,29 @@ class Machine(HostState):
         """The release's bundle is on this host, checked."""
         space = self.spaces.setdefault(release, SpaceView())
         space.manifest, space.state, space.last_used = manifest, "absent", now
+        space.missing_bytes = 0
         effects: list[Effect] = []
         for lease in list(self.leases.values()):
             if lease.release == release and lease.ceiling > 0:
                 effects += place(self, lease, now)
         return effects
 
+    def on_fetching(self, release: str, missing_bytes: int) -> list[Effect]:
+        """So much of the release has still to come. Calls that would wait long for it are better off elsewhere."""
+        space = self.spaces.get(release)
+        if space is None or space.state != "fetching":
+            return []
+        space.missing_bytes = missing_bytes
+        effects: list[Effect] = []
+        for address, pool in self.pools.items():
+            if pool.lease.release == release and (far_bytes := self.far_bytes(pool)):
+                effects += refuse_waiting(self, pool, still_fetching(self, address, far_bytes))
+        return effects
+
     def on_fetch_failed(self, release: str, error: MotesError, now: float) -> list[Effect]:
         """The release could not be had, or its hash or signature does not hold."""
         space = self.spaces.setdefault(release, SpaceView())
-        space.state = "unfetched"
+        space.state, space.missing_bytes = "unfetched", 0
         return note_failure(self, release, space, error, now)
 
     def on_space_ready(self, release: str, now: float) -> list[Effect]:

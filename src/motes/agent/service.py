@@ -237,6 +237,8 @@ class Agent:
             except Exception:
                 # A mistake in one look must not end all later ones: limits would hold no more.
                 _log.exception("the agent could not look after its instances")
+            for release, missing_bytes in self.code.missing().items():
+                self.feed(self.machine.on_fetching(release, missing_bytes))
             self.telling.beat()
             self.telling.report_if_due()
 

@@ -15,6 +15,9 @@ from motes.model.host import Held, Lease, Load, Offer
 from motes.model.release import Manifest
 from motes.model.totals import Totals
 
+HELD_BYTES = 4 * 2**20
+"""Calls wait on a host that has still to fetch so much; what is more takes its time, and another host may have it."""
+
 
 class SpaceView(msgspec.Struct):
     """A release's space on this host."""
@@ -26,6 +29,13 @@ class SpaceView(msgspec.Struct):
     failures: int = 0
     retry_at: float = 0.0
     error: MotesError | None = None
+    missing_bytes: int = 0
+    """Of what is being fetched, as far as that is known."""
+
+    @property
+    def far_bytes(self) -> int:
+        """How much has still to come, when that is too much for calls to wait here; else 0."""
+        return self.missing_bytes if self.state == "fetching" and self.missing_bytes > HELD_BYTES else 0
 
     @property
     def is_at_rest(self) -> bool:
@@ -89,7 +99,13 @@ class HostState:
 
     def load(self) -> dict[str, Load]:
         loads = {address: pool.load() for address, pool in self.pools.items() if pool.instances or pool.queue}
+        loads |= {address: Load(fetching=far) for address, pool in self.pools.items() if (far := self.far_bytes(pool))}
         return loads | {address: Load(0, 0, int(unit.is_up)) for address, unit in self.daemons.items()}
+
+    def far_bytes(self, pool: Pool) -> int:
+        """How much has still to be fetched before the function can run here, when that is much; else 0."""
+        space = self.spaces.get(pool.lease.release)
+        return space.far_bytes if space is not None and not pool.serving else 0
 
     def held(self, now: float) -> dict[str, Held]:
         held = {address: pool.held(now, self.offer.cpus) for address, pool in self.pools.items()}

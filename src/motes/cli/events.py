@@ -76,12 +76,15 @@ def _print_one(event: Event, as_json: bool) -> None:
         click.echo(line_of(event))
 
 
-def line_of(event: Event) -> str:
-    """An event for people: when, what, why, of what, where."""
+def line_of(event: Event, brief: bool = False) -> str:
+    """An event for people: when, what, why, of what, where; `brief` for where only today is looked at."""
     address = f"{event.app}.{event.workload}" if event.workload else event.app
     where = f"at {event.host}" if event.host else ""
     pid = f"pid {event.pid}" if event.pid else ""
-    words = (clock(event.at), f"{event.what:<14}", f"{event.reason:<12}", address, where, pid)
+    when, what = clock(event.at), f"{event.what:<14}"
+    if brief:
+        when, what = when.partition(" ")[2], f"{event.what.removeprefix('instance.'):<12}"
+    words = (when, what, f"{event.reason:<12}", address, where, pid)
     line = " ".join(word for word in words if word) + (f": {event.detail}" if event.detail else "")
     # One line for one event: a detail may quote what an app wrote, which could look like the next one.
     return plain(line.replace("\n", "\\n"))

@@ -10,12 +10,13 @@ What always holds:
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeGuard
 
 from motes.errors import BadInput, HostLost, MotesError, NotFound, Overloaded, SpaceFailed, TimedOut, Unavailable
 from motes.model.call import FROM_OUTSIDE, STATUS_ITEM, STATUS_OK, STATUS_TRY_ELSEWHERE, Context, Outcome, failed
 from motes.model.host import SILENCE_S, Beat
 from motes.model.routes import Route, Routes
-from motes.model.units import format_seconds
+from motes.model.units import format_bytes, format_seconds
 from motes.router.effects import Activate, Call, CancelAt, Effect, Hand, MoreAt, Send, Settle
 from motes.router.hosts import Hosts
 
@@ -215,6 +216,8 @@ class Router:
         self._leave(call, host)
         if isinstance(error, NotFound):
             self.hosts.holds_no_lease(call.address, host, now)
+        elif isinstance(error, SpaceFailed) and _is_count(missing_bytes := error.detail.get("fetching_bytes")):
+            self.hosts.fetches(call.address, host, missing_bytes)
         elif isinstance(error, SpaceFailed):
             self.hosts.failed(call.address, host, now)
             call.space_failures += 1
@@ -256,6 +259,9 @@ class Router:
             )
         elif call.last is not None:
             return self._settle(call, call.last)
+        elif fetching := self._fetching(call):
+            message = f"{call.address}: not begun within {format_seconds(waited_s)}: {fetching}; try again later"
+            error = TimedOut(message, timeout_s=waited_s)
         else:
             error = Unavailable(
                 f"{call.address}: no host could take the call within {format_seconds(waited_s)} "
@@ -263,6 +269,15 @@ class Router:
                 retry_after_s=1,
             )
         return self._settle(call, failed(error))
+
+    def _fetching(self, call: Call) -> str:
+        """In words, which hosts have still to fetch what the call needs; empty for none."""
+        route = self.route(call.app, call.workload)
+        missing = self.hosts.fetching(call.address, route.hosts if route is not None else ())
+        words = (
+            f"host {host!r} is still fetching what it needs ({format_bytes(missing[host])} to come)" for host in missing
+        )
+        return ", ".join(words)
 
     def _settle(self, call: Call, outcome: Outcome) -> list[Effect]:
         self._forget(call)
@@ -282,3 +297,7 @@ class Router:
 
 def _overloaded(why: str) -> Overloaded:
     return Overloaded(f"too much at once: {why}; try again in a second", retry_after_s=1)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and value > 0
