@@ -76,6 +76,8 @@ class Wire(asyncio.Protocol):
         self._pongs: deque[asyncio.Future[None]] = deque()
         self.info: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self.open = False
+        self.reads = 0
+        """How often something came in."""
 
     # From here on: what the loop calls.
 
@@ -103,6 +105,7 @@ class Wire(asyncio.Protocol):
         self._choked = False
 
     def data_received(self, data: bytes) -> None:
+        self.reads += 1
         if self._rest:
             self._rest += data
             if len(self._rest) < self._needed_bytes:
