@@ -6,12 +6,15 @@ a call, and no longer than that call may last; and each of its calls is answered
 
 from __future__ import annotations
 
+import msgspec
+
 from motes.agent.calls import accept, give_up, take_more
 from motes.agent.effects import Asker, Effect, Inform, Relay, RelayCancel, RelayMore, Reply
 from motes.agent.pool import Ask, Call, Instance
 from motes.agent.state import HostState
 from motes.errors import Cancelled, LimitExceeded, MotesError, Overloaded, Refused, TimedOut, TooLarge, Unavailable
 from motes.model.call import MOST_DEEP, STATUS_ITEM, STATUS_TRY_ELSEWHERE, Context, Outcome, failed
+from motes.model.caller import digest, through
 from motes.model.release import PAYLOAD_LIMIT_BYTES, address_of
 from motes.model.units import format_bytes, format_seconds
 
@@ -37,10 +40,12 @@ def ask(state: HostState, instance: Instance, wanted: Ask, now: float) -> list[E
     timeout_s = pool.function.timeout_s if pool.function is not None else 0.0
     wanted.deadline = min(call.deadline, call.began + timeout_s)
     wanted.context = Context(instance.address, call.context.depth + 1, call.context.trace)
+    wanted.caller = through(call.caller, instance.address)
     instance.asks[wanted.number] = wanted
     instance.asked_bytes += len(wanted.body)
     replies: list[Reply] = [Asker(instance.number, wanted.number)]
-    here = Call(wanted.id, wanted.address, wanted.body, now, wanted.deadline, replies, context=wanted.context)
+    here = Call(wanted.id, wanted.address, wanted.body, now, wanted.deadline, replies)
+    here.context, here.caller = wanted.context, wanted.caller
     return accept(state, here, now)
 
 
@@ -152,7 +157,8 @@ def _relay(state: HostState, asker: Asker, found: Ask, now: float) -> Effect:
     found.relayed_at = found.relayed_at or now
     found.again_at = None
     state.relayed[found.id] = asker
-    return Relay(found.id, found.address, found.body, max(found.deadline - now, 0.001), found.context)
+    context = msgspec.structs.replace(found.context, on_behalf=digest(found.caller))
+    return Relay(found.id, found.address, found.body, max(found.deadline - now, 0.001), context)
 
 
 def _ask_of(state: HostState, asker: Asker | None) -> Ask | None:

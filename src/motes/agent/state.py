@@ -73,7 +73,7 @@ class HostState:
 
     def has_waiting(self) -> bool:
         """Whether a call waits, so that time matters within milliseconds."""
-        return any(pool.queue for pool in self.pools.values())
+        return any(pool.queued for pool in self.pools.values())
 
     def is_empty(self) -> bool:
         return not self.instances and not self.calls
@@ -81,7 +81,7 @@ class HostState:
     # ------------------------------------------------------------------ what it tells of itself
 
     def load(self) -> dict[str, Load]:
-        loads = {address: pool.load() for address, pool in self.pools.items() if pool.instances or pool.queue}
+        loads = {address: pool.load() for address, pool in self.pools.items() if pool.instances or pool.queued}
         return loads | {address: Load(0, 0, int(unit.is_up)) for address, unit in self.daemons.items()}
 
     def held(self, now: float) -> dict[str, Held]:

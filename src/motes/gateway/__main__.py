@@ -18,9 +18,9 @@ from motes.gateway.relay import Relay
 from motes.gateway.server import Server
 from motes.gateway.services import Services
 from motes.home import Home
+from motes.model.names import GATEWAY
 from motes.supervised import announce_ready, end_with_parent
 
-USER = "gateway"
 DEFAULT_HTTP = "127.0.0.1:8080"
 READY_POLL_S = 0.01
 CONNECT_RETRY_S = 0.2
@@ -90,7 +90,7 @@ async def _open_cluster(home: Home) -> Cluster:
     told = ""
     while True:
         try:
-            return await Cluster.open(home, USER)
+            return await Cluster.open(home, GATEWAY)
         except MotesError as error:
             if error.message != told:
                 told = error.message

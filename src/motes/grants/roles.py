@@ -5,6 +5,8 @@ permission could have the server deliver bytes of its choice to another host's s
 Who must answer requests may publish to inboxes, and only there: the server's own way, a permission for the reply
 subject of each message that arrives, would let any caller choose a subject that the host may then publish to. An inbox
 is reached only by who was told its last words, which nobody can guess.
+The subject of a call ends with who makes it, and a user may publish only what ends with its own name: so an agent knows
+callers. What cancels a call, or takes items of its stream, names it by an id that only its sender and its host know.
 """
 
 from __future__ import annotations
@@ -13,12 +15,11 @@ from typing import NamedTuple
 
 from motes.errors import BadInput
 from motes.model import names
-from motes.model.names import HOST_PREFIX, OWN_USER, is_name
+from motes.model.names import GATEWAY, HOST_PREFIX, OWN_USER, is_name
 
 ANSWERS = ("_INBOX.*.*.call.*", "_INBOX.*.*.request.*")
 """Where routers and connections of Motes wait for answers."""
 
-_CALLING = ("host.*.call.*.*", "host.*.cancel", "host.*.more", "host.*.ps")
 _DISCOVERY = tuple(f"$SRV.{verb}{more}" for verb in ("PING", "INFO", "STATS") for more in ("", ".*", ".*.*"))
 """How NATS clients find services and ask about them."""
 _REPORTS = ("report.*.event", "report.*.log.>")
@@ -46,7 +47,7 @@ def host(name: str) -> Role:
 
 def caller(user: str) -> Role:
     """Somebody who calls, and asks the controller in its own name; the machine's owner also hears what is reported."""
-    if user in (KEEPER.user, SYSTEM.user, "gateway") or user.startswith(HOST_PREFIX):
+    if user in (KEEPER.user, SYSTEM.user, GATEWAY) or user.startswith(HOST_PREFIX):
         raise BadInput(f"{user!r} is the cluster's own name for a program; choose another")
     role = _caller(_checked(user))
     return role._replace(subscribe=(*role.subscribe, *_REPORTS)) if user == OWN_USER else role
@@ -56,12 +57,13 @@ def _caller(user: str) -> Role:
     return Role(
         user,
         publish=(
-            "host.*.call.*.*",
+            f"host.*.call.*.*.{user}",
             "host.*.cancel",
             "host.*.more",
             "host.*.ps",
             f"keeper.{user}.*",
             "fn.*.*",
+            f"fn.*.*.{user}",
             *_DISCOVERY,
         ),
         subscribe=(
@@ -75,9 +77,10 @@ def _caller(user: str) -> Role:
 
 def gateway() -> Role:
     """The gateway: a caller that also answers `fn.<app>.<function>`, the services protocol and hosts' functions."""
-    role = _caller("gateway")
+    role = _caller(GATEWAY)
     return role._replace(
-        publish=(*role.publish, "_INBOX.*.*.>"), subscribe=(*role.subscribe, "fn.*.*", "relay.*.>", "$SRV.>")
+        publish=(*role.publish, "_INBOX.*.*.>"),
+        subscribe=(*role.subscribe, "fn.*.*", "fn.*.*.*", "relay.*.>", "$SRV.>"),
     )
 
 
