@@ -234,6 +234,19 @@ def test_as_many_make_place_as_callers_wait() -> None:
     assert host.ends().count(EndReason.OTHER_CALLER) == 1
 
 
+def test_of_those_that_end_slowly_no_more_make_place_than_callers_wait() -> None:
+    host = a_host(ceiling=3, concurrency=2)
+    for _ in range(12):
+        host.call(caller="ada")
+    host.wait(START_COST_S)
+    host.call(caller="bob")
+    for number in host.works_for(*ADA):
+        host.now += TURN_S
+        host.reply(number)
+    assert [each.leaving for each in host.machine.instances.values()].count(EndReason.OTHER_CALLER) == 1
+    assert sorted(len(each.calls_now) for each in host.machine.instances.values()) == [1, 2, 2]
+
+
 def test_names_without_end_fill_neither_ceiling_nor_host_for_good() -> None:
     host = a_host(ceiling=20, spaces=30, idle_s=5.0)
     host.serve("ada")
@@ -393,6 +406,9 @@ def test_nobody_can_name_itself_as_another() -> None:
         caller_of("gateway", told_by_host("two", digest(ADA))),
         caller_of("gateway", told_by_host("one", "http/ada")),
         through(ADA, "app.f"),
+        through(ADA, "app.g"),
+        through(through(ADA, "app.f"), "app.g"),
+        through(caller_of("ada", "kim"), "app.f"),
         caller_of("ada", "app.f"),
     )
     assert len({*told}) == len(told) == len({digest(each) for each in told})
