@@ -16,6 +16,8 @@ from motes.model.instance import EndReason
 from motes.model.release import Function, Manifest, Workload
 
 DONE = Outcome(STATUS_OK, b"1")
+CALLER = ("ada", "")
+"""Whose calls are, unless a test says otherwise."""
 
 _ids = itertools.count(1)
 
@@ -50,7 +52,7 @@ class LentHost:
         budget_s: float = 30.0,
         body: bytes = b"x",
         call_id: bytes | None = None,
-        caller: str | None = "ada",
+        caller: str | None = CALLER[0],
     ) -> bytes:
         """The reply subject is the call's id, so that `answers` tells what came of it; `caller` None is nobody."""
         call_id = call_id or next(_ids).to_bytes(16)

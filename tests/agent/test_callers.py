@@ -6,7 +6,7 @@ import itertools
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.lent_host import DONE, LentHost, function
@@ -258,7 +258,7 @@ def test_names_without_end_fill_neither_ceiling_nor_host_for_good() -> None:
     host.wait(6.0)
     host.wait(0.25)
     assert host.live() == [] and len(host.machine.pools["app.f"].free()) == 0
-    assert host.machine.pools["app.f"]._of.keys() == {None}, "nothing is remembered of who has gone"
+    assert host.machine.pools["app.f"].lanes.keys() == {None}, "nothing is remembered of who has gone"
 
 
 def test_calls_of_many_names_that_wait_are_bounded_together() -> None:
@@ -287,6 +287,7 @@ def test_an_idle_instance_of_a_caller_goes_when_memory_is_short() -> None:
     assert len(host.live()) == 1 and host.callers.keys() & set(host.live()) == set()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([1, 3]), st.integers(1, 5), st.integers(0, 2))
 def test_whatever_happens_no_instance_meets_two_callers_and_every_call_is_answered(
     seed: int, concurrency: int, ceiling: int, floor: int
@@ -316,7 +317,7 @@ def test_whatever_happens_no_instance_meets_two_callers_and_every_call_is_answer
     assert all(host.answers(call) for call in calls if call not in given_up)
     assert not host.machine.calls and host.machine.pools["app.f"].queued == 0
     host.wait(2.0)
-    assert set(host.machine.pools["app.f"]._of) == {None}
+    assert set(host.machine.pools["app.f"].lanes) == {None}
 
 
 # Calls of functions.

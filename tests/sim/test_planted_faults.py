@@ -77,7 +77,7 @@ def test_a_controller_that_gives_a_ceiling_away_before_it_is_free_is_seen(monkey
 
 
 def test_a_host_that_gives_a_call_to_whatever_instance_is_free_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Lanes, "ready", lambda lanes, lane: next(reversed(lanes.free()), None))
+    monkeypatch.setattr(Lanes, "adopt", lambda lanes, lane: next(reversed(lanes.free()), None))
     assert " meets " in breach(Kinds())
 
 

@@ -27,9 +27,10 @@ def accept(state: HostState, call: Call, now: float) -> list[Effect]:
     state.calls[call.id] = call
     pool.last_call_at = now
     lane = pool.lane_of(call) if pool.by_caller else pool.common
-    instance = None if lane.queue else pool.ready(lane)
-    if instance is not None:
-        return [deliver(pool, instance, call, now)]
+    if not lane.queue:
+        instance = lane.free[-1] if lane.free else pool.adopt(lane)
+        if instance is not None:
+            return [deliver(pool, instance, call, now)]
     pool.push(call)
     return start_some(state, pool, now) if pool.is_time_to_look(lane, now) else []
 

@@ -26,7 +26,7 @@ def break_one(state: HostState, pool: Pool, now: float) -> list[Effect]:
     stuck = _stuck(state)
     if pool.address not in stuck.pools:
         return []
-    for call in sorted(waiting, key=lambda call: call.arrived, reverse=True):
+    for call in sorted(reversed(waiting), key=lambda call: call.arrived, reverse=True):
         if _is_waited_for(state, stuck, call):
             pool.remove(call)
             message = (

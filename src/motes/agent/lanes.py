@@ -46,7 +46,7 @@ class Lanes:
         """Lanes in which calls wait; whose turn is next stands first."""
         self.queued = 0
         self.queue_bytes = 0
-        self._of: dict[Key, Lane] = {None: self.common}
+        self.lanes: dict[Key, Lane] = {None: self.common}
 
     # ------------------------------------------------------------------ calls
 
@@ -56,9 +56,9 @@ class Lanes:
     def lane_of(self, call: Call) -> Lane:
         """Where the call belongs."""
         key = self.key_of(call)
-        found = self._of.get(key)
+        found = self.lanes.get(key)
         if found is None:
-            found = self._of[key] = Lane(key)
+            found = self.lanes[key] = Lane(key)
         return found
 
     def push(self, call: Call, *, first: bool = False) -> None:
@@ -118,12 +118,10 @@ class Lanes:
 
     def free(self) -> list[Instance]:
         """All that can take a call, each of its own lane."""
-        return [each for lane in self._of.values() for each in lane.free]
+        return [each for lane in self.lanes.values() for each in lane.free]
 
-    def ready(self, lane: Lane) -> Instance | None:
-        """An instance that can take the lane's next call at once: its own, else one that is nobody's yet."""
-        if lane.free:
-            return lane.free[-1]
+    def adopt(self, lane: Lane) -> Instance | None:
+        """An instance that is nobody's yet becomes this lane's, when there is one."""
         if lane is self.common or not self.common.free:
             return None
         instance = self.common.free.pop()
@@ -143,4 +141,4 @@ class Lanes:
 
     def _drop_if_unused(self, lane: Lane) -> None:
         if lane is not self.common and not lane.queue and not lane.instances:
-            self._of.pop(lane.key, None)
+            self.lanes.pop(lane.key, None)
