@@ -49,10 +49,10 @@ class Watched(LentHost):
         found = self.machine.pools[address].function
         return found is not None and found.reuse == "caller"
 
-    def ask(self, number: int, name: str) -> Ask:
-        """The instance calls another function while it works on its oldest call."""
+    def ask(self, number: int, name: str, tag: int | None = None) -> Ask:
+        """The instance calls another function while it works on its oldest call, or says that it does so for `tag`."""
         made = next(self._asks)
-        tag = next(iter(self.machine.instances[number].calls_now))
+        tag = next(iter(self.machine.instances[number].calls_now)) if tag is None else tag
         wanted = Ask(made, tag, b"ask" + made.to_bytes(13), name, b"y")
         self.do(self.machine.on_ask(number, wanted, self.now))
         return wanted
@@ -357,6 +357,17 @@ def test_a_caller_does_not_meet_what_a_function_did_for_it_elsewhere() -> None:
     host.reply(g)
     assert host.serve("ada", "g") != g
     assert host.callers[g] == [("ada", "", "app.f")]
+
+
+def test_an_instance_that_lies_about_the_call_it_works_on_calls_for_those_only_who_called_it() -> None:
+    host = Watched(function("f", calls=("g",), reuse="caller", concurrency=4), function("g", reuse="caller"))
+    host.lease("f"), host.lease("g")
+    host.call("f", caller="ada"), host.call("f", caller="ada"), host.call("f", caller="bob")
+    (liar, _) = host.works_for(*ADA) + host.works_for(*BOB)
+    for tag in range(10):
+        host.ask(liar, "g", tag)
+    callers = [call.caller for n in host.busy("g") for call in host.machine.instances[n].calls_now.values()]
+    assert set(callers) == {("ada", "", "app.f")}
 
 
 def test_what_is_nobodys_stays_nobodys_inside() -> None:
