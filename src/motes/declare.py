@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-REUSES = ("any", "call")
+REUSES = ("any", "call", "caller")
 MOST_CONCURRENT = 1_000
 _NOT_STARTED = object()
 
@@ -254,7 +254,7 @@ def function(
     scale: tuple[int, int | None] = ...,
     idle: str | float = ...,
     idempotent: bool = ...,
-    reuse: Literal["any", "call"] = ...,
+    reuse: Literal["any", "call", "caller"] = ...,
     concurrency: int = ...,
     start: Callable[[], Any] | None = ...,
     calls: Sequence[Remote[..., Any] | str] = ...,
@@ -272,7 +272,7 @@ def function(
     scale: tuple[int, int | None] = (0, None),
     idle: str | float = "10 s",
     idempotent: bool = False,
-    reuse: Literal["any", "call"] = "any",
+    reuse: Literal["any", "call", "caller"] = "any",
     concurrency: int = 1,
     start: Callable[[], Any] | None = None,
     calls: Sequence[Remote[..., Any] | str] = (),
@@ -283,7 +283,8 @@ def function(
 
     `memory` is the most that one instance may allocate, `timeout` the longest that one call may run, `scale` the least
     and the most instances (None: as many as the hosts' offers hold), `idle` how long an instance is kept without calls.
-    `idempotent=True` lets a call be sent again when a host is lost. `reuse="call"` gives every call a fresh process.
+    `idempotent=True` lets a call be sent again when a host is lost. `reuse="call"` gives every call a fresh process,
+    `reuse="caller"` one in which nobody but the same caller has been before.
     `concurrency` is how many calls of an `async def` function one instance works on at a time; one whose caller gives
     up is cancelled in it. `start` is run once in each instance before its first call, and `function.started` is what it
     returned: a model, a connection pool, a table. `calls` are the functions that it may call while it works on a call,

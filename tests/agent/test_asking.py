@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from agent.lent_host import DONE, LentHost, function
+from agent.lent_host import CALLER, DONE, LentHost, function
 from motes.agent import asking
 from motes.agent.asking import GRACE_S, MOST_ASKS
 from motes.agent.deadlock import LOOK_AFTER_S
@@ -22,6 +22,7 @@ from motes.errors import (
     Unavailable,
 )
 from motes.model.call import MOST_DEEP, STATUS_ITEM, Context, Outcome, failed
+from motes.model.caller import digest
 from motes.model.host import Offer
 from motes.model.instance import EndReason
 from motes.model.release import PAYLOAD_LIMIT_BYTES
@@ -85,7 +86,8 @@ def test_a_call_that_this_host_may_not_run_goes_through_the_gateway() -> None:
     here.now = 1.0
     wanted = here.ask(here.busy("f")[0], "far.h", b"hello")
     (relay,) = here.relayed()
-    assert (relay.address, relay.body, relay.budget_s, relay.context) == ("far.h", b"hello", 9.0, Context("app.f", 1))
+    context = Context("app.f", 1, on_behalf=digest((*CALLER, "app.f")))
+    assert (relay.address, relay.body, relay.budget_s, relay.context) == ("far.h", b"hello", 9.0, context)
     here.do(here.machine.on_relayed(wanted.id, Outcome(STATUS_ITEM, b"1"), here.now))
     here.do(here.machine.on_taken(here.busy("f")[0], wanted.number, 1))
     here.do(here.machine.on_relayed(wanted.id, DONE, here.now))

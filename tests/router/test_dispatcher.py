@@ -45,7 +45,7 @@ class Wires:
         handler(cast(Message, SimpleNamespace(subject=subject, data=data, reply="", no_responders=False)))
 
     def answer(self, outcome: Outcome) -> None:
-        (reply,) = [reply for subject, _, reply in self.published if subject == "host.h.call.app.f"]
+        (reply,) = [reply for subject, _, reply in self.published if subject == "host.h.call.app.f.me"]
         self.deliver(reply, outcome.pack())
 
     async def begin(self) -> tuple[AsyncGenerator[bytes, None], asyncio.Future[bytes]]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
+
 from motes.agent.calls import accept, give_up, take_more
 from motes.agent.effects import Asker, Effect, Inform, Relay, RelayAwait, RelayCancel, RelayMore, Reply
 from motes.agent.pool import Ask, Call, Instance
@@ -16,6 +18,7 @@ from motes.errors import Cancelled, LimitExceeded, MotesError, Overloaded, Refus
 from motes.model.allowance import Allowance
 from motes.model.bounds import MOST_LISTED
 from motes.model.call import MOST_AWAITED, MOST_DEEP, STATUS_ITEM, STATUS_TRY_ELSEWHERE, Context, Outcome, failed
+from motes.model.caller import digest, through
 from motes.model.release import PAYLOAD_LIMIT_BYTES, address_of
 from motes.model.units import format_bytes, format_seconds
 
@@ -49,11 +52,13 @@ def ask(state: HostState, instance: Instance, wanted: Ask, now: float) -> list[E
     timeout_s = pool.function.timeout_s if pool.function is not None else 0.0
     wanted.deadline = min(call.deadline, call.began + timeout_s)
     wanted.context = Context(instance.address, call.context.depth + 1, call.context.trace)
+    wanted.caller = through(call.caller, instance.address)
     instance.asks[wanted.number] = wanted
     instance.asked_bytes += len(wanted.body)
     state.asked_bytes += len(wanted.body)
     replies: list[Reply] = [Asker(instance.number, wanted.number)]
-    here = Call(wanted.id, wanted.address, wanted.body, now, wanted.deadline, replies, context=wanted.context)
+    here = Call(wanted.id, wanted.address, wanted.body, now, wanted.deadline, replies)
+    here.context, here.caller = wanted.context, wanted.caller
     return accept(state, here, now)
 
 
@@ -198,7 +203,8 @@ def _relay(state: HostState, instance: Instance, found: Ask, now: float) -> list
         found.again_at = now + AGAIN_S
         return []
     found.again_at, found.sent_at = None, now
-    return [Relay(found.id, found.address, found.body, max(found.deadline - now, 0.001), found.context)]
+    context = msgspec.structs.replace(found.context, on_behalf=digest(found.caller))
+    return [Relay(found.id, found.address, found.body, max(found.deadline - now, 0.001), context)]
 
 
 def _leaving_of(state: HostState, app: str, now: float) -> Allowance:

@@ -22,8 +22,9 @@ def deliver(pool: Pool, instance: Instance, call: Call, now: float) -> Effect:
 def work_on(state: HostState, instance: Instance, pool: Pool, now: float) -> list[Effect]:
     """Give an instance as many calls as it has room for, of those that have not waited too long."""
     effects: list[Effect] = []
-    while pool.queue and instance.has_room:
-        call = pool.pop()
+    lane = instance.lane
+    while lane.queue and instance.has_room:
+        call = pool.pop(lane)
         if now < call.deadline:
             effects.append(deliver(pool, instance, call, now))
         else:

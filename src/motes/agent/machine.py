@@ -25,7 +25,7 @@ from motes.agent.limits import check_usage, end_idle, expire, relieve
 from motes.agent.pool import Ask, Call, Work
 from motes.agent.releases import close_unused, note_failure
 from motes.agent.running_daemons import daemon_ended, switch_daemon, tick_daemon
-from motes.agent.starting import serve, start_in_freed_space, start_some
+from motes.agent.starting import after_call, serve, start_in_freed_space, start_some
 from motes.agent.state import HostState, SpaceView
 from motes.errors import MotesError, SpaceFailed
 from motes.model.call import STATUS_ITEM, Outcome
@@ -187,8 +187,10 @@ class Machine(HostState):
             return answered  # It was quicker than its end, which is still to come.
         if instance.leaving is not None:
             return answered if instance.calls_now else [*answered, end(self, instance, instance.leaving)]
-        if pool.function is not None and pool.function.reuse == "call":
-            return [*answered, end(self, instance, EndReason.CALL_DONE)]
+        if pool.function is not None and pool.function.reuse != "any":
+            if pool.function.reuse == "call" or not call.caller:
+                return [*answered, end(self, instance, EndReason.CALL_DONE)]
+            return [*answered, *after_call(self, pool, instance, now)]
         return [*answered, *work_on(self, instance, pool, now)]
 
     def on_item(self, number: int, tag: int, body: bytes) -> list[Effect]:
@@ -229,9 +231,9 @@ class Machine(HostState):
         if instance.is_daemon:
             return [told, *daemon_ended(self, self.daemons[instance.address], instance, reason, detail, now)]
         pool = self.pools[instance.address]
-        pool.instances.pop(number, None)
         instance.ending = True
         pool.note_room(instance)
+        pool.drop(instance)
         effects: list[Effect] = [told, *asking.leave_all(self, instance, now)]
         if reason in CRASHES:
             pool.note_crash(now)

@@ -46,6 +46,7 @@ from motes.bus import subjects
 from motes.bus.connection import Connection, Message
 from motes.errors import MotesError, NotFound, SpaceFailed, Untrusted
 from motes.model.call import unpack_more, unpack_request
+from motes.model.caller import caller_of
 from motes.model.host import BEAT_INTERVAL_S, Offer
 from motes.tasks import Tasks
 from motes.tracing import tracer
@@ -151,10 +152,12 @@ class Agent:
         except ValueError:
             return
         now = self.now()
-        address = message.subject.split(".", 3)[3]
+        # The last token is who sent it: nats-server lets nobody end a call with another's name.
+        address, _, user = message.subject.split(".", 3)[3].rpartition(".")
         if self.spans is not None:
             context = self.spans.arrived(message.reply, address, context)
-        call = Call(call_id, address, body, now, now + budget_s, [message.reply], context=context)
+        caller = caller_of(user, context.on_behalf)
+        call = Call(call_id, address, body, now, now + budget_s, [message.reply], context=context, caller=caller)
         self.feed(self.machine.on_call(call, now))
 
     def _on_cancel(self, call_id: bytes) -> None:

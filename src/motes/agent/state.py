@@ -90,7 +90,7 @@ class HostState:
 
     def has_waiting(self) -> bool:
         """Whether a call waits, so that time matters within milliseconds."""
-        return any(pool.queue for pool in self.pools.values())
+        return any(pool.queued for pool in self.pools.values())
 
     def is_empty(self) -> bool:
         return not self.instances and not self.calls
@@ -98,7 +98,7 @@ class HostState:
     # ------------------------------------------------------------------ what it tells of itself
 
     def load(self) -> dict[str, Load]:
-        loads = {address: pool.load() for address, pool in self.pools.items() if pool.instances or pool.queue}
+        loads = {address: pool.load() for address, pool in self.pools.items() if pool.instances or pool.queued}
         loads |= {address: Load(fetching=far) for address, pool in self.pools.items() if (far := self.far_bytes(pool))}
         return loads | {address: Load(0, 0, int(unit.is_up)) for address, unit in self.daemons.items()}
 

@@ -1,6 +1,6 @@
 """Every subject, in one place. Names of hosts, apps, workloads and users are single tokens (see `is_name`).
 
-host.<host>.call.<app>.<workload>        caller -> agent, request
+host.<host>.call.<app>.<workload>.<user> caller -> agent, request; NATS lets a user end it with its own name only
 host.<host>.cancel                       caller -> agent, the 16-byte id of a call
 host.<host>.more                         caller -> agent, items of a stream that were taken (motes.model.call)
 host.<host>.ps                           caller -> agent, request
@@ -19,6 +19,7 @@ keeper.<sender>.<verb>                   anybody -> controller, request; the rep
 route.<app>                              controller -> routers: the app's routes have changed
 gone.<host>                              controller -> routers: this host has ended
 fn.<app>.<function>                      any NATS client -> gateway, request
+fn.<app>.<function>.<user>               the same in the sender's own name
 $SRV.PING, $SRV.INFO, $SRV.STATS         any NATS client -> gateway, the standard services protocol
 _INBOX.<sender>.>                        replies
 """
@@ -28,12 +29,8 @@ from __future__ import annotations
 from motes.model.names import is_name as is_name
 
 
-def call(host: str, app: str, workload: str) -> str:
-    return f"host.{host}.call.{app}.{workload}"
-
-
-def calls(host: str) -> str:
-    return f"host.{host}.call.*.*"
+def call(host: str, app: str, workload: str, user: str) -> str:
+    return f"host.{host}.call.{app}.{workload}.{user}"
 
 
 def cancel(host: str) -> str:

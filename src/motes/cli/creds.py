@@ -18,6 +18,7 @@ def command(name: str, output: Path | None, as_json: bool) -> None:
     """Make a user NAME of the cluster that may call every function and nothing else, and write its key to a file.
 
     Any NATS client takes the file. Let it wait for answers in the user's own inbox, by its option for the prefix.
+    A subject that ends with NAME, as fn.hello.greet.shop, calls in its own name (see reuse="caller").
 
     \b
     Example:

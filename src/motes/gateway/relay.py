@@ -1,7 +1,8 @@
 """Calls that functions on one host make of functions on another: each host asks the gateway, which routes them.
 
 A host may have called what a function that it holds a lease for declares, and nothing else: it is the gateway that
-checks this, for a host could say anything of itself.
+checks this, for a host could say anything of itself. Whose call it is the host says as well, and so that call meets
+nothing but what the same host has asked for.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from typing import Protocol
+
+import msgspec
 
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
@@ -28,6 +31,7 @@ from motes.model.call import (
     unpack_more,
     unpack_request,
 )
+from motes.model.caller import told_by_host
 from motes.model.names import HOST_PREFIX, is_name
 from motes.model.routes import Routes
 from motes.model.units import format_bytes
@@ -53,7 +57,7 @@ class Caller(Protocol):
         workload: str,
         body: bytes,
         timeout_s: float | None = None,
-        context: Context = ...,
+        context: Context | None = ...,
         call_id: bytes | None = None,
     ) -> bytes: ...
 
@@ -63,7 +67,7 @@ class Caller(Protocol):
         workload: str,
         body: bytes,
         timeout_s: float | None = None,
-        context: Context = ...,
+        context: Context | None = ...,
         call_id: bytes | None = None,
     ) -> AsyncGenerator[bytes, None]: ...
 
@@ -121,6 +125,7 @@ class Relay:
 
     def _on_call(self, host: str, app: str, workload: str, message: Message) -> None:
         call_id, budget_s, body, context = unpack_request(message.data)
+        context = msgspec.structs.replace(context, on_behalf=told_by_host(host, context.on_behalf))
         if call_id in self._under_way:
             return  # One that a host sends again while it is under way is answered once.
         size, of_host = len(body), self._hosts.setdefault(host, _Host())

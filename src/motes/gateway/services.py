@@ -1,7 +1,8 @@
 """Every app as a NATS service: `fn.<app>.<function>` for any NATS client, and the standard `$SRV` subjects.
 
 A service is an app, an endpoint is one of its functions. The body is JSON as over HTTP, the reply its result; an error
-is a reply with the headers Nats-Service-Error and Nats-Service-Error-Code. The protocol is ADR-32 of
+is a reply with the headers Nats-Service-Error and Nats-Service-Error-Code. Who sends to `fn.<app>.<function>` nobody
+knows; to `fn.<app>.<function>.<user>` only that user can. The protocol is ADR-32 of
 https://github.com/nats-io/nats-architecture-and-design
 """
 
@@ -20,6 +21,8 @@ from motes.bus.connection import Connection, Message
 from motes.errors import BadInput, MotesError, NotFound, Overloaded
 from motes.gateway.call_request import MAX_TIMEOUT_S, HeldBytes
 from motes.gateway.recent import Recent
+from motes.model.call import FROM_OUTSIDE, Context
+from motes.model.caller import told_over_nats
 from motes.model.host import HostInstances
 from motes.model.keeper import Service
 from motes.model.release import Function
@@ -42,7 +45,9 @@ _INBOX = "_INBOX."
 class Cluster(Protocol):
     """The part of `motes.client.cluster.Cluster` that services use."""
 
-    async def call_bytes(self, app: str, workload: str, body: bytes, timeout_s: float | None = None) -> bytes: ...
+    async def call_bytes(
+        self, app: str, workload: str, body: bytes, timeout_s: float | None = None, context: Context = FROM_OUTSIDE
+    ) -> bytes: ...
 
     async def services(self) -> list[Service]: ...
 
@@ -67,7 +72,8 @@ class Services:
 
     async def start(self) -> None:
         """Raises Unavailable."""
-        await self._answers.subscribe("fn.*.*", self._on_call, QUEUE)
+        for subject in ("fn.*.*", "fn.*.*.*"):
+            await self._answers.subscribe(subject, self._on_call, QUEUE)
         for verb in ("PING", "INFO", "STATS"):
             for subject in (f"$SRV.{verb}", f"$SRV.{verb}.*", f"$SRV.{verb}.*.*"):
                 await self._answers.subscribe(subject, self._on_question)
@@ -86,13 +92,14 @@ class Services:
         self._tasks.spawn(self._call(message))
 
     async def _call(self, message: Message) -> None:
-        _, app, function = message.subject.split(".")
+        _, app, function, *user = message.subject.split(".")
+        context = Context(on_behalf=told_over_nats(user[0])) if user else FROM_OUTSIDE
         try:
             self._held.hold(len(message.data))
             headers = parse_headers(message.headers)
             if (trace := headers.get("traceparent")) is not None:
                 note_incoming(trace.encode("latin-1", "replace"))
-            result = await self._cluster.call_bytes(app, function, message.data, _timeout_of(headers))
+            result = await self._cluster.call_bytes(app, function, message.data, _timeout_of(headers), context)
             self._answers.publish(message.reply, result)
         except MotesError as error:
             if not isinstance(error, NotFound):

@@ -5,6 +5,8 @@ permission could have the server deliver bytes of its choice to another host's s
 Who must answer requests may publish to inboxes, and only there: the server's own way, a permission for the reply
 subject of each message that arrives, would let any caller choose a subject that the host may then publish to. An inbox
 is reached only by who was told its last words, which nobody can guess.
+The subject of a call ends with who makes it, and a user may publish only what ends with its own name: so an agent knows
+callers. What cancels a call, or takes items of its stream, names it by an id that only its sender and its host know.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ from motes.model.names import HOST_PREFIX, OWN_USER, is_name
 ANSWERS = ("_INBOX.*.*.call.*", "_INBOX.*.*.request.*")
 """Where routers and connections of Motes wait for answers."""
 
-_CALLING = ("host.*.call.*.*", "host.*.cancel", "host.*.more", "host.*.ps")
 _DISCOVERY = tuple(f"$SRV.{verb}{more}" for verb in ("PING", "INFO", "STATS") for more in ("", ".*", ".*.*"))
 """How NATS clients find services and ask about them."""
 _REPORTS = ("report.*.event", "report.*.log.>")
@@ -56,12 +57,13 @@ def _caller(user: str) -> Role:
     return Role(
         user,
         publish=(
-            "host.*.call.*.*",
+            f"host.*.call.*.*.{user}",
             "host.*.cancel",
             "host.*.more",
             "host.*.ps",
             f"keeper.{user}.*",
             "fn.*.*",
+            f"fn.*.*.{user}",
             *_DISCOVERY,
         ),
         subscribe=(
@@ -79,7 +81,7 @@ GATEWAY = _caller(names.GATEWAY)
 ANSWERING = Role(
     names.GATEWAY_ANSWERS,
     publish=("_INBOX.*.*.>",),
-    subscribe=("fn.*.*", "relay.*.>", "$SRV.>", f"_INBOX.{names.GATEWAY_ANSWERS}.>"),
+    subscribe=("fn.*.*", "fn.*.*.*", "relay.*.>", "$SRV.>", f"_INBOX.{names.GATEWAY_ANSWERS}.>"),
 )
 """The gateway where it answers `fn.<app>.<function>`, the services protocol and hosts' functions. Whoever asks names
 the subject of the answer, so this user may call nobody. And it has a connection of its own: who floods it reaches no

@@ -1,7 +1,8 @@
 """One call as bytes: what a caller sends to an agent and what comes back.
 
-request   16 bytes call id · 4 bytes time budget, milliseconds, big-endian · 1 byte size of the context · context · body
-          (the context is MessagePack of a Context, or nothing: most calls come from outside, and nobody traces them)
+request   16 bytes call id · 4 bytes time budget, milliseconds · 2 bytes size of the context · context · body
+          (numbers are big-endian; the context is MessagePack of a Context, or nothing: most calls come from outside,
+          for nobody else, and nobody traces them)
 reply     1 byte status · body (STATUS_OK: the result, or nothing at the end of a stream; STATUS_ERROR: JSON of an
           error, see errors.py; STATUS_TRY_ELSEWHERE: the same, and the function has not begun: always safe to send to
           another host; STATUS_ITEM: one item of a stream, and more is to come)
@@ -16,6 +17,7 @@ from typing import Annotated, Any
 import msgspec
 
 from motes.errors import MotesError, from_wire
+from motes.model.caller import ON_BEHALF_LIMIT
 
 STATUS_OK = 0
 STATUS_ERROR = 1
@@ -34,7 +36,7 @@ MOST_AWAITED = 10_000
 """Calls whose ids one message to the gateway may name."""
 CALL_ID_BYTES = 16
 
-_REQUEST = struct.Struct(">16sIB")
+_REQUEST = struct.Struct(">16sIH")
 REQUEST_HEAD_BYTES = _REQUEST.size
 _MORE = struct.Struct(">16sI")
 
@@ -51,6 +53,8 @@ class Context(msgspec.Struct, frozen=True, array_like=True):
     """How many calls it was made inside of."""
     trace: Annotated[str, msgspec.Meta(max_length=64)] = ""
     """The span that it belongs to, as in the header traceparent of W3C Trace Context; empty: nobody traces it."""
+    on_behalf: Annotated[str, msgspec.Meta(max_length=ON_BEHALF_LIMIT)] = ""
+    """For whom its sender calls, see motes.model.caller; empty: for itself."""
 
 
 FROM_OUTSIDE = Context()

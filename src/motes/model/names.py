@@ -6,6 +6,8 @@ import re
 
 HOST_PREFIX = "host-"
 """A host's agent is the user `host-<name>`."""
+GATEWAY = "gateway"
+"""The gateway's user."""
 KEEPER = "keeper"
 """The controller's user, and the sender of its events."""
 GATEWAY, GATEWAY_ANSWERS = "gateway", "gateway-answers"

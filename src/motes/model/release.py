@@ -52,7 +52,8 @@ class Function(msgspec.Struct, frozen=True, tag="function", tag_field="kind"):
     scale: Scale = Scale()
     idle_s: Number = 10.0
     idempotent: bool = False
-    reuse: Literal["any", "call"] = "any"
+    reuse: Literal["any", "call", "caller"] = "any"
+    """Whose calls one instance gets: everybody's, one call, or those of one caller (motes.model.caller)."""
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
     """How many calls one instance works on at a time."""
     description: Annotated[str, msgspec.Meta(max_length=4000)] = ""

@@ -242,7 +242,8 @@ class Dispatcher:
         if self._spans is not None:
             context = self._spans.send(effect.call_id, effect.host, context)
         request = pack_request(effect.call_id, effect.budget_s, effect.body, context)
-        self._connection.publish(subjects.call(effect.host, effect.app, effect.workload), request, reply)
+        subject = subjects.call(effect.host, effect.app, effect.workload, self._connection.user)
+        self._connection.publish(subject, request, reply)
 
     def _do_settle(self, effect: Settle) -> None:
         future = self._futures.get(effect.call_id)
