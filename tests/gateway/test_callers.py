@@ -94,7 +94,7 @@ class Bus:
         self.on_behalf.append(context.on_behalf)
         return b"1"
 
-    async def routes(self, app: str) -> Routes:
+    async def routes(self, app: str, anew: bool = False) -> Routes:
         return Routes(app, 1, {"f": Route("function", ("one", "two"), calls=("app.g",)), "g": Route("function", ())})
 
     async def services(self) -> list[Service]:
