@@ -184,12 +184,12 @@ class Function(Remote[P, R]):
         return [path.stem, path.parent.name]
 
     def body(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        import inspect
-
         from motes.payload import encode
 
+        if self._takes_one and len(args) == 1 and not kwargs:
+            return encode(args[0])
         try:
-            bound = inspect.signature(self.callable).bind(*args, **kwargs)
+            bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
             from motes.errors import BadInput
 
@@ -200,14 +200,34 @@ class Function(Remote[P, R]):
         return encode(next(iter(bound.arguments.values())) if alone else bound.arguments)
 
     def result_of(self, body: bytes) -> Any:
-        from motes.payload import decode
-
-        return decode(body, list[self._item_type] if self._streams else self._result_type)  # type: ignore[name-defined]
+        return self._decode_result(body)
 
     def item_of(self, body: bytes) -> Any:
-        from motes.payload import decode
+        return self._decode_item(body)
 
-        return decode(body, self._item_type)
+    @functools.cached_property
+    def _signature(self) -> Any:
+        import inspect
+
+        return inspect.signature(self.callable)
+
+    @functools.cached_property
+    def _takes_one(self) -> bool:
+        """Whether it has a single parameter, which may stand without its name."""
+        kinds = [parameter.kind for parameter in self._signature.parameters.values()]
+        return len(kinds) == 1 and kinds[0] in (kinds[0].POSITIONAL_ONLY, kinds[0].POSITIONAL_OR_KEYWORD)
+
+    @functools.cached_property
+    def _decode_result(self) -> Callable[[bytes], Any]:
+        from motes.payload import decoder
+
+        return decoder(list[self._item_type] if self._streams else self._result_type)  # type: ignore[name-defined]
+
+    @functools.cached_property
+    def _decode_item(self) -> Callable[[bytes], Any]:
+        from motes.payload import decoder
+
+        return decoder(self._item_type)
 
     @functools.cached_property
     def _streams(self) -> bool:
