@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import builtins
 import functools
+import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from motes.model.names import is_name
 from motes.model.units import parse_bytes, parse_seconds
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+
     from motes.client.remote import Items
 
-P = ParamSpec("P")
-R = TypeVar("R")
+    P = ParamSpec("P")
+    R = TypeVar("R")
+else:
+    # `typing` takes longer to import than all the rest together, and only who checks types asks what stands there.
+    P = R = None
+
+    class Generic:
+        def __class_getitem__(cls, _):
+            return cls
+
+
 REUSES = ("any", "call")
 MOST_CONCURRENT = 1_000
 _NOT_STARTED = object()
@@ -94,7 +105,7 @@ class Remote(Generic[P, R]):
         raise NotImplementedError
 
 
-class Named(Remote[..., Any]):
+class Named(Remote[..., "Any"]):
     """A function of which only the address is known; its results are plain data."""
 
     def __init__(self, address: str) -> None:
@@ -120,7 +131,7 @@ class Named(Remote[..., Any]):
     def result_of(self, body: bytes) -> Any:
         from motes.payload import decode
 
-        return decode(body, Any)
+        return decode(body)
 
     item_of = result_of
 
@@ -180,8 +191,8 @@ class Function(Remote[P, R]):
         file = getattr(module, "__file__", None)
         if file is None:
             return [self.callable.__module__.partition(".")[0]]
-        path = Path(file).resolve()
-        return [path.stem, path.parent.name]
+        folder, name = os.path.split(os.path.realpath(file))
+        return [os.path.splitext(name)[0], os.path.basename(folder)]
 
     def body(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         from motes.payload import encode
@@ -240,16 +251,16 @@ class Function(Remote[P, R]):
         import typing
 
         try:
-            return typing.get_type_hints(self.callable).get("return", Any)
+            return typing.get_type_hints(self.callable).get("return", typing.Any)
         except (NameError, TypeError):
-            return Any
+            return typing.Any
 
     @functools.cached_property
     def _item_type(self) -> Any:
         import typing
 
         given = typing.get_args(self._result_type)
-        return given[0] if given else Any
+        return given[0] if given else typing.Any
 
 
 def _callee(given: Remote[..., Any] | str) -> str:
@@ -262,25 +273,26 @@ def _callee(given: Remote[..., Any] | str) -> str:
     return given
 
 
-@overload
-def function(callable: Callable[P, R], /) -> Function[P, R]: ...
+if TYPE_CHECKING:
 
+    @overload
+    def function(callable: Callable[P, R], /) -> Function[P, R]: ...
 
-@overload
-def function(
-    *,
-    memory: str | int = ...,
-    timeout: str | float = ...,
-    scale: tuple[int, int | None] = ...,
-    idle: str | float = ...,
-    idempotent: bool = ...,
-    reuse: Literal["any", "call"] = ...,
-    concurrency: int = ...,
-    start: Callable[[], Any] | None = ...,
-    calls: Sequence[Remote[..., Any] | str] = ...,
-    tool: bool = ...,
-    app: str | None = ...,
-) -> Callable[[Callable[P, R]], Function[P, R]]: ...
+    @overload
+    def function(
+        *,
+        memory: str | int = ...,
+        timeout: str | float = ...,
+        scale: tuple[int, int | None] = ...,
+        idle: str | float = ...,
+        idempotent: bool = ...,
+        reuse: Literal["any", "call"] = ...,
+        concurrency: int = ...,
+        start: Callable[[], Any] | None = ...,
+        calls: Sequence[Remote[..., Any] | str] = ...,
+        tool: bool = ...,
+        app: str | None = ...,
+    ) -> Callable[[Callable[P, R]], Function[P, R]]: ...
 
 
 def function(

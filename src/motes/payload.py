@@ -18,8 +18,8 @@ def encode(value: object) -> bytes:
         raise BadInput(f"an argument cannot be sent as JSON: {error}") from error
 
 
-def decode(data: bytes, kind: Any) -> Any:
-    """A result of the type `kind`. Raises BadResult."""
+def decode(data: bytes, kind: Any = Any) -> Any:
+    """A result of the type `kind`, or plain data. Raises BadResult."""
     return decoder(kind)(data)
 
 
