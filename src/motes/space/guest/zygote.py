@@ -22,6 +22,7 @@ import msgspec
 from motes.space.guest import harden, instance, kernel, nest
 from motes.space.guest.load import Loaded, Refused, load
 from motes.space.guest.packets import Packets
+from motes.space.guest.rehearsal import rehearse
 from motes.space.guest.sweep import remove_tree
 from motes.space.guest.wire import EXITED, FAILED, FORKED, HELLO, LOADED, OPEN, REFUSED, SPAWN
 
@@ -103,6 +104,7 @@ class Zygote:
         if any(function.has_loop for function in self._functions.values()):
             import motes.space.guest.concurrent  # noqa: F401
         self._events.register(self._packets.descriptor, select.EPOLLIN)
+        rehearse()
         gc.collect()
         gc.freeze()
         self._data_bytes = _data_bytes()
