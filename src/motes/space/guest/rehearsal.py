@@ -14,7 +14,7 @@ from motes.space.guest.instance import Caller, answer_next
 from motes.space.guest.load import Loaded
 from motes.space.guest.wire import CALL, frame
 
-_TIMES = 20
+_TIMES = 10
 """Python has settled on the fast form of an instruction after some ten runs."""
 _ENOUGH_BYTES = 4096
 

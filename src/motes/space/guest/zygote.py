@@ -39,6 +39,8 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 def main(arguments: list[str]) -> None:
     """Run the zygote; its one argument is the control channel's descriptor."""
     packets = Packets(int(arguments[0]))
+    # First: a blank space waits here, so that no wake-up waits for this.
+    rehearse()
     kind, text, _ = packets.receive()
     if kind != OPEN:
         raise SystemExit("the first message was not OPEN")
@@ -104,7 +106,6 @@ class Zygote:
         if any(function.has_loop for function in self._functions.values()):
             import motes.space.guest.concurrent  # noqa: F401
         self._events.register(self._packets.descriptor, select.EPOLLIN)
-        rehearse()
         gc.collect()
         gc.freeze()
         self._data_bytes = _data_bytes()
