@@ -20,7 +20,10 @@ def encode(value: object) -> bytes:
 
 def decode(data: bytes, kind: Any = Any) -> Any:
     """A result of the type `kind`, or plain data. Raises BadResult."""
-    return decoder(kind)(data)
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise _bad_result(error) from error
 
 
 def decoder(kind: Any) -> Callable[[bytes], Any]:
@@ -31,6 +34,10 @@ def decoder(kind: Any) -> Callable[[bytes], Any]:
         try:
             return made(data)
         except msgspec.DecodeError as error:
-            raise BadResult(f"the result is not what the function's annotation says: {error}") from error
+            raise _bad_result(error) from error
 
     return decode
+
+
+def _bad_result(error: msgspec.DecodeError) -> BadResult:
+    return BadResult(f"the result is not what the function's annotation says: {error}")
