@@ -134,7 +134,7 @@ class Link(asyncio.Protocol):
         if self._ending is not None:
             self._kill()
         elif self._unread:
-            self._take_unread()
+            self._parse()
 
     def exited(self, status: int) -> None:
         """The zygote tells the wait status."""
@@ -164,41 +164,32 @@ class Link(asyncio.Protocol):
         self._to_write.clear()
 
     def data_received(self, data: bytes) -> None:
-        if self._pidfd < 0 or self._ending is not None:
-            self._unread += data
-            if len(self._unread) > 2 * FRAME_LIMIT_BYTES:
-                self.end(EndReason.PROTOCOL, "it sends without end")
-        elif self._unread:
-            self._unread += data
-            self._take_unread()
-        else:
-            # As a rule what comes is one whole frame, which need not be copied.
-            self._unread += data[self._parse(data) :]
+        self._unread += data
+        if self._pidfd >= 0 and self._ending is None:
+            self._parse()
+        elif len(self._unread) > 2 * FRAME_LIMIT_BYTES:
+            self.end(EndReason.PROTOCOL, "it sends without end")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._maybe_report()
 
-    def _take_unread(self) -> None:
-        del self._unread[: self._parse(self._unread)]
-
-    def _parse(self, received: bytes | bytearray) -> int:
-        """Take every whole frame; returns how many bytes those were."""
-        at = 0
-        while len(received) - at >= ANSWER_HEAD.size and self._ending is None:
-            length, kind, tag, worked_us = ANSWER_HEAD.unpack_from(received, at)
+    def _parse(self) -> None:
+        """Take every whole frame."""
+        unread, at = self._unread, 0
+        while len(unread) - at >= ANSWER_HEAD.size and self._ending is None:
+            length, kind, tag, worked_us = ANSWER_HEAD.unpack_from(unread, at)
             if not ANSWER_HEAD.size - 4 <= length <= FRAME_LIMIT_BYTES:
                 self.end(EndReason.PROTOCOL, f"it sent a frame of {length} bytes")
                 break
-            end = at + 4 + length
-            if len(received) < end:
+            if len(unread) - at < length + 4:
                 break
-            body = bytes(received[at + ANSWER_HEAD.size : end])
+            body = bytes(unread[at + ANSWER_HEAD.size : at + 4 + length])
             if kind in _OF_ITS_CALLS:
                 self._ask(kind, tag, worked_us, body)
             else:
                 self._answer(kind, tag, body, worked_us / 1e6)
-            at = end
-        return at
+            at += length + 4
+        del unread[:at]
 
     def _ask(self, kind: int, tag: int, ask: int, body: bytes) -> None:
         """About a call that the instance makes itself; whether it may, the agent decides."""

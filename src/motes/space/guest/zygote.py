@@ -19,10 +19,9 @@ from typing import Any
 
 import msgspec
 
-from motes.space.guest import harden, instance, kernel, nest
+from motes.space.guest import harden, instance, kernel, nest, rehearsal
 from motes.space.guest.load import Loaded, Refused, load
 from motes.space.guest.packets import Packets
-from motes.space.guest.rehearsal import rehearse
 from motes.space.guest.sweep import remove_tree
 from motes.space.guest.wire import EXITED, FAILED, FORKED, HELLO, LOADED, OPEN, REFUSED, SPAWN
 
@@ -40,7 +39,7 @@ def main(arguments: list[str]) -> None:
     """Run the zygote; its one argument is the control channel's descriptor."""
     packets = Packets(int(arguments[0]))
     # First: a blank space waits here, so that no wake-up waits for this.
-    rehearse()
+    rehearsal.rehearse()
     kind, text, _ = packets.receive()
     if kind != OPEN:
         raise SystemExit("the first message was not OPEN")
