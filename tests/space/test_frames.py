@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -29,17 +30,14 @@ def test_frames_that_come_together_are_taken_one_by_one(pipe: tuple[int, int]) -
     sending.join()
 
 
-def test_a_frame_that_comes_byte_by_byte_is_one(pipe: tuple[int, int]) -> None:
-    reader, writer = pipe
-    taken: list[tuple[int, int, bytes]] = []
-    frames = Frames(reader)
-    taking = threading.Thread(target=lambda: taken.extend(frames.next() for _ in range(2)))
-    taking.start()
-    for byte in frame(CALL, 1, b"hello") + frame(CALL, 2, b"there"):
-        os.write(writer, bytes((byte,)))
-    taking.join()
-    assert taken == [(CALL, 1, b"hello"), (CALL, 2, b"there")]
-    os.close(writer)
+def test_a_frame_that_comes_byte_by_byte_is_one() -> None:
+    # Each packet is a read of its own.
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        for byte in frame(CALL, 1, b"hello") + frame(CALL, 2, b"there"):
+            ours.send(bytes((byte,)))
+        frames = Frames(theirs.fileno())
+        assert [frames.next() for _ in range(2)] == [(CALL, 1, b"hello"), (CALL, 2, b"there")]
 
 
 @pytest.mark.parametrize("kept", [0, 3, 9, 12])
