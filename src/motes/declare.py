@@ -27,6 +27,9 @@ else:
         def __class_getitem__(cls, _):
             return cls
 
+    def overload(of):
+        return of
+
 
 REUSES = ("any", "call")
 MOST_CONCURRENT = 1_000
@@ -273,29 +276,28 @@ def _callee(given: Remote[..., Any] | str) -> str:
     return given
 
 
-if TYPE_CHECKING:
-
-    @overload
-    def function(callable: Callable[P, R], /) -> Function[P, R]: ...
-
-    @overload
-    def function(
-        *,
-        memory: str | int = ...,
-        timeout: str | float = ...,
-        scale: tuple[int, int | None] = ...,
-        idle: str | float = ...,
-        idempotent: bool = ...,
-        reuse: Literal["any", "call"] = ...,
-        concurrency: int = ...,
-        start: Callable[[], Any] | None = ...,
-        calls: Sequence[Remote[..., Any] | str] = ...,
-        tool: bool = ...,
-        app: str | None = ...,
-    ) -> Callable[[Callable[P, R]], Function[P, R]]: ...
+@overload
+def function(callable: Callable[P, R], /) -> Function[P, R]: ...
 
 
-def function(
+@overload
+def function(  # noqa: F811  as `typing` has it
+    *,
+    memory: str | int = ...,
+    timeout: str | float = ...,
+    scale: tuple[int, int | None] = ...,
+    idle: str | float = ...,
+    idempotent: bool = ...,
+    reuse: Literal["any", "call"] = ...,
+    concurrency: int = ...,
+    start: Callable[[], Any] | None = ...,
+    calls: Sequence[Remote[..., Any] | str] = ...,
+    tool: bool = ...,
+    app: str | None = ...,
+) -> Callable[[Callable[P, R]], Function[P, R]]: ...
+
+
+def function(  # noqa: F811
     callable: Callable[..., Any] | None = None,
     /,
     *,
