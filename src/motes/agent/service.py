@@ -199,15 +199,19 @@ class Agent:
     # ------------------------------------------------------------------ effects
 
     def feed(self, effects: Sequence[Effect]) -> None:
-        """Carry out what the machine decided."""
+        """Carry out what the machine decided, and look again soon where calls wait."""
+        self.carry_out(effects)
+        if self._soon is None and self.machine.has_waiting():
+            self._soon = self._loop.call_later(self._soon_s, self._tick_soon)
+
+    def carry_out(self, effects: Sequence[Effect]) -> None:
+        """The same after an answer: that makes no call wait which did not, so the queues need no look."""
         for effect in effects:
             try:
                 self._do[type(effect)](effect)
             except Exception:
                 # The others are about other calls and instances.
                 _log.exception("the agent could not do what was decided: %s", type(effect).__name__)
-        if self._soon is None and self.machine.has_waiting():
-            self._soon = self._loop.call_later(self._soon_s, self._tick_soon)
 
     def _tick_soon(self) -> None:
         """Calls wait: whether more instances are worth their start shows within milliseconds, and less often later."""
@@ -224,7 +228,7 @@ class Agent:
             if isinstance(reply, str):
                 self.connection.publish(reply, data)
             else:
-                self.feed(self.machine.on_told(reply, effect.outcome, self.now()))
+                self.carry_out(self.machine.on_told(reply, effect.outcome, self.now()))
 
     def log(self, address: str, pid: int, data: bytes) -> None:
         """An instance wrote something."""

@@ -187,7 +187,7 @@ class Spaces:
         work = Work(worked_s, cpu_s, waited_s)
         if self._agent.spans is not None and instance is not None:
             self._agent.spans.worked(instance, tag, outcome, worked_s)
-        self._agent.feed(self._agent.machine.on_reply(number, tag, outcome, work, self._agent.now()))
+        self._agent.carry_out(self._agent.machine.on_reply(number, tag, outcome, work, self._agent.now()))
 
     def ended(self, number: int, reason: EndReason, detail: str) -> None:
         self._by_number.pop(number, None)

@@ -26,6 +26,7 @@ class Line:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._frames = wire.Frames(descriptor)
         self.tag = 0
         """Of the call that is worked on; 0 before the first."""
         self._last = 0
@@ -88,7 +89,7 @@ class Line:
             if self._reading.acquire(False):
                 try:
                     while not arrived:
-                        self._sort(*wire.read_frame(self._descriptor))
+                        self._sort(*self._frames.next())
                 finally:
                     self._reading.release()
                     self._wake_others()
