@@ -48,7 +48,9 @@ async def test_the_start_comes_before_the_reply_and_output_before_both_are_over(
     app.space.end(number, EndReason.IDLE, "nobody called")
     assert await app.end_of(number) == (EndReason.IDLE, "nobody called")
     told = [event[0] for event in app.events if event[1] == number]
-    assert told[0] == "started" and told[-1] == "ended" and sorted(told[1:-1]) == ["output", "replied"]
+    # What was printed may come in pieces.
+    assert told[0] == "started" and told[-1] == "ended" and set(told[1:-1]) == {"output", "replied"}
+    assert told.count("replied") == 1
     assert app.printed(number) == "greeting Ada\n"
 
 
