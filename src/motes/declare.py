@@ -317,8 +317,8 @@ def function(  # noqa: F811
 
     `memory` is the most that one instance may allocate, `timeout` the longest that one call may run, `scale` the least
     and the most instances (None: as many as the hosts' offers hold), `idle` how long an instance is kept without calls.
-    `idempotent=True` lets a call be sent again when a host is lost. `reuse="call"` gives every call a fresh process,
-    `reuse="caller"` one in which nobody but the same caller has been before.
+    `idempotent=True` lets a call be sent again when its host is lost, and once when a signal ended its process.
+    `reuse="call"` gives every call a fresh process, `reuse="caller"` one in which nobody but the same caller has been.
     `concurrency` is how many calls of an `async def` function one instance works on at a time; one whose caller gives
     up is cancelled in it. `start` is run once in each instance before its first call, and `function.started` is what it
     returned: a model, a connection pool, a table. `calls` are the functions that it may call while it works on a call,

@@ -54,6 +54,8 @@ class Call(msgspec.Struct):
     """Its instance's `cpu_s` when it began."""
     waited_before_s: float = 0.0
     """Its instance's `waited_s` then."""
+    ran_before: bool = False
+    """Whether its process ended under it, and it was given another."""
     gone_at: float | None = None
     """When it was answered, though its instance still works on it: it was told to stop."""
     window: int = WINDOW_ITEMS

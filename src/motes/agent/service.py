@@ -34,6 +34,7 @@ from motes.agent.effects import (
     Tell,
 )
 from motes.agent.inspection import Inspection
+from motes.agent.large import LargeResults
 from motes.agent.logs import FLUSH_S, Logs
 from motes.agent.machine import Machine
 from motes.agent.pool import START_COST_S, Call
@@ -45,7 +46,7 @@ from motes.agent.trust import Trust
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
 from motes.errors import MotesError, NotFound, SpaceFailed, Untrusted
-from motes.model.call import unpack_more, unpack_request
+from motes.model.call import LARGE_BYTES, unpack_more, unpack_request
 from motes.model.caller import caller_of
 from motes.model.host import BEAT_INTERVAL_S, Offer
 from motes.tasks import Tasks
@@ -78,6 +79,7 @@ class Agent:
         self._soon: asyncio.TimerHandle | None = None
         self._soon_s = START_COST_S
         self.tasks = Tasks("agent")
+        self._large = LargeResults(connection)
         self._do: dict[type, Callable[[Any], object]] = {
             Answer: self._do_answer,
             Deliver: self.spaces.deliver,
@@ -136,7 +138,7 @@ class Agent:
             self._on_cancel(message.data)
         elif verb == "more":
             with contextlib.suppress(ValueError):
-                self.feed(self.machine.on_more(*unpack_more(message.data)))
+                self._on_more(*unpack_more(message.data))
         elif message.reply.startswith(REPLY_PREFIX):
             if verb == "ps":
                 self.connection.publish(message.reply, self.telling.instances())
@@ -160,7 +162,12 @@ class Agent:
         call = Call(call_id, address, body, now, now + budget_s, [message.reply], context=context, caller=caller)
         self.feed(self.machine.on_call(call, now))
 
+    def _on_more(self, call_id: bytes, count: int) -> None:
+        if not self._large.send(call_id):
+            self.feed(self.machine.on_more(call_id, count))
+
     def _on_cancel(self, call_id: bytes) -> None:
+        self._large.drop(call_id)
         call = self.machine.calls.get(call_id)
         if call is not None and self.spans is not None:
             self.spans.answered(call.replies, None)
@@ -223,12 +230,14 @@ class Agent:
     def _do_answer(self, effect: Answer) -> None:
         if self.spans is not None:
             self.spans.answered(effect.replies, effect.outcome)
-        data = effect.outcome.pack()
+        outcome = effect.outcome
+        kept = len(outcome.body) >= LARGE_BYTES and self._large.keep(effect.replies, outcome, self.now())
+        data = b"" if kept else outcome.pack()
         for reply in effect.replies:
-            if isinstance(reply, str):
+            if not isinstance(reply, str):
+                self.carry_out(self.machine.on_told(reply, outcome, self.now()))
+            elif not kept:
                 self.connection.publish(reply, data)
-            else:
-                self.carry_out(self.machine.on_told(reply, effect.outcome, self.now()))
 
     def log(self, address: str, pid: int, data: bytes) -> None:
         """An instance wrote something."""
@@ -250,6 +259,7 @@ class Agent:
             self.telling.report_if_due()
 
     def _watch(self) -> None:
+        self._large.tick(self.now())
         usages, memory_bytes = self.spaces.measure(self.now())
         self.feed(self.machine.on_usage(usages, memory_bytes, self.now()))
         self.feed(self.machine.tick(self.now()))

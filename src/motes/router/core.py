@@ -13,13 +13,25 @@ from collections.abc import Callable
 from typing import TypeGuard
 
 from motes.errors import BadInput, HostLost, MotesError, NotFound, Overloaded, SpaceFailed, TimedOut, Unavailable
-from motes.model.call import FROM_OUTSIDE, STATUS_ITEM, STATUS_OK, STATUS_TRY_ELSEWHERE, Context, Outcome, failed
+from motes.model.call import (
+    FROM_OUTSIDE,
+    STATUS_HELD,
+    STATUS_ITEM,
+    STATUS_OK,
+    STATUS_TRY_ELSEWHERE,
+    Context,
+    Outcome,
+    failed,
+    held_bytes,
+)
 from motes.model.host import SILENCE_S, Beat
+from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Route, Routes
 from motes.model.units import format_bytes, format_seconds
-from motes.router.effects import Activate, Call, CancelAt, Effect, Hand, MoreAt, Send, Settle
+from motes.router.effects import Activate, Call, CancelAt, Effect, Hand, MakeRoom, MoreAt, Send, Settle
 from motes.router.hosts import Hosts
 
+OWN_CONNECTION = "this program's own connection to the cluster"
 MAX_CALLS = 20_000
 """Calls that one router has under way; beyond it `call` answers Overloaded."""
 WAIT_S = 30.0
@@ -88,6 +100,8 @@ class Router:
             return []
         if outcome.status == STATUS_ITEM:
             return [Hand(call_id, outcome.body)]
+        if outcome.status == STATUS_HELD:
+            return [MakeRoom(call_id, min(held_bytes(outcome), PAYLOAD_LIMIT_BYTES))]
         if outcome.status == STATUS_TRY_ELSEWHERE:
             # A refusal of a host that was given up already: the call waits for another one.
             return self._on_refusal(call, outcome, now) if call.hosts else []
@@ -156,7 +170,7 @@ class Router:
             effect
             for call in list(self.calls.values())
             for host in list(call.hosts)
-            for effect in self._resend_or_give_up(call, host, now, give_up=True)
+            for effect in self._resend_or_give_up(call, host, now, give_up=True, whose=OWN_CONNECTION)
         ]
 
     def on_connected(self, now: float) -> list[Effect]:
@@ -231,7 +245,7 @@ class Router:
         lost = [call for call in self.calls.values() if host in call.hosts]
         return [effect for call in lost for effect in self._resend_or_give_up(call, host, now, give_up)]
 
-    def _resend_or_give_up(self, call: Call, host: str, now: float, give_up: bool) -> list[Effect]:
+    def _resend_or_give_up(self, call: Call, host: str, now: float, give_up: bool, whose: str = "") -> list[Effect]:
         if call.id not in self.calls:
             return []
         route = self.route(call.app, call.workload)
@@ -243,8 +257,9 @@ class Router:
             return [] if call.hosts and give_up else self._send(call, now)
         if not give_up:
             return []
+        connection = whose or f"the connection to host {host!r}"
         message = (
-            f"{call.address}: the connection to host {host!r} broke after the call was sent, so whether it ran is "
+            f"{call.address}: {connection} broke after the call was sent, so whether it ran is "
             "unknown (declare the function idempotent=True to have such calls sent again)"
         )
         return self._settle(call, failed(HostLost(message, host=host)))

@@ -33,7 +33,8 @@ from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Routes
 from motes.model.units import format_bytes
 from motes.router.core import Router
-from motes.router.effects import Activate, CancelAt, Effect, Hand, MoreAt, Send, Settle
+from motes.router.effects import Activate, CancelAt, Effect, Hand, MakeRoom, MoreAt, Send, Settle
+from motes.router.room import Room
 from motes.router.spans import CallSpans
 from motes.tasks import Tasks
 from motes.tracing import incoming, tracer
@@ -57,6 +58,9 @@ class Dispatcher:
         """Of calls whose caller wants a stream."""
         self._gathered: dict[bytes, bytearray] = {}
         """A JSON list without its end, for callers who get a stream and did not ask for one."""
+        self._room = Room()
+        self._large: set[bytes] = set()
+        """Calls whose large results are waited for."""
         self._asking = Tasks("router")
         self._ticking: asyncio.TimerHandle | None = None
         self._do: dict[type, Callable[[Any], None]] = {
@@ -66,6 +70,7 @@ class Dispatcher:
             Activate: self._do_activate,
             Hand: self._do_hand,
             MoreAt: self._do_more,
+            MakeRoom: self._do_make_room,
         }
 
     async def start(self, connection: Connection) -> None:
@@ -276,6 +281,23 @@ class Dispatcher:
 
     def _do_more(self, effect: MoreAt) -> None:
         self._connection.publish(subjects.more(effect.host), pack_more(effect.call_id, effect.count))
+
+    def _do_make_room(self, effect: MakeRoom) -> None:
+        future = self._futures.get(effect.call_id)
+        if future is not None and not future.done() and effect.call_id not in self._large:
+            self._large.add(effect.call_id)
+            self._asking.spawn(self._make_room(effect, future))
+
+    async def _make_room(self, effect: MakeRoom, future: Future[Outcome]) -> None:
+        """Ask for a large result in its turn; its room is free again when the call is over."""
+        await self._room.take(effect.size)
+        try:
+            if not future.done():
+                self._carry_out(self._router.more(effect.call_id, 1))
+                await asyncio.wait((future,))
+        finally:
+            self._large.discard(effect.call_id)
+            self._room.leave(effect.size)
 
     def _do_cancel(self, effect: CancelAt) -> None:
         self._connection.publish(subjects.cancel(effect.host), effect.call_id)
