@@ -30,13 +30,14 @@ bench: $(READY)
 	@$(BIN)/python -m bench $(ARGS)
 
 PEERS := .venv-peers
+BESIDE := beside beside-kill
 $(PEERS)/ready: requirements/peers.txt
 	@$(PYTHON) -m venv --clear $(PEERS)
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.txt
 	@touch $@
 
 bench-peers: $(READY) $(PEERS)/ready
-	@BENCH_PEERS_PYTHON=$(CURDIR)/$(PEERS)/bin/python $(BIN)/python -m bench beside $(ARGS)
+	@$(BIN)/python -m bench $(BESIDE) $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(PEERS)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import importlib
+import os
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import uvloop
 
+import motes
 from bench import machine, report
 from bench.result import Result
 
-BESIDE = {"beside": "beside.beside"}
+BESIDE = {"beside": "beside.beside", "beside-kill": "beside_kill.killed"}
 """What needs the environment of `make bench-peers`."""
 ROWS = {
     "spawn": "starts.spawn",
@@ -54,6 +57,12 @@ def measure(row: str) -> list[Result]:
     return results
 
 
+def _compile() -> None:
+    """An installed Motes has its byte code; a checkout may lack it, and in a space nothing can be written."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    compileall.compile_dir(motes.__path__[0], quiet=1)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"one of {', '.join(ROWS)}; all when none is named")
@@ -62,6 +71,7 @@ def main() -> int:
     unknown = [row for row in options.rows if row not in ROWS | BESIDE]
     if unknown:
         parser.error(f"no row {unknown[0]!r}; there are {', '.join(ROWS)}")
+    _compile()
     results: list[Result] = []
     failed: dict[str, str] = {}
     for row in options.rows or ROWS:

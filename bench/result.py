@@ -49,7 +49,8 @@ class Result(msgspec.Struct):
 
     @property
     def ratio(self) -> float | None:
-        if not self.peers or not self.peers[0].values:
+        """None where there is nothing to divide by."""
+        if not self.peers or not any(value > 0 for value in self.peers[0].values):
             return None
         return paired_ratio(self.ours.values, self.peers[0].values)
 

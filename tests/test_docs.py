@@ -18,7 +18,8 @@ from motes.cli.main import COMMANDS, cli
 REPOSITORY = Path(__file__).parents[1]
 SOURCE = REPOSITORY / "src" / "motes"
 PAGES = ["README.md", *(f"docs/{page.name}" for page in (REPOSITORY / "docs").glob("*.md"))]
-OF_THE_READER = {"hello.py", "job.py", "bot.py", "/tmp/", "app.py", "words.py", "shop.py", "slow.py", "all_of_them.py"}
+OF_THE_READER = {"hello.py", "job.py", "bot.py", "/tmp/", "app.py", "words.py", "shop.py", "slow.py"}
+OF_THE_READER |= {"all_of_them.py", "cart.py"}
 """Files in examples."""
 
 

@@ -11,7 +11,7 @@ def make_wheel(
     index: Path,
     name: str,
     version: str = "1.0",
-    files: Mapping[str, str] = {},
+    files: Mapping[str, str | bytes] = {},
     *,
     requires: Sequence[str] = (),
     tag: str = "py3-none-any",

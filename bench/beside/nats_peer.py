@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -14,10 +15,12 @@ from typing import Any
 import nats
 import uvloop
 
-from bench.beside.work import TEXT, echo
+from bench.beside.work import TEXT, echo, stamp
 from bench.programs.serving import serve_async
 
 BODY = json.dumps(TEXT).encode()
+REQUEST_S = 2.0
+"""How long `stamps` waits for one answer: more than three times what a full queue takes."""
 client: Any = None
 url = ""
 processes: list[subprocess.Popen[bytes]] = []
@@ -34,7 +37,11 @@ async def work(server: str, subject: str) -> None:
         # A loop must not be held up, so what sleeps does so beside.
         asyncio.get_running_loop().create_task(_nap(message))
 
+    async def work_alone(message: Any) -> None:
+        await message.respond(json.dumps(stamp(json.loads(message.data))).encode())
+
     await connected.subscribe(subject, "workers", answer)
+    await connected.subscribe(f"{subject}.stamp", "workers", work_alone)
     await connected.subscribe(f"{subject}.nap", "workers", rest)
     await connected.flush()
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
@@ -56,8 +63,8 @@ def _worker(subject: str) -> subprocess.Popen[bytes]:
     return process
 
 
-async def start(server: str) -> None:
-    """`server` is the path of a nats-server."""
+async def start(server: str, hosts: int = 1) -> None:
+    """`server` is the path of a nats-server. Nothing tells the workers of one host from those of another."""
     global client, url
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -122,13 +129,37 @@ async def map(count: int) -> float:
     return await in_flight(count, 64)
 
 
+async def stamps(count: int, seconds: float, within_s: float) -> list[float | None]:
+    """A request that is not answered in time is lost: there is nobody who would send it again."""
+    found: list[float | None] = [None] * count
+    left = iter(range(count))
+
+    async def caller() -> None:
+        for number in left:
+            with contextlib.suppress(nats.errors.Error):
+                answer = await client.request("bench.echo.stamp", json.dumps(seconds).encode(), timeout=REQUEST_S)
+                found[number] = json.loads(answer.data)
+
+    await asyncio.wait_for(asyncio.gather(*(caller() for _ in range(64))), within_s)
+    return found
+
+
+async def victims(what: str) -> list[int]:
+    """Who was killed before is replaced here, for nobody else would."""
+    for dead in [each for each in processes[1:] if each.poll() is not None]:
+        processes.remove(dead)
+        _worker("bench.echo")
+    await asyncio.sleep(1.0)
+    return (await pids())[: 1 if what == "worker" else 2]
+
+
 async def pids() -> list[int]:
     return [each.pid for each in processes[1:5]]
 
 
 async def main() -> None:
     try:
-        commands = (start, one_at_a_time, in_flight, new_worker, burst, map, pids)
+        commands = (start, one_at_a_time, in_flight, new_worker, burst, map, pids, stamps, victims)
         await serve_async({each.__name__: each for each in commands})
     finally:
         for each in reversed(processes):

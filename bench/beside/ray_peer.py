@@ -7,10 +7,12 @@ import time
 from typing import Any
 
 os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+import psutil  # type: ignore[import-untyped,import-not-found,unused-ignore]
 import ray  # type: ignore[import-not-found,unused-ignore]
 from ray._private import services  # type: ignore[import-not-found,unused-ignore]
+from ray.cluster_utils import Cluster  # type: ignore[import-not-found,unused-ignore]
 
-from bench.beside.work import TEXT, echo, nap
+from bench.beside.work import TEXT, echo, nap, stamp
 from bench.programs.serving import serve
 
 # Told 127.0.0.1, Ray looks for an address that others can reach, and listens there.
@@ -27,11 +29,23 @@ class Echo:
 
 actors: list[Any] = []
 Actor: Any = ray.remote(num_cpus=0)(Echo)
-remote_echo = ray.remote(num_cpus=0.25)(echo)
+remote_echo = ray.remote(num_cpus=0.5)(echo)
 remote_nap = ray.remote(num_cpus=0)(nap)
+remote_stamp = ray.remote(num_cpus=1)(stamp)
+cluster: Any = None
 
 
-def start() -> None:
+def start(hosts: int = 1) -> None:
+    """Several hosts are so many raylets with room for two tasks each, and one without for the head and the driver."""
+    global cluster
+    if hosts > 1:
+        node = {"node_ip_address": "127.0.0.1", "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **node})
+        for _ in range(hosts):
+            cluster.add_node(num_cpus=2, **node)
+        ray.init(cluster.address, _node_ip_address="127.0.0.1", log_to_driver=False)
+        ray.get([remote_stamp.remote(0.1) for _ in range(40)])
+        return
     ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
     actors.extend(Actor.remote() for _ in range(4))
     ray.get([actor.echo.remote(TEXT) for actor in actors])
@@ -77,10 +91,39 @@ def map(count: int) -> float:
     return time.perf_counter() - began
 
 
+def stamps(count: int, seconds: float, within_s: float) -> list[float | None]:
+    """Tasks are tried again three times unless told otherwise."""
+    tasks = [remote_stamp.remote(seconds) for _ in range(count)]
+    ready, _ = ray.wait(tasks, num_returns=count, timeout=within_s)
+    answered = set(ready)
+    return [_result(task) if task in answered else None for task in tasks]
+
+
+def _result(task: Any) -> float | None:
+    try:
+        return float(ray.get(task))
+    except ray.exceptions.RayError:
+        return None
+
+
+def victims(what: str) -> list[int]:
+    """Of one host: its raylet with all that it started, or a worker (idle is its name now)."""
+    host = next(iter(cluster.worker_nodes))
+    raylet = psutil.Process(host.all_processes["raylet"][0].process.pid)
+    started = raylet.children(recursive=True)
+    if what == "host":
+        return [raylet.pid, *(each.pid for each in started)]
+    return [each.pid for each in started if each.name() == "ray::IDLE"][:1]
+
+
 def pids() -> list[int]:
     return list(ray.get([actor.pid.remote() for actor in actors]))
 
 
+COMMANDS = (start, one_at_a_time, in_flight, new_worker, burst, map, pids, stamps, victims)
+
 if __name__ == "__main__":
-    serve({each.__name__: each for each in (start, one_at_a_time, in_flight, new_worker, burst, map, pids)})
+    serve({each.__name__: each for each in COMMANDS})
     ray.shutdown()
+    if cluster is not None:
+        cluster.shutdown()

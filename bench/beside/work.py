@@ -12,3 +12,9 @@ def echo(text: str) -> str:
 def nap(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
+
+
+def stamp(seconds: float) -> float:
+    """When it ended, on the clock that all processes of a machine share."""
+    time.sleep(seconds)
+    return time.monotonic()

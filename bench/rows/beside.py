@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from bench.cluster import Private, private_cluster
@@ -15,7 +15,7 @@ from bench.result import Result, Series
 from bench.statistics import percentile
 from motes.bus.server import find_binary
 
-PYTHON = os.environ.get("BENCH_PEERS_PYTHON", "")
+PYTHON = Path(__file__).parents[2] / ".venv-peers" / "bin" / "python"
 PEERS = {"Ray": "ray_peer", "Dask": "dask_peer", "Celery, Redis": "celery_peer", "nats-py": "nats_peer"}
 TEXT = "x" * 98
 NAP_S = 0.5
@@ -77,6 +77,16 @@ class Ours:
 
 
 @asynccontextmanager
+async def peer(name: str, **options: Any) -> AsyncIterator[Program]:
+    """One of the others, started."""
+    module = PEERS[name]
+    async with Program(f"bench.beside.{module}", str(PYTHON)) as program:
+        server = {"server": str(find_binary().path)} if module == "nats_peer" else {}
+        await program.ask("start", **server, **options)
+        yield program
+
+
+@asynccontextmanager
 async def _contenders() -> AsyncIterator[tuple[dict[str, Contender], dict[str, str]]]:
     """Everybody who could be started, and why the others could not."""
     failed: dict[str, str] = {}
@@ -87,13 +97,9 @@ async def _contenders() -> AsyncIterator[tuple[dict[str, Contender], dict[str, s
         await ours.in_flight(2000, 64)
         await cluster.client.call("work.fresh", TEXT)
         found: dict[str, Contender] = {"Motes": ours}
-        for name, module in PEERS.items():
+        for name in PEERS:
             try:
-                peer = Program(f"bench.beside.{module}", PYTHON or None)
-                await stack.enter_async_context(peer)
-                more = {"server": str(find_binary().path)} if module == "nats_peer" else {}
-                await peer.ask("start", **more)
-                found[name] = peer
+                found[name] = await stack.enter_async_context(peer(name))
             except (RuntimeError, OSError, TimeoutError) as error:
                 failed[name] = str(error)[:100]
         yield found, failed

@@ -14,6 +14,8 @@ from motes.bus import server
 from motes.home import Home
 
 SETTLE_S = 1.5
+CALL_S = 4.0
+"""So long that on a busy machine too the first call has not ended when the last instance starts."""
 
 
 async def instances(count: int = 200) -> list[Result]:
@@ -22,7 +24,7 @@ async def instances(count: int = 200) -> list[Result]:
     note = ""
     async with private_cluster() as cluster, Program("forks") as peer:
         await cluster.deploy("work")
-        await asyncio.gather(*(cluster.client.call("work.stay", 1.5) for _ in range(count)))
+        await asyncio.gather(*(cluster.client.call("work.stay", CALL_S) for _ in range(count)))
         await asyncio.sleep(SETTLE_S)
         pids = await cluster.instance_pids("stay")
         if len(pids) != count:

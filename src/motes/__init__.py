@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+
+TYPE_CHECKING = False
+"""As in `typing`, which takes longer to import than the decorator and all that it needs."""
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from motes.client.cluster import connect as connect
     from motes.declare import Function as Function
     from motes.declare import function as function
@@ -27,6 +32,6 @@ def __getattr__(name: str) -> Any:
     """The public names, imported when first used: importing motes for the decorator is cheap."""
     if name not in _HOMES:
         raise AttributeError(f"module 'motes' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
+    home = _HOMES[name]
+    __import__(home)
+    return getattr(sys.modules[home], name)

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import builtins
 import functools
+import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from motes.model.names import is_name
 from motes.model.units import parse_bytes, parse_seconds
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+
     from motes.client.remote import Items
 
-P = ParamSpec("P")
-R = TypeVar("R")
-REUSES = ("any", "call")
+    P = ParamSpec("P")
+    R = TypeVar("R")
+else:
+    # `typing` takes longer to import than all the rest together, and only who checks types asks what stands there.
+    P = R = None
+
+    class Generic:
+        def __class_getitem__(cls, _):
+            return cls
+
+    def overload(of):
+        return of
+
+
+REUSES = ("any", "call", "caller")
 MOST_CONCURRENT = 1_000
 _NOT_STARTED = object()
 
@@ -94,7 +108,7 @@ class Remote(Generic[P, R]):
         raise NotImplementedError
 
 
-class Named(Remote[..., Any]):
+class Named(Remote[..., "Any"]):
     """A function of which only the address is known; its results are plain data."""
 
     def __init__(self, address: str) -> None:
@@ -120,7 +134,7 @@ class Named(Remote[..., Any]):
     def result_of(self, body: bytes) -> Any:
         from motes.payload import decode
 
-        return decode(body, Any)
+        return decode(body)
 
     item_of = result_of
 
@@ -180,16 +194,16 @@ class Function(Remote[P, R]):
         file = getattr(module, "__file__", None)
         if file is None:
             return [self.callable.__module__.partition(".")[0]]
-        path = Path(file).resolve()
-        return [path.stem, path.parent.name]
+        folder, name = os.path.split(os.path.realpath(file))
+        return [os.path.splitext(name)[0], os.path.basename(folder)]
 
     def body(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        import inspect
-
         from motes.payload import encode
 
+        if self._takes_one and len(args) == 1 and not kwargs:
+            return encode(args[0])
         try:
-            bound = inspect.signature(self.callable).bind(*args, **kwargs)
+            bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
             from motes.errors import BadInput
 
@@ -200,14 +214,34 @@ class Function(Remote[P, R]):
         return encode(next(iter(bound.arguments.values())) if alone else bound.arguments)
 
     def result_of(self, body: bytes) -> Any:
-        from motes.payload import decode
-
-        return decode(body, list[self._item_type] if self._streams else self._result_type)  # type: ignore[name-defined]
+        return self._decode_result(body)
 
     def item_of(self, body: bytes) -> Any:
-        from motes.payload import decode
+        return self._decode_item(body)
 
-        return decode(body, self._item_type)
+    @functools.cached_property
+    def _signature(self) -> Any:
+        import inspect
+
+        return inspect.signature(self.callable)
+
+    @functools.cached_property
+    def _takes_one(self) -> bool:
+        """Whether it has a single parameter, which may stand without its name."""
+        kinds = [parameter.kind for parameter in self._signature.parameters.values()]
+        return len(kinds) == 1 and kinds[0] in (kinds[0].POSITIONAL_ONLY, kinds[0].POSITIONAL_OR_KEYWORD)
+
+    @functools.cached_property
+    def _decode_result(self) -> Callable[[bytes], Any]:
+        from motes.payload import decoder
+
+        return decoder(list[self._item_type] if self._streams else self._result_type)  # type: ignore[name-defined]
+
+    @functools.cached_property
+    def _decode_item(self) -> Callable[[bytes], Any]:
+        from motes.payload import decoder
+
+        return decoder(self._item_type)
 
     @functools.cached_property
     def _streams(self) -> bool:
@@ -220,22 +254,22 @@ class Function(Remote[P, R]):
         import typing
 
         try:
-            return typing.get_type_hints(self.callable).get("return", Any)
+            return typing.get_type_hints(self.callable).get("return", typing.Any)
         except (NameError, TypeError):
-            return Any
+            return typing.Any
 
     @functools.cached_property
     def _item_type(self) -> Any:
         import typing
 
         given = typing.get_args(self._result_type)
-        return given[0] if given else Any
+        return given[0] if given else typing.Any
 
 
 def _callee(given: Remote[..., Any] | str) -> str:
     """A function as `calls` names it. Raises ValueError."""
     if isinstance(given, Remote):
-        return given.name if given.app is None else f"{given.app}.{given.name}"
+        given = given.name if given.app is None else f"{given.app}.{given.name}"
     parts = given.split(".") if isinstance(given, str) else ()
     if not 1 <= len(parts) <= 2 or not all(map(is_name, parts)):
         raise ValueError(f"calls={given!r}: a declared function, its name, or 'app.function'")
@@ -247,14 +281,14 @@ def function(callable: Callable[P, R], /) -> Function[P, R]: ...
 
 
 @overload
-def function(
+def function(  # noqa: F811  as `typing` has it
     *,
     memory: str | int = ...,
     timeout: str | float = ...,
     scale: tuple[int, int | None] = ...,
     idle: str | float = ...,
     idempotent: bool = ...,
-    reuse: Literal["any", "call"] = ...,
+    reuse: Literal["any", "call", "caller"] = ...,
     concurrency: int = ...,
     start: Callable[[], Any] | None = ...,
     calls: Sequence[Remote[..., Any] | str] = ...,
@@ -263,7 +297,7 @@ def function(
 ) -> Callable[[Callable[P, R]], Function[P, R]]: ...
 
 
-def function(
+def function(  # noqa: F811
     callable: Callable[..., Any] | None = None,
     /,
     *,
@@ -272,7 +306,7 @@ def function(
     scale: tuple[int, int | None] = (0, None),
     idle: str | float = "10 s",
     idempotent: bool = False,
-    reuse: Literal["any", "call"] = "any",
+    reuse: Literal["any", "call", "caller"] = "any",
     concurrency: int = 1,
     start: Callable[[], Any] | None = None,
     calls: Sequence[Remote[..., Any] | str] = (),
@@ -283,7 +317,8 @@ def function(
 
     `memory` is the most that one instance may allocate, `timeout` the longest that one call may run, `scale` the least
     and the most instances (None: as many as the hosts' offers hold), `idle` how long an instance is kept without calls.
-    `idempotent=True` lets a call be sent again when a host is lost. `reuse="call"` gives every call a fresh process.
+    `idempotent=True` lets a call be sent again when its host is lost, and once when a signal ended its process.
+    `reuse="call"` gives every call a fresh process, `reuse="caller"` one in which nobody but the same caller has been.
     `concurrency` is how many calls of an `async def` function one instance works on at a time; one whose caller gives
     up is cancelled in it. `start` is run once in each instance before its first call, and `function.started` is what it
     returned: a model, a connection pool, a table. `calls` are the functions that it may call while it works on a call,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,9 +18,26 @@ def encode(value: object) -> bytes:
         raise BadInput(f"an argument cannot be sent as JSON: {error}") from error
 
 
-def decode(data: bytes, kind: Any) -> Any:
-    """A result of the type `kind`. Raises BadResult."""
+def decode(data: bytes, kind: Any = Any) -> Any:
+    """A result of the type `kind`, or plain data. Raises BadResult."""
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.DecodeError as error:
-        raise BadResult(f"the result is not what the function's annotation says: {error}") from error
+        raise _bad_result(error) from error
+
+
+def decoder(kind: Any) -> Callable[[bytes], Any]:
+    """`decode` for many results of one type."""
+    made = msgspec.json.Decoder(kind).decode
+
+    def decode(data: bytes) -> Any:
+        try:
+            return made(data)
+        except msgspec.DecodeError as error:
+            raise _bad_result(error) from error
+
+    return decode
+
+
+def _bad_result(error: msgspec.DecodeError) -> BadResult:
+    return BadResult(f"the result is not what the function's annotation says: {error}")

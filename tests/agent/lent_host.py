@@ -10,11 +10,14 @@ from motes.agent.machine import Machine
 from motes.agent.pool import Call, Work
 from motes.errors import MotesError
 from motes.model.call import STATUS_OK, Outcome
+from motes.model.caller import NOBODY
 from motes.model.host import Lease, Offer
 from motes.model.instance import EndReason
 from motes.model.release import Function, Manifest, Workload
 
 DONE = Outcome(STATUS_OK, b"1")
+CALLER = ("ada", "")
+"""Whose calls are, unless a test says otherwise."""
 
 _ids = itertools.count(1)
 
@@ -43,10 +46,18 @@ class LentHost:
         lease = Lease("h", "app", name, release, ceiling, floor, self._epoch if epoch is None else epoch)
         self.do(self.machine.on_lease(lease, self.now))
 
-    def call(self, name: str = "f", budget_s: float = 30.0, body: bytes = b"x", call_id: bytes | None = None) -> bytes:
-        """The reply subject is the call's id, so that `answers` tells what came of it."""
+    def call(
+        self,
+        name: str = "f",
+        budget_s: float = 30.0,
+        body: bytes = b"x",
+        call_id: bytes | None = None,
+        caller: str | None = CALLER[0],
+    ) -> bytes:
+        """The reply subject is the call's id, so that `answers` tells what came of it; `caller` None is nobody."""
         call_id = call_id or next(_ids).to_bytes(16)
         call = Call(call_id, f"app.{name}", body, self.now, self.now + budget_s, [call_id.hex()])
+        call.caller = (caller, "") if caller is not None else NOBODY
         self.do(self.machine.on_call(call, self.now))
         return call_id
 

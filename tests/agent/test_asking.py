@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import itertools
 
-from agent.lent_host import DONE, LentHost, function
+from agent.lent_host import CALLER, DONE, LentHost, function
 from motes.agent import asking
 from motes.agent.asking import GRACE_S, MOST_ASKS
 from motes.agent.deadlock import LOOK_AFTER_S
-from motes.agent.effects import Answer, Asker, Effect, Inform, More, Relay, RelayCancel, RelayMore
+from motes.agent.effects import Answer, Asker, Effect, Inform, More, Relay, RelayAwait, RelayCancel, RelayMore
 from motes.agent.pool import Ask
-from motes.errors import Cancelled, LimitExceeded, MotesError, Overloaded, Refused, TimedOut, TooLarge, Unavailable
+from motes.errors import (
+    Cancelled,
+    HostLost,
+    LimitExceeded,
+    MotesError,
+    Overloaded,
+    Refused,
+    TimedOut,
+    TooLarge,
+    Unavailable,
+)
 from motes.model.call import MOST_DEEP, STATUS_ITEM, Context, Outcome, failed
+from motes.model.caller import digest
 from motes.model.host import Offer
 from motes.model.instance import EndReason
 from motes.model.release import PAYLOAD_LIMIT_BYTES
@@ -75,7 +86,8 @@ def test_a_call_that_this_host_may_not_run_goes_through_the_gateway() -> None:
     here.now = 1.0
     wanted = here.ask(here.busy("f")[0], "far.h", b"hello")
     (relay,) = here.relayed()
-    assert (relay.address, relay.body, relay.budget_s, relay.context) == ("far.h", b"hello", 9.0, Context("app.f", 1))
+    context = Context("app.f", 1, on_behalf=digest((*CALLER, "app.f")))
+    assert (relay.address, relay.body, relay.budget_s, relay.context) == ("far.h", b"hello", 9.0, context)
     here.do(here.machine.on_relayed(wanted.id, Outcome(STATUS_ITEM, b"1"), here.now))
     here.do(here.machine.on_taken(here.busy("f")[0], wanted.number, 1))
     here.do(here.machine.on_relayed(wanted.id, DONE, here.now))
@@ -120,6 +132,41 @@ def test_how_much_an_instance_may_ask_is_bounded() -> None:
     assert isinstance(here.told(twice)[-1].error(), (Refused, Overloaded))
 
 
+def test_what_all_instances_of_a_host_ask_is_bounded_together_but_each_has_its_share() -> None:
+    here = host("f", ceiling=10, offer=Offer(cpus=64.0, spaces=100))
+    large = b"x" * PAYLOAD_LIMIT_BYTES
+    asked = []
+    for _ in range(5):
+        here.call("f", budget_s=60.0)
+        here.wait(0.1)
+        asked += [here.ask(here.busy("f")[-1], "far.h", large) for _ in range(8)]
+    most = asking.MOST_ASKED_ON_HOST_BYTES // len(large)
+    assert [bool(here.told(each)) for each in asked] == [False] * most + [True] * (len(asked) - most)
+    assert isinstance(here.refused(asked[-1]), Overloaded)
+    small = here.ask(here.busy("f")[-1], "far.h", b"x" * 1000)
+    assert not here.told(small)
+    for number in here.busy("f"):
+        here.reply(number)
+    assert here.machine.asked_bytes == 0
+
+
+def test_an_apps_calls_leave_a_host_only_so_fast_and_each_has_its_turn() -> None:
+    here = host("f")
+    here.call("f", budget_s=60.0)
+    number = here.busy("f")[0]
+    large = [here.ask(number, "far.h", b"x" * PAYLOAD_LIMIT_BYTES) for _ in range(6)]
+    small = here.ask(number, "far.h", b"small")
+    burst = int(asking.LEAVING_BURST_BYTES) // PAYLOAD_LIMIT_BYTES
+    assert [each.call_id for each in here.relayed()] == [each.id for each in large[:burst]]
+    for _ in range(20):
+        here.wait(0.1)
+    assert [each.call_id for each in here.relayed()] == [each.id for each in (*large, small)]
+    assert here.now < 60.0 and not here.told(small)
+    # Another app has its own.
+    here.machine.instances[number].address = "other.f"
+    assert asking._relay(here.machine, here.machine.instances[number], small, here.now)
+
+
 def test_a_call_ends_with_the_one_that_it_was_made_in() -> None:
     here = host("f", "g")
     for how in ("reply", "crash", "cancel", "time"):
@@ -159,6 +206,18 @@ def test_giving_a_call_up_ends_it_and_frees_who_waits() -> None:
     assert isinstance(here.refused(near), Cancelled) and isinstance(here.refused(far), Cancelled)
 
 
+def test_an_answer_that_was_not_taken_is_told_as_an_error_and_nothing_goes_on() -> None:
+    here = host("f", "g")
+    here.call("f")
+    number = here.busy("f")[0]
+    stream, answered = here.ask(number, "g"), here.ask(number, "far.h")
+    here.do(here.machine.on_relayed(answered.id, Outcome(0, b"large"), here.now))
+    for wanted in (stream, answered):
+        here.do(here.machine.on_unread(number, wanted.number, here.now))
+        assert isinstance(here.told(wanted)[-1].error(), Overloaded)
+    assert stream.id not in here.machine.calls and not here.machine.instances[number].asks
+
+
 def test_items_of_a_local_stream_are_taken_one_by_one() -> None:
     here = host("f", "g")
     here.call("f")
@@ -184,6 +243,24 @@ def test_a_call_waits_for_a_gateway_but_not_for_ever() -> None:
     here.do(here.machine.on_not_relayed(wanted.id, 5.0))
     here.do(asking.tick(here.machine, 5.0))
     assert isinstance(here.refused(wanted), Unavailable)
+
+
+def test_a_gateway_is_told_what_is_waited_for_once_it_has_left() -> None:
+    here = host("f")
+    here.call("f", budget_s=60.0)
+    number = here.busy("f")[0]
+    first, late, gone = (here.ask(number, "far.h") for _ in range(3))
+    here.do(here.machine.on_leave(number, gone.number, here.now))
+    here.now = 1.5
+    here.do(here.machine.on_not_relayed(late.id, here.now))
+    here.do(asking.tick(here.machine, here.now))
+    here.do(asking.tick(here.machine, here.now + 0.01))
+    assert here.seen(RelayAwait) == [RelayAwait((first.id,))]
+    here.do(here.machine.on_relayed(first.id, failed(HostLost("ended")), here.now))
+    assert isinstance(here.refused(first), HostLost)
+    here.do(asking.tick(here.machine, 3.0))
+    here.do(asking.tick(here.machine, 4.0))
+    assert here.seen(RelayAwait)[1:] == [RelayAwait((late.id,))]
 
 
 def test_a_gateway_that_never_answers_is_not_waited_for() -> None:

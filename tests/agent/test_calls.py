@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.lent_host import DONE, LentHost, function
+from agent.lent_host import CALLER, DONE, LentHost, function
 from motes.agent.calls import MOST_REPLIES
 from motes.agent.effects import Answer, Deliver
 from motes.agent.pool import QUEUE_LIMIT, Call
@@ -40,9 +40,9 @@ def test_one_call_has_a_bounded_number_of_askers_and_one_function() -> None:
         host.lease(name)
     call = host.call()
     for number in range(10 * MOST_REPLIES):
-        host.do(host.machine.on_call(Call(call, "app.f", b"x", 0.0, 30.0, [f"inbox{number}"]), 0.0))
+        host.do(host.machine.on_call(Call(call, "app.f", b"x", 0.0, 30.0, [f"inbox{number}"], caller=CALLER), 0.0))
     assert len(host.machine.calls[call].replies) == MOST_REPLIES
-    host.do(host.machine.on_call(Call(call, "app.g", b"x", 0.0, 30.0, ["spy"]), 0.0))
+    host.do(host.machine.on_call(Call(call, "app.g", b"x", 0.0, 30.0, ["spy"], caller=CALLER), 0.0))
     refused = [each for each in host.effects if isinstance(each, Answer)]
     assert len(refused) == 9 * MOST_REPLIES + 2 and refused[-1].replies == ("spy",)
     assert isinstance(refused[-1].outcome.error(), Refused) and "spy" not in host.machine.calls[call].replies

@@ -84,6 +84,40 @@ def test_a_process_that_ends_in_the_middle_of_a_call_is_told_to_the_caller(reaso
     assert host.answers(call)[0].status == STATUS_ERROR
 
 
+@pytest.mark.parametrize("reason", [EndReason.CRASHED, EndReason.SPACE_FAILED])
+def test_where_twice_is_harmless_a_call_whose_process_was_ended_gets_one_more(reason: EndReason) -> None:
+    host = LentHost(function(idempotent=True))
+    host.lease()
+    call = host.call()
+    host.end(host.busy()[0], reason)
+    assert not host.answers(call)
+    host.reply(host.busy()[0])
+    assert host.answers(call) == [DONE]
+    # This one ends every process that it gets.
+    poison = host.call()
+    host.end(host.busy()[0], reason)
+    host.end(host.busy()[0], reason)
+    assert isinstance(host.error(poison), Exited) and not host.busy()
+
+
+@pytest.mark.parametrize("more", [{"streams": True}, {"idempotent": False}])
+def test_half_a_stream_and_what_may_run_once_only_are_not_begun_anew(more: dict[str, bool]) -> None:
+    host = LentHost(function(**{"idempotent": True, **more}))
+    host.lease()
+    call = host.call()
+    host.end(host.busy()[0], EndReason.CRASHED)
+    assert isinstance(host.error(call), Exited)
+
+
+@pytest.mark.parametrize("reason", [EndReason.EXITED, EndReason.MEMORY_LIMIT, EndReason.TIME_LIMIT])
+def test_what_a_call_itself_brought_about_it_is_told_at_once(reason: EndReason) -> None:
+    host = LentHost(function(idempotent=True))
+    host.lease()
+    call = host.call()
+    host.end(host.busy()[0], reason)
+    assert host.answers(call)[0].status == STATUS_ERROR
+
+
 def test_a_poison_call_does_not_hold_up_the_next() -> None:
     host = LentHost()
     host.lease()

@@ -30,7 +30,7 @@ def a_pool(*, waiting: int = 0, busy: int = 0, age_s: float = 0.0, served: int =
     for number in range(busy):
         call = a_call(1000 + number)
         call.began = 100.0 - age_s
-        pool.instances[number] = Instance(number, "app.f", "r", 0.0, alive=True, calls_now={1: call})
+        pool.add(Instance(number, "app.f", "r", 0.0, alive=True, calls_now={1: call}), pool.common)
     return pool
 
 
@@ -41,10 +41,10 @@ def a_call(number: int, body: bytes = b"xyz") -> Call:
 def test_the_queue_knows_its_bytes() -> None:
     pool = a_pool(waiting=3)
     assert pool.queue_bytes == 9
-    first = pool.pop()
+    first = pool.pop(pool.common)
     pool.push(first, first=True)
-    assert pool.pop() is first
-    assert pool.remove(pool.queue[0]) and not pool.remove(first)
+    assert pool.pop(pool.common) is first
+    assert pool.remove(pool.waiting_calls()[0]) and not pool.remove(first)
     assert pool.queue_bytes == 3
 
 

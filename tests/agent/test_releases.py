@@ -5,6 +5,7 @@ from __future__ import annotations
 from agent.lent_host import DONE, LentHost, function
 from motes.agent.effects import Close, Fetch, Prepare, Spawn, Tell
 from motes.agent.pool import CRASHES_FREE
+from motes.agent.state import HELD_BYTES
 from motes.errors import (
     LoadFailed,
     NotFound,
@@ -50,6 +51,51 @@ def test_a_release_that_cannot_load_is_the_owners_matter_and_not_tried_elsewhere
     host.do(host.machine.on_space_failed("r1", LoadFailed("no module named x"), host.now))
     assert isinstance(host.error(call), LoadFailed)
     assert host.answers(call)[0].status == STATUS_ERROR
+
+
+def test_calls_wait_for_what_is_fetched_soon_and_go_elsewhere_when_much_has_still_to_come() -> None:
+    host = LentHost(by_hand=[Fetch, Prepare])
+    host.lease()
+    early = host.call()
+    host.do(host.machine.on_fetching("r1", HELD_BYTES))
+    assert host.answers(early) == [] and host.machine.load()["app.f"].fetching == 0
+    host.do(host.machine.on_fetching("r1", 100 * 2**20))
+    late = host.call()
+    for call in (early, late):
+        error = host.error(call)
+        assert host.answers(call)[0].status == STATUS_TRY_ELSEWHERE
+        assert isinstance(error, SpaceFailed) and error.detail["fetching_bytes"] == 100 * 2**20
+        assert error.message == "app.f: host 'h' is still fetching what it needs (100 MiB to come)"
+    assert host.machine.load()["app.f"].fetching == 100 * 2**20
+    host.do(host.machine.on_fetching("r1", 2**20))
+    waiting = host.call()
+    assert host.answers(waiting) == [] and host.machine.load()["app.f"].fetching == 0
+    host.do(host.machine.on_release("r1", host.manifests["r1"], host.now))
+    assert len(host.seen(Prepare)) == 1
+
+
+def test_while_a_new_release_is_fetched_the_old_one_serves() -> None:
+    host = LentHost()
+    host.lease()
+    host.call()
+    host.wait(0.01)
+    host.reply(host.busy()[0])
+    host.by_hand = (Fetch,)
+    host.manifests["r2"] = host.manifests["r1"]
+    host.lease(release="r2")
+    host.do(host.machine.on_fetching("r2", 100 * 2**20))
+    call = host.call()
+    assert host.answers(call) == [] and all(each.fetching == 0 for each in host.machine.load().values())
+
+
+def test_a_fetch_that_failed_is_not_under_way() -> None:
+    host = LentHost(by_hand=[Fetch])
+    host.lease()
+    host.do(host.machine.on_fetching("r1", 100 * 2**20))
+    host.do(host.machine.on_fetch_failed("r1", Unavailable("no keeper"), host.now))
+    host.do(host.machine.on_fetching("r1", 100 * 2**20))
+    assert host.machine.load() == {}
+    assert "no keeper" in host.error(host.call()).message
 
 
 def test_a_bundle_that_cannot_be_had_sends_calls_elsewhere_and_is_fetched_again() -> None:

@@ -75,6 +75,27 @@ def test_what_arrived_before_a_break_is_not_fetched_again_also_by_a_new_agent(tm
     assert not list((tmp_path / "shelf" / ".parts").iterdir())
 
 
+def test_it_tells_how_much_has_still_to_come_as_long_as_something_has(tmp_path: Path, keeper: Keeper) -> None:
+    archive = keeper.add(packed(tmp_path, 30 * CHUNK_BYTES))
+    count = len(keeper.archives[archive])
+    here = shelf(tmp_path, keeper)
+    seen: list[int | None] = []
+
+    async def watched(name: str, index: int) -> tuple[int, bytes]:
+        seen.append(here.missing.get(name))
+        return await keeper.chunk(name, index)
+
+    here._fetch_chunk = watched
+    asyncio.run(here.get(archive))
+    assert seen[0] is None and seen[1] == count * CHUNK_BYTES
+    assert seen[-1] == ((count - 1) % CHUNKS_AT_ONCE + 1) * CHUNK_BYTES
+    assert here.missing == {}
+    keeper.left = 3
+    with pytest.raises(Unavailable):
+        asyncio.run(here.get(keeper.add(packed(tmp_path, 30 * CHUNK_BYTES, "g"))))
+    assert here.missing == {}
+
+
 def test_an_archive_is_fetched_once_however_many_want_it(tmp_path: Path, keeper: Keeper) -> None:
     archive = keeper.add(packed(tmp_path, 100))
 

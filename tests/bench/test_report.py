@@ -61,6 +61,11 @@ def test_a_line_of_the_table_has_every_column():
     ]
 
 
+def test_there_is_no_ratio_to_a_peer_that_lost_nothing():
+    assert result(peers=(0.0, 0.0, 0.0)).ratio is None
+    assert "| - | - | - |" in report.line(result(peers=(0.0, 0.0, 0.0)))
+
+
 def test_rows_measured_again_replace_the_old_ones_in_their_places():
     old = [result("a"), result("b"), result("b"), result("c")]
     new = [result("b", values=(9.0,)), result("d")]

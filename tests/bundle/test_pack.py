@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from motes.bundle import sources
 from motes.bundle.fingerprint import fingerprint
-from motes.bundle.pack import app_name, pack
+from motes.bundle.pack import app_name, pack, pack_layer
+from motes.bundle.sources import LAYER
+from motes.bundle.unpack import unpack
 from motes.errors import BadBundle, TooLarge
 
 
@@ -81,7 +85,7 @@ def test_a_large_file_is_refused_unread_with_its_size_and_the_limit(
     write(tmp_path, app="")
     with open(tmp_path / "model.bin", "wb") as file:
         file.truncate(200 * 2**20)
-    monkeypatch.setattr("motes.bundle.pack._read", lambda source: pytest.fail("it was read"))
+    monkeypatch.setattr("motes.bundle.pack._parts", lambda source: pytest.fail("it was read"))
     with pytest.raises(TooLarge, match=r"model\.bin has 200 MiB; .* 32 MiB") as caught:
         pack(tmp_path)
     assert caught.value.detail["limit_bytes"] == sources.APP.file_bytes
@@ -197,3 +201,32 @@ def test_the_fingerprint_of_what_cannot_be_packed_changes_when_it_is_mended(tmp_
     broken = fingerprint(tmp_path / "app.py")
     write(tmp_path, app="")
     assert fingerprint(tmp_path / "app.py") != broken
+
+
+def test_a_layer_is_packed_a_little_at_a_time_however_large_its_files_are(tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    with open(tmp_path / "wheels" / "lib.so", "wb") as file:
+        file.truncate(64 * 2**20)
+    tracemalloc.start()
+    try:
+        pack_layer(tmp_path / "wheels", tmp_path / "made.layer")
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 4 * 2**20
+    data = (tmp_path / "made.layer").read_bytes()
+    unpack(data, hashlib.sha256(data).hexdigest(), tmp_path / "unpacked", LAYER)
+    assert (tmp_path / "unpacked" / "lib.so").stat().st_size == 64 * 2**20
+
+
+@pytest.mark.parametrize("change", [-1, 1, 2**19])
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, change: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "lib.so"
+    file.write_bytes(b"x" * 2**18)
+    found = sources.sources(tmp_path, LAYER)
+    file.write_bytes(b"x" * (2**18 + change))
+    monkeypatch.setattr("motes.bundle.pack.sources", lambda *_: found)
+    with pytest.raises(BadBundle, match="changed while it was read"):
+        pack_layer(tmp_path, tmp_path / "made.layer")

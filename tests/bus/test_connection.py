@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from motes.bus import server
+from motes.bus import connection, server
 from motes.bus.connection import Connection, Message
 from motes.bus.notices import DISCONNECTS, ended_user
 from motes.errors import TimedOut, TooLarge, Unavailable
@@ -32,7 +33,7 @@ def run(running: Any, test: Callable[[Join], Awaitable[None]]) -> None:
     asyncio.run(within_deadline())
 
 
-async def until(true: Callable[[], bool]) -> None:
+async def until(true: Callable[[], object]) -> None:
     while not true():  # noqa: ASYNC110
         await asyncio.sleep(0.005)
 
@@ -184,6 +185,44 @@ def test_a_frozen_server_counts_as_lost(own_nats_server: Any) -> None:
         await keeper.flush()
 
     run(own_nats_server, test)
+
+
+def test_a_server_that_has_much_to_send_before_its_answer_to_a_ping_is_not_lost(
+    nats_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PING_INTERVAL_S", 0.05)
+    drips = 0
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal drips
+        writer.write(b'INFO {"max_payload":1048576}\r\n')
+        for _ in range(3):
+            while b"PING" not in (line := await reader.readline()):
+                if not line:
+                    return
+            writer.write(b"PONG\r\n")
+        while drips < 40:
+            drips += 1
+            writer.write(b"+OK\r\n")
+            await asyncio.sleep(0.02)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await drip(reader, writer)
+            await reader.read()
+        writer.transport.abort()
+
+    async def test(join: Join) -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+            port = listening.sockets[0].getsockname()[1]
+            user, losses = nats_server.home.credentials("local"), list[int]()
+            busy = await Connection.open(f"nats://127.0.0.1:{port}", user, on_disconnected=lambda: losses.append(drips))
+            await until(lambda: losses)
+            assert losses[0] == 40, "it was taken for lost while something came"
+            await busy.close()
+            await asyncio.sleep(0.05)
+
+    run(nats_server, test)
 
 
 def test_no_server_is_one_clear_error(own_nats_server: Any) -> None:

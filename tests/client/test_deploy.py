@@ -12,10 +12,10 @@ import pytest
 
 from motes.client.cluster import Cluster
 from motes.client.deploy import prepare, remove, submit, upload
-from motes.errors import Refused, Unavailable, Untrusted
+from motes.errors import Refused, TimedOut, Unavailable, Untrusted
 from motes.grants.keys import Tag, load_or_create, verify
 from motes.home import Home
-from motes.model.keeper import CHUNK_BYTES, Arrived, AskChunks, Deploy, Deployed, Remove
+from motes.model.keeper import CHUNK_BYTES, Arrived, AskChunks, Deploy, Deployed, Fetching, Remove
 from motes.model.release import Daemon, Function, Manifest, Release, Removal, Workload
 
 WEB = Daemon("main", ("serve",), 8080)
@@ -64,6 +64,54 @@ def test_what_was_asked_for_is_prepared(tmp_path: Path) -> None:
     assert prepared(tmp_path, functions, entries=["app.py:f"]) == functions
     daemon = Manifest("app", (WEB,))
     assert prepared(tmp_path, daemon, command=WEB.command, port=WEB.port) == daemon
+
+
+class FetchingCluster:
+    """A cluster whose host needs some looks to fetch what it loads; with `stuck` it gets on no more."""
+
+    def __init__(self, looks: int, stuck: bool = False) -> None:
+        self.left = looks
+        self.stuck = stuck
+        self.loaded = asyncio.Event()
+
+    async def ask(self, verb: str, question: Any, kind: type[Any], timeout_s: float = 0.0) -> Any:
+        if verb == "inspect":
+            self.layer = question.bundle
+            await self.loaded.wait()
+            return Manifest("app", (FUNCTION,))
+        if verb != "fetching":
+            return Arrived(True)
+        self.left -= 1
+        if self.left <= 0 and not self.stuck:
+            self.loaded.set()
+        if self.left == 2:
+            raise Unavailable("for a moment")
+        return [Fetching("a", self.layer, max(10 - self.left, 0), 10), Fetching("b", "another's", 5, 9)]
+
+
+def test_what_a_host_fetches_first_is_shown_as_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("motes.client.deploy.LOOK_S", 0.01)
+    (tmp_path / "app.py").write_text("")
+    said: list[tuple[str, int, int]] = []
+    cluster = cast(Cluster, FetchingCluster(4))
+    asyncio.run(prepare(cluster, tmp_path / "app.py", on_progress=lambda *each: said.append((*each, 0, 0)[:3])))
+    assert [each for each in said if "fetches" in each[0]] == [
+        ("host a fetches it", 7, 10),
+        ("host a fetches it", 9, 10),
+        ("host a fetches it", 10, 10),
+    ]
+
+
+def test_a_host_that_gets_on_with_nothing_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("motes.client.deploy.LOOK_S", 0.001)
+    monkeypatch.setattr("motes.client.deploy.INSPECT_TIMEOUT_S", 0.02)
+    (tmp_path / "app.py").write_text("")
+    cluster = FetchingCluster(1000, stuck=True)
+    with pytest.raises(TimedOut, match="no host has loaded the app"):
+        asyncio.run(prepare(cast(Cluster, cluster), tmp_path / "app.py"))
+    assert cluster.left < 1000 - 10
 
 
 class LaterCluster:

@@ -17,6 +17,7 @@ import uvloop
 from motes.errors import NotFound
 from motes.gateway.backend import Backend
 from motes.gateway.server import Server
+from motes.model.call import FROM_OUTSIDE, Context
 from motes.model.host import HostInstances
 from motes.model.keeper import Tool
 from motes.model.routes import Route, Routes
@@ -43,6 +44,8 @@ class StandIn:
         self.functions: dict[str, Function] = {"hello.greet": self.greet}
         self.daemons: dict[str, tuple[str, ...]] = {"web": ("one",)}
         self.calls: list[tuple[str, bytes, float | None]] = []
+        self.on_behalf: list[str] = []
+        """For whom each of the calls was."""
         self.streams: dict[str, Callable[[bytes], AsyncIterator[bytes]]] = {}
         self.offered: list[Tool] = []
         self.closed: list[str] = []
@@ -51,16 +54,20 @@ class StandIn:
     async def greet(self, body: bytes) -> bytes:
         return json.dumps(f"Hello, {json.loads(body)}").encode()
 
-    async def call_bytes(self, app: str, workload: str, body: bytes, timeout_s: float | None = None) -> bytes:
+    async def call_bytes(
+        self, app: str, workload: str, body: bytes, timeout_s: float | None = None, context: Context = FROM_OUTSIDE
+    ) -> bytes:
         self.calls.append((f"{app}.{workload}", body, timeout_s))
+        self.on_behalf.append(context.on_behalf)
         if f"{app}.{workload}" not in self.functions:
             raise NotFound(f"app {app!r} has no function {workload!r}; see what there is: motes apps")
         return await self.functions[f"{app}.{workload}"](body)
 
     async def stream_bytes(
-        self, app: str, workload: str, body: bytes, timeout_s: float | None = None
+        self, app: str, workload: str, body: bytes, timeout_s: float | None = None, context: Context = FROM_OUTSIDE
     ) -> AsyncGenerator[bytes, None]:
         self.calls.append((f"{app}.{workload}", body, timeout_s))
+        self.on_behalf.append(context.on_behalf)
         if f"{app}.{workload}" not in self.streams:
             raise NotFound(f"app {app!r} has no function {workload!r}; see what there is: motes apps")
         try:

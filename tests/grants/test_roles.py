@@ -53,7 +53,7 @@ async def is_refused(connection: Connection, what: str) -> bool:
     [
         "host.other.>",
         "host.other.lease",
-        "host.*.call.*.*",
+        "host.*.call.*.*.*",
         "host.>",
         ">",
         "_INBOX.host-other.>",
@@ -157,6 +157,22 @@ def test_a_caller_sends_no_leases_and_touches_no_storage(nats_server: Any, user:
     run(nats_server, test)
 
 
+def test_who_answers_may_call_nobody_and_who_calls_answers_nobody(nats_server: Any) -> None:
+    async def test(people: People) -> None:
+        answers, calls = await people.join("gateway-answers"), await people.join("gateway")
+        for subject in ("host.local.call.a.f", "host.local.cancel", "keeper.gateway.routes", "fn.a.f", "_INBOX.x"):
+            answers.publish(subject, b"forged")
+            assert await is_refused(answers, f'Publish to "{subject}"')
+        for subject in ("_INBOX.local.x.request.y", "_INBOX.host-local.x.call.y"):
+            calls.publish(subject, b"forged")
+            assert await is_refused(calls, f'Publish to "{subject}"')
+        for subject in ("fn.*.*", "relay.*.>", "$SRV.>"):
+            await calls.subscribe(subject, lambda message: None)
+            assert await is_refused(calls, f'Subscription to "{subject}"')
+
+    run(nats_server, test)
+
+
 @pytest.mark.parametrize(
     "subject", ["host.>", "host.other.lease", "keeper.*.*", "_INBOX.>", "fn.*.*", "report.*.state"]
 )
@@ -192,7 +208,7 @@ def test_a_call_goes_from_a_caller_to_a_host_and_back(nats_server: Any) -> None:
     async def test(people: People) -> None:
         caller, host = await people.join("local"), await people.join("host-local")
         await host.subscribe("host.local.>", lambda message: host.publish(message.reply, message.data[::-1]) and None)
-        assert await caller.request("host.local.call.a.f", b"abc", DEADLINE_S) == b"cba"
+        assert await caller.request("host.local.call.a.f.local", b"abc", DEADLINE_S) == b"cba"
         assert not host.refused and not caller.refused
 
     run(nats_server, test)
@@ -216,7 +232,7 @@ def test_a_caller_cannot_lend_a_host_a_subject_by_asking_with_it(nats_server: An
 
         await host.subscribe("host.local.>", answer)
         await keeper.subscribe(subject, heard.append)
-        caller.publish("host.local.call.a.f", b"", subject)
+        caller.publish("host.local.call.a.f.local", b"", subject)
         await asked
         assert await is_refused(host, f'Publish to "{subject}"')
         await keeper.flush()
@@ -253,11 +269,40 @@ def test_a_host_asks_the_keeper_in_its_own_name(nats_server: Any) -> None:
     run(nats_server, test)
 
 
-def test_the_gateway_answers_functions_called_by_name(nats_server: Any) -> None:
+@pytest.mark.parametrize("mine", ["fn.a.f", "fn.a.f.local"])
+def test_the_gateway_answers_functions_called_by_name(nats_server: Any, mine: str) -> None:
     async def test(people: People) -> None:
-        caller, gateway = await people.join("local"), await people.join("gateway")
-        await gateway.subscribe("fn.*.*", lambda message: gateway.publish(message.reply, b"yes") and None)
-        assert await caller.request("fn.a.f", b"", DEADLINE_S) == b"yes"
+        caller, gateway = await people.join("local"), await people.join("gateway-answers")
+        for subject in ("fn.*.*", "fn.*.*.*"):
+            await gateway.subscribe(subject, lambda message: gateway.publish(message.reply, b"yes") and None)
+        assert await caller.request(mine, b"", DEADLINE_S) == b"yes"
+
+    run(nats_server, test)
+
+
+@pytest.mark.parametrize("user", ["local", "gateway", "host-local"])
+@pytest.mark.parametrize("subject", ["host.local.call.a.f", "fn.a.f"])
+def test_nobody_calls_in_anothers_name(nats_server: Any, user: str, subject: str) -> None:
+    """An agent takes the last word of a call's subject for who sent it."""
+
+    async def test(people: People) -> None:
+        keeper, caller = await people.join("keeper"), await people.join(user)
+        heard: list[Message] = []
+        await keeper.subscribe(f"{subject}.>", heard.append)
+        for end in ("ada", "keeper", f"ada.{user}", f"{user}.ada", "*", ">"):
+            caller.publish(f"{subject}.{end}", b"", f"{caller.inbox}.call.x")
+            assert await is_refused(caller, f'Publish to "{subject}.{end}"'), end
+        await asyncio.sleep(QUIET_S)
+        assert heard == []
+
+    run(nats_server, test)
+
+
+def test_a_call_without_a_name_is_no_call(nats_server: Any) -> None:
+    async def test(people: People) -> None:
+        caller = await people.join("local")
+        caller.publish("host.local.call.a.f", b"", f"{caller.inbox}.call.x")
+        assert await is_refused(caller, 'Publish to "host.local.call.a.f"')
 
     run(nats_server, test)
 
@@ -305,7 +350,7 @@ def test_a_name_that_is_no_single_token_gets_no_role(name: str) -> None:
             make(name)
 
 
-@pytest.mark.parametrize("name", ["keeper", "gateway", "system", "host-x"])
+@pytest.mark.parametrize("name", ["keeper", "gateway", "gateway-answers", "system", "host-x"])
 def test_nobody_is_made_a_caller_under_the_name_of_a_program(name: str) -> None:
     with pytest.raises(BadInput):
         roles.caller(name)
@@ -322,7 +367,7 @@ def test_the_server_carries_a_whole_payload_with_its_envelope(nats_server: Any) 
         caller, host = await people.join("local"), await people.join("host-local")
         await host.subscribe("host.local.>", lambda message: host.publish(message.reply, message.data) and None)
         body = bytes(range(256)) * (server.MAX_PAYLOAD_BYTES // 256)
-        assert await caller.request("host.local.call.a.f", body, DEADLINE_S) == body
+        assert await caller.request("host.local.call.a.f.local", body, DEADLINE_S) == body
 
     run(nats_server, test)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from motes.agent.tally import Tally
-from motes.live.rates import Look, host_rows, quantile, workload_rows
+from motes.live.rates import Look, host_rows, quantile, rows_by_host, workload_row, workload_rows
 from motes.model.host import HostInstances, HostStatus, Load, Offer
 from motes.model.instance import InstanceReport, InstanceState
 from motes.model.totals import LATENCY_BOUNDS_S, Totals
@@ -40,10 +40,37 @@ def test_rates_are_of_the_time_between_the_looks_on_all_hosts_together() -> None
         {},
     )
     (row,) = workload_rows(before, now)
-    assert (row.address, row.calls_per_s, row.errors_per_s, row.cpus) == ("app.f", 50.0, 2.0, 1.5)
+    assert (row.name, row.calls_per_s, row.errors_per_s, row.cpus) == ("app.f", 50.0, 2.0, 1.5)
     assert (row.queue, row.busy, row.instances, row.memory_bytes) == (7, 2, 3, 30)
     assert row.p50_s is not None and 0.001 < row.p50_s < 0.0025
     assert row.p99_s is not None and row.p99_s < 0.01
+
+
+def test_a_workload_is_told_apart_by_host_with_times_of_each() -> None:
+    fast, slow, other = Tally(), Tally(), Tally()
+    idle = instance(InstanceState.IDLE)
+    before = Look(0.0, {"fast": host(after(fast, 5, 9.0)), "slow": host(after(slow, 5, 0.0001))}, {})
+    elsewhere = HostInstances("c", [], {"b.g": Load(5)}, {"b.g": after(other, 1, 0.1)})
+    now = Look(
+        2.0,
+        {
+            "slow": host(after(slow, 20, 2.0, cpu_s=1.0), 3),
+            "fast": host(after(fast, 80, 0.002), 0, idle),
+            "elsewhere": elsewhere,
+            "silent": None,
+        },
+        {},
+    )
+    quick, tardy = rows_by_host("app.f", before, now)
+    assert (quick.name, quick.calls_per_s, quick.instances, quick.queue) == ("fast", 40.0, 1, 0)
+    assert (tardy.name, tardy.calls_per_s, tardy.cpus, tardy.queue) == ("slow", 10.0, 0.5, 3)
+    assert quick.p99_s is not None and quick.p99_s <= 0.0025
+    assert tardy.p50_s is not None and tardy.p50_s > 1.0
+    whole = workload_row("app.f", before, now)
+    assert (whole.calls_per_s, whole.queue) == (50.0, 3)
+    assert whole.p50_s is not None and whole.p99_s is not None and whole.p50_s < 0.01 < 1.0 < whole.p99_s
+    (one,) = rows_by_host("b.g", before, now)
+    assert (one.name, one.queue) == ("elsewhere", 5)
 
 
 def test_an_agent_that_was_started_anew_counts_from_nothing() -> None:
@@ -55,7 +82,7 @@ def test_an_agent_that_was_started_anew_counts_from_nothing() -> None:
 
 def test_one_that_only_waits_or_only_lives_is_shown_too() -> None:
     now = Look(1.0, {"a": HostInstances("a", [instance(InstanceState.STARTING)], {"b.g": Load(5)}, {})}, {})
-    assert {(row.address, row.queue, row.instances, row.p50_s) for row in workload_rows(now, now)} == {
+    assert {(row.name, row.queue, row.instances, row.p50_s) for row in workload_rows(now, now)} == {
         ("app.f", 0, 1, None),
         ("b.g", 5, 0, None),
     }
@@ -78,9 +105,11 @@ def test_a_quantile_lies_in_its_bucket(
 
 
 def test_hosts_show_what_they_lend_and_what_of_it_is_used() -> None:
-    def status(cpu_s: float) -> HostStatus:
-        used = {"cpu_s": cpu_s, "memory_bytes": 5.0, "spaces": 2.0}
-        return HostStatus("a", 1, "up", Offer(2.0, 100, 10), used, 2)
-
-    (row,) = host_rows(Look(0.0, {}, {"a": status(1.0)}), Look(2.0, {}, {"a": status(4.0)}))
+    status = HostStatus("a", 1, "up", Offer(2.0, 100, 10), {"cpu_s": 99.0, "memory_bytes": 5.0, "spaces": 2.0}, 2)
+    tally = Tally()
+    before = Look(0.0, {"a": host(after(tally, 1, 0.1, cpu_s=1.0))}, {"a": status})
+    now = Look(2.0, {"a": host(after(tally, 1, 0.1, cpu_s=3.0))}, {"a": status})
+    (row,) = host_rows(before, now)
     assert row == ("a", "up", 2, 10, 1.5, 2.0, 5, 100)
+    (silent,) = host_rows(before, Look(2.0, {"a": None}, {"a": status}))
+    assert silent.cpus == 0.0

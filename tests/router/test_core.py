@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from motes.errors import FunctionError, NotFound, Overloaded, TimedOut, Unavailable
+from motes.errors import BadInput, FunctionError, NotFound, Overloaded, TimedOut, Unavailable
 from motes.model.call import failed
 from motes.model.host import Load
-from motes.model.routes import Routes
+from motes.model.routes import Route, Routes
 from motes.router import core
 from motes.router.core import ACTIVATE_AGAIN_S, GRACE_S, Router
 from motes.router.effects import Activate, CancelAt, Send, Settle
@@ -32,6 +32,15 @@ def test_a_call_goes_to_a_host_of_the_route_and_its_answer_settles_it() -> None:
     assert sent_to(effects) == ["a"]
     assert router.on_reply(call_id, DONE, 0.1) == [Settle(call_id, DONE)]
     assert not router.calls
+
+
+def test_a_daemon_is_not_called_as_a_function() -> None:
+    router = Router(random.Random(1).randrange)
+    call(router)
+    effects = router.on_routes(Routes("app", next(epochs), {"f": Route("daemon", ("a",))}), 0.1)
+    assert isinstance(error_of(effects), BadInput) and not router.calls and not router.waiting
+    _, effects = call(router)
+    assert "is a daemon" in error_of(effects).message and not sent_to(effects) and not router.calls
 
 
 def test_an_answer_that_comes_twice_settles_once() -> None:

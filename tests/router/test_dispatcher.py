@@ -12,10 +12,11 @@ import pytest
 
 from motes.bus.connection import Connection, Message
 from motes.errors import HostLost, TooLarge, Untrusted
-from motes.model.call import STATUS_ITEM, STATUS_OK, WINDOW_ITEMS, Outcome, failed, unpack_more
+from motes.model.call import STATUS_HELD, STATUS_ITEM, STATUS_OK, WINDOW_ITEMS, Outcome, failed, held, unpack_more
 from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Route, Routes
 from motes.router.dispatcher import Dispatcher
+from motes.router.room import ROOM_BYTES
 
 
 class Wires:
@@ -45,7 +46,7 @@ class Wires:
         handler(cast(Message, SimpleNamespace(subject=subject, data=data, reply="", no_responders=False)))
 
     def answer(self, outcome: Outcome) -> None:
-        (reply,) = [reply for subject, _, reply in self.published if subject == "host.h.call.app.f"]
+        (reply,) = [reply for subject, _, reply in self.published if subject == "host.h.call.app.f.me"]
         self.deliver(reply, outcome.pack())
 
     async def begin(self) -> tuple[AsyncGenerator[bytes, None], asyncio.Future[bytes]]:
@@ -167,5 +168,71 @@ def test_an_error_is_raised_where_the_items_end() -> None:
             async for item in stream:
                 items.append(item)
         assert items == [b"0", b"1"]
+
+    play(test)
+
+
+# ---------------------------------------------------------------------- large results
+
+
+LARGE_AT_ONCE = ROOM_BYTES // PAYLOAD_LIMIT_BYTES
+
+
+async def ask_for_large(wires: Wires, count: int) -> tuple[list[asyncio.Task[bytes]], list[str]]:
+    """Calls whose host has said that it holds a result of the largest size; and where their answers go."""
+    calls = [asyncio.create_task(wires.dispatcher.call("app", "f", b"", None)) for _ in range(count)]
+    await asyncio.sleep(0)
+    replies = [reply for subject, _, reply in wires.published if subject == "host.h.call.app.f.me"]
+    for reply in replies:
+        wires.deliver(reply, held(PAYLOAD_LIMIT_BYTES).pack())
+    await asyncio.sleep(0)
+    return calls, replies
+
+
+def test_large_results_are_asked_for_as_there_is_room_and_each_once() -> None:
+    async def test(wires: Wires) -> None:
+        calls, replies = await ask_for_large(wires, LARGE_AT_ONCE + 2)
+        assert wires.taken() == LARGE_AT_ONCE
+        # A host that says it again gets no second word, and takes no second room.
+        wires.deliver(replies[0], held(PAYLOAD_LIMIT_BYTES).pack())
+        await asyncio.sleep(0)
+        assert wires.taken() == LARGE_AT_ONCE
+        for number, reply in enumerate(replies[:2], 1):
+            wires.deliver(reply, Outcome(STATUS_OK, b"1").pack())
+            await asyncio.sleep(0.01)
+            assert wires.taken() == LARGE_AT_ONCE + number
+        for reply in replies[2:]:
+            wires.deliver(reply, Outcome(STATUS_OK, b"1").pack())
+        assert await asyncio.gather(*calls) == [b"1"] * len(calls)
+
+    play(test)
+
+
+def test_a_large_result_that_never_comes_keeps_room_only_as_long_as_its_call() -> None:
+    async def test(wires: Wires) -> None:
+        calls, replies = await ask_for_large(wires, LARGE_AT_ONCE + 1)
+        for call in calls[:LARGE_AT_ONCE]:
+            call.cancel()
+        await asyncio.sleep(0.01)
+        assert wires.taken() == LARGE_AT_ONCE + 1
+        wires.deliver(replies[-1], Outcome(STATUS_OK, b"1").pack())
+        assert await calls[-1] == b"1"
+        await asyncio.gather(*calls[:-1], return_exceptions=True)
+
+    play(test)
+
+
+def test_a_size_that_is_none_or_beyond_every_limit_is_no_reason_to_wait() -> None:
+    async def test(wires: Wires) -> None:
+        call = asyncio.create_task(wires.dispatcher.call("app", "f", b"", None))
+        await asyncio.sleep(0)
+        (reply,) = [reply for subject, _, reply in wires.published if subject == "host.h.call.app.f.me"]
+        for body in (b"", b"123", b"12345"):
+            wires.deliver(reply, Outcome(STATUS_HELD, body).pack())
+        wires.deliver(reply, held(2**32 - 1).pack())
+        await asyncio.sleep(0)
+        assert wires.taken() == 1
+        wires.deliver(reply, Outcome(STATUS_OK, b"1").pack())
+        assert await call == b"1"
 
     play(test)

@@ -125,7 +125,8 @@ class SimHost:
     # ------------------------------------------------------------------ messages
 
     def on_call(self, call_id: bytes, address: str, body: bytes, budget_s: float, reply: str) -> None:
-        call = Call(call_id, address, body, self.now, self.now + budget_s, [reply])
+        caller = self.world.callers[reply.partition("/")[0]].identity(call_id)
+        call = Call(call_id, address, body, self.now, self.now + budget_s, [reply], caller=caller)
         self.feed(self.machine.on_call(call, self.now))
 
     def on_lease(self, lease: Lease) -> None:

@@ -6,8 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from motes.agent.effects import Deliver, Effect, Spawn, StartDaemon, Tell
+from motes.agent.pool import Call
 from motes.controller import effects as controller
 from motes.controller.core import Core
+from motes.model.caller import NOBODY
 from motes.model.host import Lease
 from motes.model.release import Function
 from sim.clock import Clock
@@ -33,6 +35,8 @@ class Checks:
         self.lost_somebody = False
         """Whether the controller has given up on a host, which may go on with what it had."""
         self._given: dict[tuple[str, str], int] = {}
+        self._met: dict[tuple[str, int], Call] = {}
+        """By a host's boot and number of an instance: the first call that it got."""
         self._ends: Counter[tuple[str, int]] = Counter()
         self._starts: Counter[tuple[str, int]] = Counter()
 
@@ -81,6 +85,7 @@ class Checks:
                 instance = host.machine.instances[effect.number]
                 self.that(self._ceiling(host, instance.address) > 0, f"{host.name} runs {instance} without a lease")
                 self.that(not instance.ending, f"{host.name} gives a call to {instance}, which it has ended")
+                self._keeps_callers_apart(host, effect)
             case Spawn():
                 self._starts_one(host, host.machine.instances[effect.number].address, 0)
             case StartDaemon():
@@ -91,6 +96,17 @@ class Checks:
     def host_is(self, host: SimHost) -> None:
         used, spaces = len(host.machine.instances), host.offer.spaces
         self.that(used <= spaces, f"{host.name} has {used} instances and lends {spaces} spaces")
+
+    def _keeps_callers_apart(self, host: SimHost, effect: Deliver) -> None:
+        """An instance of such a function never meets two callers, nor two calls of nobody."""
+        instance = host.machine.instances[effect.number]
+        workload = host.machine.manifest(instance.release).workload(instance.address.partition(".")[2])
+        call = instance.calls_now.get(effect.tag)
+        if call is None or not isinstance(workload, Function) or workload.reuse != "caller":
+            return
+        met = self._met.setdefault((host.boot, effect.number), call)
+        is_apart = met is call or (met.caller == call.caller and call.caller != NOBODY)
+        self.that(is_apart, f"{host.name}: {instance.address} #{effect.number} meets {met.caller} and {call.caller}")
 
     def _starts_one(self, host: SimHost, address: str, beside: int) -> None:
         """An instance starts; `beside`: so many old ones of a daemon may still be there."""

@@ -42,7 +42,7 @@ def _check_host(world: World, host: SimHost) -> None:
     core = world.keeper.core
     assert core is not None
     that(not machine.calls, f"{host.name} has calls that nobody answers: {list(machine.calls)}")
-    that(not any(pool.queue or pool.queue_bytes for pool in machine.pools.values()), f"{host.name} has queues")
+    that(not any(pool.queued or pool.queue_bytes for pool in machine.pools.values()), f"{host.name} has queues")
     given = {
         address: world.keeper.proofs.sealed(lease) for address, lease in core.state.leases.get(host.name, {}).items()
     }

@@ -37,6 +37,12 @@ APPS: dict[str, tuple[Workload, ...]] = {
         Daemon("web", ("serve",), 8080),
     ),
     "many": (Function("at_once", "many", "at_once", timeout_s=3.0, idle_s=1.0, concurrency=5),),
+    "apart": (
+        Function("own", "apart", "own", timeout_s=3.0, idle_s=1.0, reuse="caller"),
+        Function(
+            "tight", "apart", "tight", timeout_s=3.0, idle_s=1.0, reuse="caller", scale=Scale(0, 3), concurrency=3
+        ),
+    ),
     "brief": (Function("hop", "brief", "hop", idempotent=True, timeout_s=3.0, idle_s=1.0),),
 }
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from typing import Any
 
 from tests.space.trials import Functions, Lab, trial
 
-from motes.errors import Cancelled, LoadFailed, NotFound
+from motes.errors import Cancelled, LoadFailed, NotFound, Overloaded
 from motes.model.call import STATUS_ITEM, STATUS_OK, Outcome, failed
 from motes.model.instance import EndReason
+from motes.model.release import PAYLOAD_LIMIT_BYTES
+from motes.space.link import LEAST_UNREAD_BYTES, OWN_FRAMES_AT_ONCE
 
 APP = """
 import asyncio, concurrent.futures, os, struct, threading
@@ -70,9 +73,28 @@ def plain(how: str) -> Any:
     if how == "behind":
         threading.Thread(target=store.remote, args=("late",)).start()
         return "done"
+    if how == "slowly":
+        told = []
+        for ask in [store.stream(str(number)) for number in range(16)]:
+            try:
+                told += [len(each) for each in ask]
+            except Exception as error:
+                told.append(str(error))
+        return told
+    if how == "flood":
+        os.write(3, struct.pack(">IBII", 11, 7, 1, 1) + bytes((1, 120)))
+        for _ in range(4):
+            os.write(3, (struct.pack(">IBII", 11, 7, 1, 1) + bytes((1, 120))) * 1000)
+        return "flooded"
     if how == "raw":
         os.write(3, struct.pack(">IBII", 9, 7, 1, 1))
         return "sent"
+
+@function(calls=[store])
+def deaf() -> None:
+    os.write(3, struct.pack(">IBII", 15, 7, 1, 1) + bytes((5,)) + b"store")
+    while True:
+        pass
 
 @function(calls=[store, count])
 async def later(how: str) -> Any:
@@ -280,6 +302,54 @@ async def test_a_frame_that_is_no_call_ends_the_instance(lab: Lab) -> None:
     opened = await lab.functions(APP)
     number = opened.spawn("plain")
     opened.deliver(number, b'"raw"')
+    assert (await opened.end_of(number))[0] == EndReason.PROTOCOL
+
+
+@trial
+async def test_who_asks_without_end_does_not_keep_the_agent_from_others(lab: Lab) -> None:
+    opened = await lab.functions(APP)
+    number = opened.spawn("plain")
+    opened.deliver(number, b'"flood"')
+    heard = [0]
+    while len(opened.asks) < 4001:
+        # One turn of the event loop: everybody else has had theirs.
+        await asyncio.sleep(0)
+        heard.append(len(opened.asks))
+    assert max(after - before for before, after in itertools.pairwise(heard)) <= 2 * OWN_FRAMES_AT_ONCE
+    await opened.until(lambda: bool(opened.outcomes(number)))
+    assert json.loads(opened.outcomes(number)[0].body) == "flooded"
+
+
+@trial
+async def test_answers_that_wait_to_be_read_are_bounded_and_kill_nobody(lab: Lab) -> None:
+    opened = await lab.functions(APP)
+    number = opened.spawn("plain")
+    opened.deliver(number, b'"slowly"')
+    await opened.until(lambda: len(opened.asks) == 16)
+    large = Outcome(STATUS_OK, b'"' + b"x" * (PAYLOAD_LIMIT_BYTES - 2) + b'"')
+    # In one turn, so that it cannot have read any.
+    taken = [opened.space.inform(number, ask, large) for ask in range(1, 17)]
+    kept = taken.count(True)
+    assert LEAST_UNREAD_BYTES // PAYLOAD_LIMIT_BYTES <= kept <= LEAST_UNREAD_BYTES // PAYLOAD_LIMIT_BYTES + 2
+    assert taken == [True] * kept + [False] * (16 - kept)
+    for ask in range(kept + 1, 17):
+        assert opened.space.inform(number, ask, failed(Overloaded("too much")))
+    await opened.until(lambda: bool(opened.outcomes(number)))
+    told = json.loads(opened.outcomes(number)[0].body)
+    assert told == [PAYLOAD_LIMIT_BYTES - 2] * kept + ["too much"] * (16 - kept)
+
+
+@trial
+async def test_who_never_reads_what_it_is_told_is_ended(lab: Lab) -> None:
+    opened = await lab.functions(APP)
+    number = opened.spawn("deaf")
+    opened.deliver(number, b"")
+    await opened.until(lambda: bool(opened.asks))
+    short = failed(Overloaded("x" * 3000))
+    large = Outcome(STATUS_OK, b"1" * PAYLOAD_LIMIT_BYTES)
+    assert not all(opened.space.inform(number, 1, large) for _ in range(20))
+    for _ in range(5000):
+        opened.space.inform(number, 1, short)
     assert (await opened.end_of(number))[0] == EndReason.PROTOCOL
 
 

@@ -176,7 +176,7 @@ async def test_module_code_cannot_touch_a_process_of_the_host(lab: Lab) -> None:
         tried = f"seen = disturb({victim.pid})\n    own_signal({victim.pid}, 9)"
         found = await (await lab.functions(f"{ATTACKS}\n    {tried}\n    {told}")).call("told")
         assert set(found.values()) <= REFUSED, found
-        assert os.getpriority(os.PRIO_PROCESS, victim.pid) == 0
+        assert os.getpriority(os.PRIO_PROCESS, victim.pid) == os.getpriority(os.PRIO_PROCESS, 0)
     else:
         # Elsewhere there is no such number.
         app = await lab.functions(ATTACKS)

@@ -107,7 +107,7 @@ def log_of(cluster: RunningCluster, process: str) -> str:
 def test_a_reply_subject_that_is_no_text_disconnects_nobody(cluster: RunningCluster) -> None:
     async def work(people: People) -> None:
         caller = await people.join("local")
-        for subject in (b"host.local.ps", b"keeper.local.apps", b"host.local.call.hello.greet"):
+        for subject in (b"host.local.ps", b"keeper.local.apps", b"host.local.call.hello.greet.local"):
             send_raw(caller, subject, b"_INBOX.local." + NOT_TEXT, pack_request(os.urandom(16), 1.0, b'"x"'))
         await caller.flush()
 
@@ -123,11 +123,11 @@ def test_an_answer_that_cannot_be_sent_stops_neither_the_next_call_nor_the_heart
         for reply in ("\u2028", "\x0b", "\u00a0"):
             inbox = f"{caller.inbox}.a{reply}b".encode()
             # One ends at its time's end while it runs, the others while they wait.
-            send_raw(caller, b"host.local.call.hello.nap", inbox, pack_request(os.urandom(16), 0.4, b"1.0"))
+            send_raw(caller, b"host.local.call.hello.nap.local", inbox, pack_request(os.urandom(16), 0.4, b"1.0"))
         # The last in the queue, and its time ends after theirs: when it is answered, they were.
         last = pack_request(os.urandom(16), 0.5, b"0.9")
         with contextlib.suppress(MotesError):
-            await caller.request("host.local.call.hello.nap", last, DEADLINE_S)
+            await caller.request("host.local.call.hello.nap.local", last, DEADLINE_S)
 
     attack(cluster, work)
     assert is_whole(cluster)

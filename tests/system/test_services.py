@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import pytest
 from motes.bus.connection import Connection, Message
 from motes.errors import MotesError
 from motes.model.credentials import Credentials
+from motes.model.keeper import decode_answer
 from system.running import RunningCluster
 
 REPOSITORY = Path(__file__).parents[2]
@@ -151,8 +153,106 @@ def test_an_answer_goes_to_inboxes_only(cluster: RunningCluster, tmp_path: Path)
     assert (heard, refused, answer) == ([], "TimedOut", b"3")
 
 
+def test_what_is_no_request_disturbs_nobody(cluster: RunningCluster, tmp_path: Path) -> None:
+    made = creds(cluster, "vandal", tmp_path)
+    text = Path(made["file"]).read_text().splitlines()
+    subjects = (
+        b"fn.\xff.price",
+        b"fn.*.price",
+        b"fn.shop.>",
+        b"fn.shop.*",
+        b"fn..price",
+        b"fn.shop.price\x0b",
+        b"$SRV.INFO.*",
+    )
+    replies = (b"", b"_INBOX.", b"_INBOX.vandal.\xff", b"_INBOX.\x0b", b"_INBOX.*.*", "_INBOX.\u2028".encode())
+    timeouts = ("nan", "inf", "-1", "0", "1e999", "9" * 5000, "\uff11", "", "1 year", "\x00")
+    headers = (
+        b"NATS/1.0\r\n\r\n",
+        b"NATS/1.0",
+        b"\r\n\r\n",
+        b"NATS/1.0 503\r\n\r\n",
+        b"NATS/1.0\r\n:\r\n \r\n\r\n",
+        b"\xff" * 100,
+    )
+
+    async def attack() -> tuple[bytes, set[str]]:
+        vandal = await Connection.open(cluster.home.nats_url(), Credentials("vandal", text[1], text[5]))
+        codes: asyncio.Queue[Message] = asyncio.Queue()
+        await vandal.subscribe(f"{vandal.inbox}.late", codes.put_nowait)
+        assert vandal._wire is not None
+        for subject, reply in itertools.product(subjects, replies):
+            vandal._wire.send(b'PUB %b %b 5\r\n"abc"\r\n' % (subject, reply))
+        for told in headers:
+            size = len(told)
+            vandal._wire.send(b"HPUB fn.shop.price %b.x %d %d\r\n%b\r\n" % (vandal.inbox.encode(), size, size, told))
+        for each in timeouts:
+            told = f"NATS/1.0\r\nMotes-Timeout: {each}\r\ntraceparent: {each}\r\n\r\n".encode()
+            size = len(told)
+            vandal._wire.send(b"HPUB fn.shop.price %b.late %d %d\r\n%b\r\n" % (vandal.inbox.encode(), size, size, told))
+        answer = await vandal.request("fn.shop.price", b'"abc"', 20.0)
+        refused = [await codes.get() for _ in timeouts]
+        await vandal.close()
+        return answer, {line for each in refused for line in each.headers.decode().split("\r\n") if "Code" in line}
+
+    gateway = cluster.pid("gateway")
+    assert asyncio.run(attack()) == (b"3", {"Nats-Service-Error-Code: 422"})
+    assert cluster.pid("gateway") == gateway
+    assert "a task failed" not in cluster.home.log("gateway").read_text()
+
+
+def test_a_callers_key_hears_and_says_nothing_of_what_others_do(cluster: RunningCluster, tmp_path: Path) -> None:
+    made = creds(cluster, "snoop", tmp_path)
+    text = Path(made["file"]).read_text().splitlines()
+    hear = "> _INBOX.> _INBOX.local.> _INBOX.gateway.> host.> fn.> relay.> report.> keeper.> event.> log.> $SRV.> $JS.>"
+    say = (
+        "host.local.lease host.local.inspect relay.local.call.shop.price relay.snoop.cancel report.local.event"
+        " beat.local gone.local route.shop event.local log.shop keeper.local.apps keeper.gateway.routes"
+        " keeper.keeper.x $JS.API.STREAM.NAMES $SYS.REQ.USER.INFO _INBOX.local.x.request.y"
+    )
+
+    async def attack() -> tuple[list[Message], list[Message], list[str]]:
+        snoop = await Connection.open(cluster.home.nats_url(), Credentials("snoop", text[1], text[5]))
+        keeper = await Connection.open(cluster.home.nats_url(), cluster.home.credentials("keeper"))
+        heard: list[Message] = []
+        said: list[Message] = []
+        for subject in hear.split():
+            await snoop.subscribe(subject, heard.append)
+            await snoop.subscribe(subject, heard.append, "q")
+        await keeper.subscribe(">", lambda each: said.append(each) if each.data == b"snoop" else None)
+        for subject in say.split():
+            snoop.publish(subject, b"snoop", f"{snoop.inbox}.x")
+        await snoop.flush()
+        refused: list[str] = []
+        for verb in (
+            "apps",
+            "logs",
+            "events",
+            "deploy",
+            "remove",
+            "inspect",
+            "bundle-put",
+            "bundle-get",
+            "release-get",
+        ):
+            data = await snoop.request(f"keeper.snoop.{verb}", b"\xc0", 20.0)
+            try:
+                decode_answer(data, object)
+            except MotesError as error:
+                refused.append(error.code)
+        # Others live on meanwhile: they call over HTTP and NATS, and what they do is told.
+        await asyncio.to_thread(cluster.motes, "call", "shop.price", "abc")
+        await keeper.flush()
+        await snoop.close()
+        await keeper.close()
+        return heard, said, refused
+
+    heard, said, refused = asyncio.run(attack())
+    assert (heard, said, refused) == ([], [], ["refused"] * 9)
+
+
 def test_a_callers_key_may_not_be_one_of_the_clusters_own(cluster: RunningCluster, tmp_path: Path) -> None:
-    for name in ("gateway", "keeper", "host-local", "a b", ""):
+    for name in ("gateway", "keeper", "local", "host-local", "a b", ""):
         assert cluster.run("creds", name, "--output", str(tmp_path / "x")).returncode == 3, name
         assert not (tmp_path / "x").exists()
     (tmp_path / "there").write_text("mine")

@@ -9,11 +9,12 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from motes.client.cluster import Cluster
-from motes.errors import HostLost, MotesError, Overloaded
+from motes.errors import Exited, HostLost, MotesError, Overloaded
 from system.running import DEADLINE_S, RunningCluster, is_alive, wait_until
 
 WORK = """
@@ -38,6 +39,14 @@ WORK = """
     @function(idempotent=True)
     def version() -> int:
         return 1
+"""
+
+LARGE = """
+    from motes import function
+
+    @function(scale=(0, 3))
+    def text(size: int) -> str:
+        return "x" * size
 """
 
 
@@ -121,6 +130,38 @@ def test_a_call_that_may_not_run_twice_ends_with_host_lost(cluster: RunningClust
     asyncio.run(work())
 
 
+def test_a_call_whose_process_is_killed_runs_once_more_where_that_is_harmless(cluster: RunningCluster) -> None:
+    async def test() -> None:
+        async with connected(cluster) as client:
+            for name, harmless in (("nap", True), ("once", False)):
+                call = asyncio.create_task(client.call(f"work.{name}", 4.0))
+                busy: list[dict[str, Any]] = []
+                while not busy:
+                    instances = await asyncio.to_thread(cluster.instances, name)
+                    busy = [each for each in instances if each["state"] == "busy"]
+                os.kill(busy[0]["pid"], signal.SIGKILL)
+                if harmless:
+                    assert await call == 4.0
+                else:
+                    with pytest.raises(Exited):
+                        await call
+
+    asyncio.run(asyncio.wait_for(test(), DEADLINE_S))
+
+
+def test_many_large_results_at_a_time_all_arrive(cluster: RunningCluster) -> None:
+    cluster.deploy("large", LARGE)
+
+    async def test() -> None:
+        async with connected(cluster) as client:
+            for _ in range(2):
+                results = await asyncio.gather(*(client.call("large.text", 7 * 2**20) for _ in range(40)))
+                assert [len(result) for result in results] == [7 * 2**20] * 40
+
+    asyncio.run(asyncio.wait_for(test(), DEADLINE_S))
+    cluster.motes("rm", "large")
+
+
 def test_the_spaces_of_a_killed_agent_end_with_it(cluster: RunningCluster) -> None:
     async def work() -> tuple[str, list[int]]:
         async with connected(cluster) as client:
@@ -161,7 +202,7 @@ def test_a_frozen_hosts_calls_are_answered_by_others(cluster: RunningCluster) ->
             host = await busy_host(client, "nap")
             pid = cluster.kill(f"agent-{host}", signal.SIGSTOP)
             try:
-                assert await call == 1.0
+                assert await call == 4.0
                 assert await asyncio.gather(*(client.call("work.nap", 0.01) for _ in range(20))) == [0.01] * 20
             finally:
                 os.kill(pid, signal.SIGCONT)

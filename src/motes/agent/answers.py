@@ -37,8 +37,10 @@ def refusal(state: HostState, pool: Pool | None, call: Call, now: float) -> Outc
         limit = format_bytes(PAYLOAD_LIMIT_BYTES)
         return failed(TooLarge(f"{call.address}: the input is over {limit}", limit_bytes=PAYLOAD_LIMIT_BYTES))
     if pool.is_full(len(call.body)):
-        message = f"{call.address}: {len(pool.queue)} calls wait on host {state.host!r} already; try again in a second"
+        message = f"{call.address}: {pool.queued} calls wait on host {state.host!r} already; try again in a second"
         return failed(Overloaded(message, retry_after_s=1), try_elsewhere=True)
+    if far_bytes := state.far_bytes(pool):
+        return still_fetching(state, call.address, far_bytes)
     space = state.spaces.get(pool.lease.release)
     if not pool.serving and space is not None and space.error is not None and now < space.retry_at:
         return space_refusal(state, space.error)
@@ -57,6 +59,11 @@ def space_refusal(state: HostState, error: MotesError) -> Outcome:
     return failed(SpaceFailed(f"host {state.host!r}: {message}", retry_after_s=1), try_elsewhere=True)
 
 
+def still_fetching(state: HostState, address: str, far_bytes: int) -> Outcome:
+    message = f"{address}: host {state.host!r} is still fetching what it needs ({format_bytes(far_bytes)} to come)"
+    return failed(SpaceFailed(message, retry_after_s=1, fetching_bytes=far_bytes), try_elsewhere=True)
+
+
 def answer(state: HostState, call: Call, outcome: Outcome) -> Answer:
     state.calls.pop(call.id, None)
     tally = state.tally(call.address)
@@ -73,10 +80,10 @@ def waited_too_long(state: HostState, call: Call) -> Outcome:
 
 
 def refuse_waiting(state: HostState, pool: Pool, outcome: Outcome) -> list[Effect]:
-    effects: list[Effect] = []
-    while pool.queue:
-        effects.append(answer(state, pool.pop(), outcome))
-    return effects
+    waiting = pool.waiting_calls()
+    for call in waiting:
+        pool.remove(call)
+    return [answer(state, call, outcome) for call in waiting]
 
 
 def refuse_where_starts_fail(state: HostState, pool: Pool, now: float) -> list[Effect]:

@@ -6,12 +6,19 @@ a call, and no longer than that call may last; and each of its calls is answered
 
 from __future__ import annotations
 
+import itertools
+
+import msgspec
+
 from motes.agent.calls import accept, give_up, take_more
-from motes.agent.effects import Asker, Effect, Inform, Relay, RelayCancel, RelayMore, Reply
+from motes.agent.effects import Asker, Effect, Inform, Relay, RelayAwait, RelayCancel, RelayMore, Reply
 from motes.agent.pool import Ask, Call, Instance
 from motes.agent.state import HostState
 from motes.errors import Cancelled, LimitExceeded, MotesError, Overloaded, Refused, TimedOut, TooLarge, Unavailable
-from motes.model.call import MOST_DEEP, STATUS_ITEM, STATUS_TRY_ELSEWHERE, Context, Outcome, failed
+from motes.model.allowance import Allowance
+from motes.model.bounds import MOST_LISTED
+from motes.model.call import MOST_AWAITED, MOST_DEEP, STATUS_ITEM, STATUS_TRY_ELSEWHERE, Context, Outcome, failed
+from motes.model.caller import digest, through
 from motes.model.release import PAYLOAD_LIMIT_BYTES, address_of
 from motes.model.units import format_bytes, format_seconds
 
@@ -19,8 +26,16 @@ MOST_ASKS = 256
 """Calls that one instance may wait for at a time."""
 MOST_ASKED_BYTES = 64 * 2**20
 """What their bodies may hold together."""
+MOST_ASKED_ON_HOST_BYTES = 256 * 2**20
+"""The same for all instances of a host."""
+SHARE_BYTES = 2**20
+"""So much each instance may ask all the same, whatever others do."""
+LEAVING_BYTES_PER_S, LEAVING_BURST_BYTES = 32.0 * 2**20, 16.0 * 2**20
+"""What one app's calls may carry to other hosts. The gateway reads only so fast: NATS takes who is behind for dead."""
 AGAIN_S = 0.1
 """When nobody took a call that was to leave this host, it is sent again."""
+AWAIT_EVERY_S = 1.0
+"""So often the gateway is told what is waited for: one that was started anew has nothing of it."""
 GRACE_S = 1.0
 """The gateway answers at the end of a call's time; only when that answer stays out for so long this host does."""
 
@@ -30,28 +45,31 @@ def ask(state: HostState, instance: Instance, wanted: Ask, now: float) -> list[E
     call = instance.calls_now.get(wanted.tag)
     app = instance.address.partition(".")[0]
     wanted.address = address_of(wanted.name, app)
-    refused = _why_not(instance, call, wanted)
+    refused = _why_not(state, instance, call, wanted)
     if call is None or refused is not None:
         return [_inform(instance, wanted.number, failed(refused or _call_is_over(instance)))]
     pool = state.pools[instance.address]
     timeout_s = pool.function.timeout_s if pool.function is not None else 0.0
     wanted.deadline = min(call.deadline, call.began + timeout_s)
     wanted.context = Context(instance.address, call.context.depth + 1, call.context.trace)
+    wanted.caller = through(call.caller, instance.address)
     instance.asks[wanted.number] = wanted
     instance.asked_bytes += len(wanted.body)
+    state.asked_bytes += len(wanted.body)
     replies: list[Reply] = [Asker(instance.number, wanted.number)]
-    here = Call(wanted.id, wanted.address, wanted.body, now, wanted.deadline, replies, context=wanted.context)
+    here = Call(wanted.id, wanted.address, wanted.body, now, wanted.deadline, replies)
+    here.context, here.caller = wanted.context, wanted.caller
     return accept(state, here, now)
 
 
-def _why_not(instance: Instance, call: Call | None, wanted: Ask) -> MotesError | None:
+def _why_not(state: HostState, instance: Instance, call: Call | None, wanted: Ask) -> MotesError | None:
     what = f"{instance.address}: its call of {wanted.address}"
     if call is None or call.gone_at is not None:
         return _call_is_over(instance)
     if wanted.number in instance.asks:
         return Refused(f"{what} has the number of another that is under way")
     if wanted.address not in instance.may_call:
-        name = wanted.name.rpartition(".")[2]
+        name = f'"{wanted.name}"' if "." in wanted.name else wanted.name
         return Refused(f"{what} is not declared: name it in the decorator, as in @function(calls=[{name}])")
     if call.context.depth >= MOST_DEEP:
         message = f"{what} would be made inside of {MOST_DEEP} others, which is the limit; is there a cycle?"
@@ -59,9 +77,14 @@ def _why_not(instance: Instance, call: Call | None, wanted: Ask) -> MotesError |
     if len(wanted.body) > PAYLOAD_LIMIT_BYTES:
         limit = format_bytes(PAYLOAD_LIMIT_BYTES)
         return TooLarge(f"{what}: the input is over {limit}", limit_bytes=PAYLOAD_LIMIT_BYTES)
-    if len(instance.asks) >= MOST_ASKS or instance.asked_bytes + len(wanted.body) > MOST_ASKED_BYTES:
+    asked_bytes = instance.asked_bytes + len(wanted.body)
+    if len(instance.asks) >= MOST_ASKS or asked_bytes > MOST_ASKED_BYTES:
         most = f"{MOST_ASKS} calls and {format_bytes(MOST_ASKED_BYTES)} at a time"
         return Overloaded(f"{what}: an instance may wait for {most}; wait for some first", retry_after_s=1)
+    if asked_bytes > SHARE_BYTES and state.asked_bytes + len(wanted.body) > MOST_ASKED_ON_HOST_BYTES:
+        most = f"{format_bytes(MOST_ASKED_ON_HOST_BYTES)} at a time"
+        message = f"{what}: the functions of host {state.host!r} may send one another {most}; try again in a second"
+        return Overloaded(message, retry_after_s=1)
     return None
 
 
@@ -76,7 +99,7 @@ def told(state: HostState, asker: Asker, outcome: Outcome, now: float) -> list[E
     if instance is None or found is None:
         return []
     if outcome.status == STATUS_TRY_ELSEWHERE and found.relayed_at is None:
-        return [_relay(state, asker, found, now)]
+        return _relay(state, instance, found, now)
     if outcome.status != STATUS_ITEM:
         _forget(state, instance, found)
     return [_inform(instance, asker.number, outcome)]
@@ -101,6 +124,16 @@ def cancel(state: HostState, instance: Instance, number: int, now: float) -> lis
     if number not in instance.asks:
         return []
     error = Cancelled(f"{instance.asks[number].address}: the call was given up")
+    return [*leave(state, instance, number, now), _inform(instance, number, failed(error))]
+
+
+def unread(state: HostState, instance: Instance, number: int, now: float) -> list[Effect]:
+    """What the call came to could not be handed over: too many large answers wait to be read."""
+    message = (
+        f"{instance.address}: the answers to its calls that wait to be read are more than its memory;"
+        " take them sooner, have fewer calls under way (`map` has `in_flight`), or raise `memory`"
+    )
+    error = Overloaded(message, retry_after_s=1)
     return [*leave(state, instance, number, now), _inform(instance, number, failed(error))]
 
 
@@ -132,11 +165,15 @@ def tick(state: HostState, now: float) -> list[Effect]:
     """Calls that left this host, or could not: sent again, or over."""
     effects: list[Effect] = []
     for asker in list(state.relayed.values()):
-        found = _ask_of(state, asker)
-        if found is None:
+        instance = state.instances.get(asker.instance)
+        found = None if instance is None else instance.asks.get(asker.number)
+        if instance is None or found is None:
             continue
         if found.again_at is not None and now >= found.deadline:
-            message = f"{found.address}: no gateway could be asked to run it elsewhere"
+            message = (
+                f"{found.address}: the call could not leave host {state.host!r} in time (no gateway is there, or the"
+                f" app's calls carry over {format_bytes(int(LEAVING_BYTES_PER_S))} a second to other hosts)"
+            )
             effects += told(state, asker, failed(Unavailable(message, retry_after_s=1)), now)
         elif now >= found.deadline + GRACE_S:
             waited_s = now - (found.relayed_at or now)
@@ -144,15 +181,40 @@ def tick(state: HostState, now: float) -> list[Effect]:
             effects.append(RelayCancel(found.id))
             effects += told(state, asker, failed(TimedOut(message, timeout_s=waited_s)), now)
         elif found.again_at is not None and now >= found.again_at:
-            effects.append(_relay(state, asker, found, now))
-    return effects
+            effects += _relay(state, instance, found, now)
+    return [*effects, *_still_awaited(state, now)]
 
 
-def _relay(state: HostState, asker: Asker, found: Ask, now: float) -> Effect:
+def _still_awaited(state: HostState, now: float) -> list[Effect]:
+    if not state.relayed or now < state.awaited_at + AWAIT_EVERY_S:
+        return []
+    state.awaited_at = now
+    asks = ((call_id, _ask_of(state, asker)) for call_id, asker in state.relayed.items())
+    # What has only just left may still come back, because nobody was there.
+    sent = (call_id for call_id, ask in asks if ask is not None and ask.again_at is None and ask.sent_at < now)
+    call_ids = tuple(itertools.islice(sent, MOST_AWAITED))
+    return [RelayAwait(call_ids)] if call_ids else []
+
+
+def _relay(state: HostState, instance: Instance, found: Ask, now: float) -> list[Effect]:
     found.relayed_at = found.relayed_at or now
-    found.again_at = None
-    state.relayed[found.id] = asker
-    return Relay(found.id, found.address, found.body, max(found.deadline - now, 0.001), found.context)
+    state.relayed[found.id] = Asker(instance.number, found.number)
+    if not _leaving_of(state, instance.address.partition(".")[0], now).take(now, len(found.body)):
+        found.again_at = now + AGAIN_S
+        return []
+    found.again_at, found.sent_at = None, now
+    context = msgspec.structs.replace(found.context, on_behalf=digest(found.caller))
+    return [Relay(found.id, found.address, found.body, max(found.deadline - now, 0.001), context)]
+
+
+def _leaving_of(state: HostState, app: str, now: float) -> Allowance:
+    found = state.leaving.get(app)
+    if found is None:
+        if len(state.leaving) >= MOST_LISTED:
+            del state.leaving[next(iter(state.leaving))]
+        found = Allowance(LEAVING_BYTES_PER_S, LEAVING_BURST_BYTES, LEAVING_BURST_BYTES, now)
+        state.leaving[app] = found
+    return found
 
 
 def _ask_of(state: HostState, asker: Asker | None) -> Ask | None:
@@ -163,6 +225,7 @@ def _ask_of(state: HostState, asker: Asker | None) -> Ask | None:
 def _forget(state: HostState, instance: Instance, found: Ask) -> None:
     del instance.asks[found.number]
     instance.asked_bytes -= len(found.body)
+    state.asked_bytes -= len(found.body)
     state.relayed.pop(found.id, None)
 
 

@@ -26,16 +26,20 @@ def accept(state: HostState, call: Call, now: float) -> list[Effect]:
         return [Answer(tuple(call.replies), refused or no_lease(state, call.address))]
     state.calls[call.id] = call
     pool.last_call_at = now
-    if pool.free and not pool.queue:
-        return [deliver(pool, pool.free[-1], call, now)]
+    lane = pool.lane_of(call) if pool.by_caller else pool.common
+    if not lane.queue:
+        instance = lane.free[-1] if lane.free else pool.adopt(lane)
+        if instance is not None:
+            return [deliver(pool, instance, call, now)]
     pool.push(call)
-    return start_some(state, pool, now) if pool.is_time_to_look() else []
+    return start_some(state, pool, now) if pool.is_time_to_look(lane, now) else []
 
 
 def _join(known: Call, call: Call) -> list[Effect]:
     """The same call once more: it is answered with the one under way, wherever its sender wants it."""
     news: list[Reply] = [reply for reply in call.replies if reply not in known.replies]
-    if known.address != call.address or len(known.replies) + len(news) > MOST_REPLIES:
+    is_another = known.address != call.address or known.caller != call.caller
+    if is_another or len(known.replies) + len(news) > MOST_REPLIES:
         return [Answer(tuple(news), failed(Refused("a call of this id is under way; give each call its own")))]
     known.replies += news
     return []

@@ -47,11 +47,23 @@ class Code:
         self._layers = Shelf(folder / "layers", LAYER, MOST_LAYERS, LAYERS_LIMIT_BYTES, self._chunk, used)
         self._connection = connection
         self._trust = trust
+        self._under_way: dict[str, set[str]] = {}
+        """The archives of the releases that are being fetched."""
+
+    def missing(self) -> dict[str, int]:
+        """By release that is being fetched, how many bytes have still to come, as far as that is known."""
+        known = {**self._bundles.missing, **self._layers.missing}
+        return {release: sum(known.get(each, 0) for each in archives) for release, archives in self._under_way.items()}
 
     async def release(self, release: str) -> Release:
         """The release, with its code on this host. Raises NotFound, Untrusted, Unavailable, SpaceFailed."""
         found = self._trust.release(await self._ask("release-get", release, Signed), release)
-        await self.folders(found.bundle, found.packages)
+        layer = found.packages.layer(PYTHON, PLATFORM)
+        self._under_way[release] = {found.bundle} | ({layer} if layer else set())
+        try:
+            await self.folders(found.bundle, found.packages)
+        finally:
+            del self._under_way[release]
         return found
 
     async def folders(self, bundle: str, packages: Packages) -> Folders:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from motes.agent.answers import answer
 from motes.agent.effects import Asker, Effect
-from motes.agent.pool import Call, Instance, Pool
+from motes.agent.pool import Call, Pool
 from motes.agent.state import HostState
 from motes.errors import Overloaded
 from motes.model.call import failed
@@ -20,13 +20,14 @@ LOOK_AFTER_S = 0.5
 
 def break_one(state: HostState, pool: Pool, now: float) -> list[Effect]:
     """Refuse the newest call of this pool that can never begin, if there is one: whoever waits for it goes on."""
-    if not pool.queue or now - pool.queue[0].arrived < LOOK_AFTER_S or not all(map(_waits, pool.instances.values())):
+    waiting = [call for call in pool.waiting_calls() if now - call.arrived >= LOOK_AFTER_S] if pool.queued else []
+    if not waiting or not all(each.waits_for_calls for each in pool.instances.values()):
         return []
     stuck = _stuck(state)
     if pool.address not in stuck.pools:
         return []
-    for call in reversed(pool.queue):
-        if now - call.arrived >= LOOK_AFTER_S and _is_waited_for(state, stuck, call):
+    for call in sorted(reversed(waiting), key=lambda call: call.arrived, reverse=True):
+        if _is_waited_for(state, stuck, call):
             pool.remove(call)
             message = (
                 f"{call.address}: it is called by {call.context.caller}, and every instance that could take the call"
@@ -47,8 +48,8 @@ class _Stuck:
 
 
 def _stuck(state: HostState) -> _Stuck:
-    instances = {number for number, each in state.instances.items() if not each.is_daemon and _waits(each)}
-    pools = {address for address, pool in state.pools.items() if pool.queue and not _may_grow(state, pool)}
+    instances = {number for number, each in state.instances.items() if not each.is_daemon and each.waits_for_calls}
+    pools = {address for address, pool in state.pools.items() if pool.queued and not _may_grow(state, pool)}
     at_work = {id(call): each.number for each in state.instances.values() for call in each.calls_now.values()}
     stuck = _Stuck(instances, pools)
     while True:
@@ -64,14 +65,6 @@ def _stuck(state: HostState) -> _Stuck:
             return stuck
         stuck.instances -= moving
         stuck.pools -= free
-
-
-def _waits(instance: Instance) -> bool:
-    """Whether every call that it works on waits for another; one with room for more does not."""
-    if not instance.calls_now or instance.has_room:
-        return False
-    waiting = {ask.tag for ask in instance.asks.values()}
-    return all(tag in waiting for tag in instance.calls_now)
 
 
 def _may_grow(state: HostState, pool: Pool) -> bool:

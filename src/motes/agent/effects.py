@@ -125,6 +125,12 @@ class RelayMore(msgspec.Struct, frozen=True):
     count: int
 
 
+class RelayAwait(msgspec.Struct, frozen=True):
+    """Tell the gateway which relayed calls are still waited for; those that it knows nothing of it says are lost."""
+
+    call_ids: tuple[bytes, ...]
+
+
 class Tell(msgspec.Struct, frozen=True):
     """Publish an event; the shell adds the host and the time."""
 
@@ -140,5 +146,5 @@ class Report(msgspec.Struct, frozen=True):
     """Send the host's report now: a lease has changed."""
 
 
-Calling = Inform | Relay | RelayCancel | RelayMore
+Calling = Inform | Relay | RelayCancel | RelayMore | RelayAwait
 Effect = Fetch | Prepare | Close | Spawn | Deliver | Stop | More | End | StartDaemon | Answer | Calling | Tell | Report

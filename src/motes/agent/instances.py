@@ -22,8 +22,9 @@ def deliver(pool: Pool, instance: Instance, call: Call, now: float) -> Effect:
 def work_on(state: HostState, instance: Instance, pool: Pool, now: float) -> list[Effect]:
     """Give an instance as many calls as it has room for, of those that have not waited too long."""
     effects: list[Effect] = []
-    while pool.queue and instance.has_room:
-        call = pool.pop()
+    lane = instance.lane
+    while lane.queue and instance.has_room:
+        call = pool.pop(lane)
         if now < call.deadline:
             effects.append(deliver(pool, instance, call, now))
         else:
@@ -86,9 +87,18 @@ def lose_calls(state: HostState, pool: Pool, instance: Instance, reason: EndReas
 def _lose_call(
     state: HostState, pool: Pool, instance: Instance, call: Call, reason: EndReason, detail: str
 ) -> list[Effect]:
-    if reason == EndReason.SPACE_FAILED and not instance.alive:
+    if (reason == EndReason.SPACE_FAILED and not instance.alive) or _may_run_again(pool, call, reason):
         if pool.lease.ceiling == 0:
             return [answer(state, call, no_lease(state, call.address))]
         pool.push(call, first=True)
         return []
     return [answer(state, call, failed(why_lost(state, pool, call, reason, detail)))]
+
+
+def _may_run_again(pool: Pool, call: Call, reason: EndReason) -> bool:
+    """A signal may come from anywhere, and an end of the space is none of the call's doing: where twice is harmless
+    the call gets one more process, and only one, for it may be what ends them."""
+    if reason not in (EndReason.CRASHED, EndReason.SPACE_FAILED) or call.ran_before:
+        return False
+    call.ran_before = pool.function is not None and pool.function.idempotent and not pool.function.streams
+    return call.ran_before

@@ -49,7 +49,7 @@ def relieve(state: HostState, now: float) -> list[Effect]:
     """Over what the owner lends: the newest idle instance ends, then the space longest unused."""
     if state.memory_bytes <= state.offer.memory_bytes:
         return []
-    idle = [each for pool in state.pools.values() if len(pool.live()) > pool.lease.floor for each in pool.idle]
+    idle = [each for pool in state.pools.values() for each in pool.spare()]
     if idle:
         return [end(state, max(idle, key=lambda each: each.started), EndReason.PRESSURE)]
     return close_unused(state, now, pressure=True)
@@ -58,7 +58,7 @@ def relieve(state: HostState, now: float) -> list[Effect]:
 def expire(state: HostState, pool: Pool, now: float) -> list[Effect]:
     """Calls whose time is over, waiting or running."""
     effects: list[Effect] = []
-    overdue = [call for call in pool.queue if now >= call.deadline] if pool.queue else []
+    overdue = [call for call in pool.waiting_calls() if now >= call.deadline]
     for call in overdue:
         pool.remove(call)
         effects.append(answer(state, call, waited_too_long(state, call)))
@@ -90,7 +90,10 @@ def _expire_running(state: HostState, pool: Pool, instance: Instance, tag: int, 
 def end_idle(state: HostState, pool: Pool, now: float) -> list[Effect]:
     if pool.function is None:
         return []
-    spare = len(pool.live()) - pool.lease.floor
     idle_s = pool.function.idle_s
-    old = [each for each in pool.idle if now - each.idle_since >= idle_s][: max(spare, 0)]
-    return [end(state, each, EndReason.IDLE) for each in old]
+    old = [each for each in pool.idle if now - each.idle_since >= idle_s]
+    beyond = max(pool.useful() - pool.lease.floor, 0)
+    # What a caller has left goes in any case; the floor is of instances that are nobody's.
+    callers = [each for each in old if each.lane.key is not None]
+    others = [each for each in old if each.lane.key is None][:beyond]
+    return [end(state, each, EndReason.IDLE) for each in (*callers, *others)]

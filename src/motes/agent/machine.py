@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from motes.agent import asking, deadlock
-from motes.agent.answers import LIMITS, answer, refuse_where_starts_fail
+from motes.agent.answers import LIMITS, answer, refuse_waiting, refuse_where_starts_fail, still_fetching
 from motes.agent.calls import accept, give_up, take_more
 from motes.agent.effects import Answer, Asker, Effect, Report, Tell
 from motes.agent.instances import end, lose_calls, told_start, work_on
@@ -25,7 +25,7 @@ from motes.agent.limits import check_usage, end_idle, expire, relieve
 from motes.agent.pool import Ask, Call, Work
 from motes.agent.releases import close_unused, note_failure
 from motes.agent.running_daemons import daemon_ended, switch_daemon, tick_daemon
-from motes.agent.starting import serve, start_in_freed_space, start_some
+from motes.agent.starting import after_call, serve, start_in_freed_space, start_some
 from motes.agent.state import HostState, SpaceView
 from motes.errors import MotesError, SpaceFailed
 from motes.model.call import STATUS_ITEM, Outcome
@@ -60,16 +60,29 @@ class Machine(HostState):
         """The release's bundle is on this host, checked."""
         space = self.spaces.setdefault(release, SpaceView())
         space.manifest, space.state, space.last_used = manifest, "absent", now
+        space.missing_bytes = 0
         effects: list[Effect] = []
         for lease in list(self.leases.values()):
             if lease.release == release and lease.ceiling > 0:
                 effects += place(self, lease, now)
         return effects
 
+    def on_fetching(self, release: str, missing_bytes: int) -> list[Effect]:
+        """So much of the release has still to come. Calls that would wait long for it are better off elsewhere."""
+        space = self.spaces.get(release)
+        if space is None or space.state != "fetching":
+            return []
+        space.missing_bytes = missing_bytes
+        effects: list[Effect] = []
+        for address, pool in self.pools.items():
+            if pool.lease.release == release and (far_bytes := self.far_bytes(pool)):
+                effects += refuse_waiting(self, pool, still_fetching(self, address, far_bytes))
+        return effects
+
     def on_fetch_failed(self, release: str, error: MotesError, now: float) -> list[Effect]:
         """The release could not be had, or its hash or signature does not hold."""
         space = self.spaces.setdefault(release, SpaceView())
-        space.state = "unfetched"
+        space.state, space.missing_bytes = "unfetched", 0
         return note_failure(self, release, space, error, now)
 
     def on_space_ready(self, release: str, now: float) -> list[Effect]:
@@ -127,6 +140,11 @@ class Machine(HostState):
         """The answer of this host to a call that one of its instances made."""
         return asking.told(self, asker, outcome, now)
 
+    def on_unread(self, number: int, ask: int, now: float) -> list[Effect]:
+        """An instance was not given the answer, for it has not read those before."""
+        instance = self.instances.get(number)
+        return [] if instance is None else asking.unread(self, instance, ask, now)
+
     def on_relayed(self, call_id: bytes, outcome: Outcome, now: float) -> list[Effect]:
         """The answer of another host."""
         return asking.relayed(self, call_id, outcome, now)
@@ -169,8 +187,10 @@ class Machine(HostState):
             return answered  # It was quicker than its end, which is still to come.
         if instance.leaving is not None:
             return answered if instance.calls_now else [*answered, end(self, instance, instance.leaving)]
-        if pool.function is not None and pool.function.reuse == "call":
-            return [*answered, end(self, instance, EndReason.CALL_DONE)]
+        if pool.function is not None and pool.function.reuse != "any":
+            if pool.function.reuse == "call" or not call.caller:
+                return [*answered, end(self, instance, EndReason.CALL_DONE)]
+            return [*answered, *after_call(self, pool, instance, now)]
         return [*answered, *work_on(self, instance, pool, now)]
 
     def on_item(self, number: int, tag: int, body: bytes) -> list[Effect]:
@@ -211,9 +231,9 @@ class Machine(HostState):
         if instance.is_daemon:
             return [told, *daemon_ended(self, self.daemons[instance.address], instance, reason, detail, now)]
         pool = self.pools[instance.address]
-        pool.instances.pop(number, None)
         instance.ending = True
         pool.note_room(instance)
+        pool.drop(instance)
         effects: list[Effect] = [told, *asking.leave_all(self, instance, now)]
         if reason in CRASHES:
             pool.note_crash(now)

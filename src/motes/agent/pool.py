@@ -8,12 +8,13 @@ are not multiplied beyond the processors.
 from __future__ import annotations
 
 import math
-from collections import deque
 
 import msgspec
 
 from motes.agent.effects import Reply
+from motes.agent.lanes import Lane, Lanes
 from motes.model.call import FROM_OUTSIDE, WINDOW_ITEMS, Context
+from motes.model.caller import NOBODY, Caller
 from motes.model.host import Held, Lease, Load
 from motes.model.instance import EndReason, InstanceState
 from motes.model.release import Function
@@ -32,7 +33,11 @@ CRASHES_FREE = 2
 BACKOFF_S = 0.1
 BACKOFF_MAX_S = 10.0
 MAX_DOUBLINGS = 16
+TURN_S = 0.02
+"""Where callers are kept apart and no more instances may start, one goes on with its own caller's calls for so long
+while another's wait: a change of callers costs a start."""
 _SMOOTHING = 0.2
+_NOWHERE = Lane(None)
 
 
 class Call(msgspec.Struct):
@@ -49,11 +54,14 @@ class Call(msgspec.Struct):
     """Its instance's `cpu_s` when it began."""
     waited_before_s: float = 0.0
     """Its instance's `waited_s` then."""
+    ran_before: bool = False
+    """Whether its process ended under it, and it was given another."""
     gone_at: float | None = None
     """When it was answered, though its instance still works on it: it was told to stop."""
     window: int = WINDOW_ITEMS
     """How many items of its stream the instance may send before the caller takes more."""
     context: Context = FROM_OUTSIDE
+    caller: Caller = NOBODY
 
 
 class Ask(msgspec.Struct):
@@ -68,10 +76,13 @@ class Ask(msgspec.Struct):
     address: str = ""
     deadline: float = 0.0
     context: Context = FROM_OUTSIDE
+    caller: Caller = NOBODY
     relayed_at: float | None = None
     """When it was to leave this host first; None: it is called here."""
     again_at: float | None = None
     """When it is sent again: it did not leave."""
+    sent_at: float = 0.0
+    """When it last left this host."""
 
 
 class Work(msgspec.Struct):
@@ -103,8 +114,10 @@ class Instance(msgspec.Struct):
     asked_bytes: int = 0
     tag: int = 0
     """Of the last call; each has its own."""
+    lane: Lane = _NOWHERE
+    """Whose calls it gets; a daemon has none."""
     is_free: bool = False
-    """Whether it is among its pool's free ones."""
+    """Whether it is among its lane's free ones."""
     idle_since: float = 0.0
     calls: int = 0
     cpu_s: float = 0.0
@@ -122,6 +135,14 @@ class Instance(msgspec.Struct):
     @property
     def has_room(self) -> bool:
         return len(self.calls_now) < self.concurrency and not self.ending and self.leaving is None
+
+    @property
+    def waits_for_calls(self) -> bool:
+        """Whether every call that it works on waits for another; one with room for anybody's next does not."""
+        if not self.calls_now or (self.has_room and self.lane.key is None):
+            return False
+        waiting = {ask.tag for ask in self.asks.values()}
+        return all(tag in waiting for tag in self.calls_now)
 
     def oldest(self) -> Call | None:
         """The call that it has worked on for the longest."""
@@ -164,24 +185,23 @@ class Instance(msgspec.Struct):
         return InstanceState.IDLE if self.alive else InstanceState.STARTING
 
 
-class Pool:
-    """A leased function: its FIFO of calls and its instances."""
+class Pool(Lanes):
+    """A leased function: its calls, its instances, and what was learned of both."""
 
     def __init__(self, lease: Lease, now: float) -> None:
+        super().__init__()
         self.lease = lease
         self.function: Function | None = None
         """What `serving` says of this function; None until its release is there."""
         self.serving = ""
         """The release whose instances take calls; the lease's, once that is ready here."""
-        self.queue: deque[Call] = deque()
-        self.queue_bytes = 0
         self.instances: dict[int, Instance] = {}
-        self.free: list[Instance] = []
-        """Those that can take a call; a stack: the one used last is used next, so that the surplus falls idle."""
         self.service_s = 0.0
         self.cpu_share = 0.0
         """The part of their time in which busy instances want a processor, 0 to 1; 0 until measured."""
         self.calls_ended = 0
+        self._look_again_at = 0.0
+        self._turn_again_at = 0.0
         self.last_call_at = now
         self.crashes = 0
         self.failed_starts = 0
@@ -193,75 +213,103 @@ class Pool:
     def address(self) -> str:
         return self.lease.address
 
-    # ------------------------------------------------------------------ the queue
-
     def is_full(self, more_bytes: int) -> bool:
-        return len(self.queue) >= QUEUE_LIMIT or self.queue_bytes + more_bytes > QUEUE_LIMIT_BYTES
+        return self.queued >= QUEUE_LIMIT or self.queue_bytes + more_bytes > QUEUE_LIMIT_BYTES
 
-    def push(self, call: Call, *, first: bool = False) -> None:
-        (self.queue.appendleft if first else self.queue.append)(call)
-        self.queue_bytes += len(call.body)
+    # ------------------------------------------------------------------ instances
 
-    def pop(self) -> Call:
-        call = self.queue.popleft()
-        self.queue_bytes -= len(call.body)
-        return call
+    def add(self, instance: Instance, lane: Lane) -> None:
+        self.instances[instance.number] = instance
+        self.enter(instance, lane)
 
-    def remove(self, call: Call) -> bool:
-        """Take a waiting call out of the queue; False when it is not waiting."""
-        if call not in self.queue:
-            return False
-        self.queue.remove(call)
-        self.queue_bytes -= len(call.body)
-        return True
-
-    # ------------------------------------------------------------------ how many
+    def drop(self, instance: Instance) -> None:
+        """It has ended."""
+        self.instances.pop(instance.number, None)
+        self.forget(instance)
 
     @property
     def idle(self) -> list[Instance]:
         """Those that work on nothing."""
-        return [each for each in self.free if not each.calls_now]
+        return [each for each in self.free() if not each.calls_now]
 
     def note_room(self, instance: Instance) -> None:
         """Enter an instance among the free ones, or take it out, after what it works on has changed."""
         if instance.has_room == instance.is_free:
             return
         if instance.is_free:
-            self.free.remove(instance)
+            instance.lane.free.remove(instance)
         else:
-            self.free.append(instance)
+            instance.lane.free.append(instance)
         instance.is_free = not instance.is_free
 
     def live(self) -> list[Instance]:
         """Instances that take or will take further calls."""
         return [each for each in self.instances.values() if not each.ending and each.leaving is None]
 
-    def is_time_to_look(self) -> bool:
+    def useful(self) -> int:
+        """How many of those serve, or can serve whoever comes: all but a caller's that are idle."""
+        return sum(1 for each in self.live() if each.calls_now or each.lane.key is None)
+
+    def spare(self) -> list[Instance]:
+        """Idle ones that nobody may miss: a caller's, and what is beyond the floor."""
+        is_beyond = self.useful() > self.lease.floor
+        return [each for each in self.idle if is_beyond or each.lane.key is not None]
+
+    # ------------------------------------------------------------------ how many
+
+    def is_time_to_look(self, lane: Lane, now: float) -> bool:
         """Whether one more waiting call is worth asking `wanted`; else the next tick does, which comes soon.
 
         Asking costs as much as all else that a call takes here. So once calls are known it is asked when the queue
         has doubled: a burst is seen as it comes, and a steady load is left to the ticks.
         """
-        waiting = len(self.queue)
-        return self.calls_ended < KNOWN_CALLS or not self.instances or waiting & (waiting - 1) == 0
+        if not self.by_caller:
+            return self.calls_ended < KNOWN_CALLS or not self.instances or self.queued & (self.queued - 1) == 0
+        # A caller's first call is worth a start. Where none can start, many callers must not make each call dear.
+        waiting = len(lane.queue) if lane.instances else len(self.waiting)
+        if waiting & (waiting - 1) and now < self._look_again_at:
+            return False
+        self._look_again_at = now + START_COST_S
+        return True
 
     def wanted(self, now: float, cpus: float) -> int:
         """How many instances the calls that run and wait now are worth."""
         busy = [each for each in self.instances.values() if each.calls_now and not each.ending]
-        if not self.queue:
+        if not self.queued:
             return len(busy)
-        # The calls of an instance that is still being forked have no age: they do not run yet.
-        ages = [now - call.began for each in busy if each.alive for call in each.calls_now.values()]
-        free_soon = sum(len(each.calls_now) for each in busy) - sum(1 for age in ages if age >= START_COST_S)
-        calls = min(max(self._for_waiting(ages) - free_soon, 0), len(self.queue))
-        more = math.ceil(calls / self.function.concurrency) if self.function is not None else calls
+        more = sum(self._more(lane, now) for lane in self.waiting.values())
         # Those that wait for calls of their own leave the processors to others.
         waiting = sum(1 for each in busy if each.asks)
         return min(max(len(busy) + more, 1), max(self._for_cpus(busy, now, cpus), 1) + waiting)
 
-    def _for_waiting(self, ages: list[float]) -> int:
+    def next_to_grow(self, now: float) -> Lane:
+        """Whom a new instance is for: who cannot go on without, else who gains most, else nobody yet."""
+        if not self.by_caller:
+            return self.common
+        needy = next(self.stuck(), None)
+        return needy or max(self.waiting.values(), key=lambda lane: self._more(lane, now), default=self.common)
+
+    def is_turn_over(self, now: float) -> bool:
+        """Whether a caller's instance must make place: others have waited for long, and nothing else can help them."""
+        if not self.waiting or now < max(self._turn_again_at, self.not_before):
+            return False
+        self._turn_again_at = now + START_COST_S
+        others = sum(1 for lane in self.stuck() if now - lane.queue[0].arrived >= TURN_S)
+        return others > sum(1 for each in self.instances.values() if each.ending or each.leaving is not None)
+
+    def _more(self, lane: Lane, now: float) -> int:
+        """Instances that the calls waiting in a lane are worth, beside those that it has."""
+        busy = [each for each in lane.instances.values() if each.calls_now and not each.ending]
+        # The calls of an instance that is still being forked have no age: they do not run yet.
+        ages = [now - call.began for each in busy if each.alive for call in each.calls_now.values()]
+        free_soon = sum(len(each.calls_now) for each in busy) - sum(1 for age in ages if age >= START_COST_S)
+        calls = min(max(self._for_waiting(lane, ages) - free_soon, 0), len(lane.queue))
+        more = math.ceil(calls / self.function.concurrency) if self.function is not None else calls
+        return more or int(lane.key is not None and lane.is_stuck())
+
+    def _for_waiting(self, lane: Lane, ages: list[float]) -> int:
         """Instances with which the last call in the queue waits about START_COST_S."""
-        return math.ceil(self._expected_s(ages) * len(self.queue) / START_COST_S)
+        return math.ceil(self._expected_s(ages) * len(lane.queue) / START_COST_S)
 
     def _expected_s(self, ages: list[float]) -> float:
         """How long the next calls will take: as the last ones did, unless those that run now say otherwise.
@@ -328,8 +376,8 @@ class Pool:
 
     def load(self) -> Load:
         busy = sum(len(each.calls_now) for each in self.instances.values())
-        room = sum(each.concurrency - len(each.calls_now) for each in self.free)
-        return Load(len(self.queue), busy, room)
+        room = sum(each.concurrency - len(each.calls_now) for each in self.free())
+        return Load(self.queued, busy, room)
 
     def held(self, now: float, cpus: float) -> Held:
         is_busy = any(each.calls_now for each in self.instances.values())
@@ -340,7 +388,7 @@ class Pool:
             instances=len(self.instances),
             wanted=self.wanted(now, cpus),
             calls=self.calls_ended,
-            idle_s=0.0 if self.queue or is_busy else max(now - self.last_call_at, 0.0),
+            idle_s=0.0 if self.queued or is_busy else max(now - self.last_call_at, 0.0),
             failing=self.failing,
             proof=self.lease.proof,
         )

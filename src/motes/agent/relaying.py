@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from motes.agent.effects import Relay, RelayCancel, RelayMore
+from motes.agent.effects import Relay, RelayAwait, RelayCancel, RelayMore
 from motes.bus import subjects
 from motes.bus.connection import Message
 from motes.errors import TooLarge
@@ -43,6 +43,10 @@ class Relaying:
 
     def more(self, effect: RelayMore) -> None:
         self._agent.connection.publish(subjects.relayed_more(self._agent.host), pack_more(effect.call_id, effect.count))
+
+    def wait(self, effect: RelayAwait) -> None:
+        subject = subjects.relayed_await(self._agent.host)
+        self._agent.connection.publish(subject, b"".join(effect.call_ids), self._prefix.rstrip("."))
 
     def _on_reply(self, message: Message) -> None:
         agent = self._agent

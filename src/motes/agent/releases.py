@@ -75,4 +75,4 @@ def _has_floor(state: HostState, release: str) -> bool:
 
 
 def _is_waited_for(state: HostState, release: str) -> bool:
-    return any(pool.queue and release in (pool.serving, pool.lease.release) for pool in state.pools.values())
+    return any(pool.queued and release in (pool.serving, pool.lease.release) for pool in state.pools.values())

@@ -10,18 +10,18 @@ from motes.model.instance import EndReason
 
 
 def make_room(state: HostState, needy: Pool | None) -> list[Effect]:
-    """The longest idle instance of another pool ends, else a pool with more than its part gives one up.
+    """The longest idle instance ends, else another pool with more than its part gives one up.
 
     `needy` is None when a daemon needs the room. Floors are not touched.
     """
     if room_is_coming(state):
         return []
-    others = _with_spare(state, needy)
-    idle = [each for other in others for each in other.idle]
+    # A pool that keeps callers apart may have idle ones itself, which are of no use to those who wait.
+    idle = [each for pool in state.pools.values() for each in pool.spare()]
     if idle:
         return let_go(state, min(idle, key=lambda each: each.idle_since), EndReason.PRESSURE)
-    largest = max(others, key=lambda other: len(other.live()), default=None)
-    takers = sum(1 for each in state.pools.values() if each.instances or each.queue) + len(state.daemons)
+    largest = max(_with_spare(state, needy), key=lambda other: len(other.live()), default=None)
+    takers = sum(1 for each in state.pools.values() if each.instances or each.queued) + len(state.daemons)
     fair = max(state.offer.spaces // max(takers, 1), 1)
     has = 0 if needy is None else len(needy.live())
     if largest is None or len(largest.live()) <= fair or has >= fair:
@@ -42,7 +42,7 @@ def room_may_come(state: HostState, needy: Pool) -> bool:
 def neediest_first(state: HostState) -> list[Pool]:
     """Pools that want instances, those with the fewest first: a freed space is not for who gave it up."""
     return sorted(
-        (each for each in state.pools.values() if each.queue or each.lease.floor), key=lambda each: len(each.live())
+        (each for each in state.pools.values() if each.queued or each.lease.floor), key=lambda each: len(each.live())
     )
 
 

@@ -24,6 +24,7 @@ from motes.agent.effects import (
     More,
     Prepare,
     Relay,
+    RelayAwait,
     RelayCancel,
     RelayMore,
     Report,
@@ -33,6 +34,7 @@ from motes.agent.effects import (
     Tell,
 )
 from motes.agent.inspection import Inspection
+from motes.agent.large import LargeResults
 from motes.agent.logs import FLUSH_S, Logs
 from motes.agent.machine import Machine
 from motes.agent.pool import START_COST_S, Call
@@ -44,7 +46,8 @@ from motes.agent.trust import Trust
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
 from motes.errors import MotesError, NotFound, SpaceFailed, Untrusted
-from motes.model.call import unpack_more, unpack_request
+from motes.model.call import LARGE_BYTES, unpack_more, unpack_request
+from motes.model.caller import caller_of
 from motes.model.host import BEAT_INTERVAL_S, Offer
 from motes.tasks import Tasks
 from motes.tracing import tracer
@@ -76,6 +79,7 @@ class Agent:
         self._soon: asyncio.TimerHandle | None = None
         self._soon_s = START_COST_S
         self.tasks = Tasks("agent")
+        self._large = LargeResults(connection)
         self._do: dict[type, Callable[[Any], object]] = {
             Answer: self._do_answer,
             Deliver: self.spaces.deliver,
@@ -91,6 +95,7 @@ class Agent:
             Relay: self.relaying.send,
             RelayCancel: self.relaying.cancel,
             RelayMore: self.relaying.more,
+            RelayAwait: self.relaying.wait,
             Tell: self.telling.event,
             Report: lambda effect: self.telling.report(),
         }
@@ -133,7 +138,7 @@ class Agent:
             self._on_cancel(message.data)
         elif verb == "more":
             with contextlib.suppress(ValueError):
-                self.feed(self.machine.on_more(*unpack_more(message.data)))
+                self._on_more(*unpack_more(message.data))
         elif message.reply.startswith(REPLY_PREFIX):
             if verb == "ps":
                 self.connection.publish(message.reply, self.telling.instances())
@@ -149,13 +154,20 @@ class Agent:
         except ValueError:
             return
         now = self.now()
-        address = message.subject.split(".", 3)[3]
+        # The last token is who sent it: nats-server lets nobody end a call with another's name.
+        address, _, user = message.subject.split(".", 3)[3].rpartition(".")
         if self.spans is not None:
             context = self.spans.arrived(message.reply, address, context)
-        call = Call(call_id, address, body, now, now + budget_s, [message.reply], context=context)
+        caller = caller_of(user, context.on_behalf)
+        call = Call(call_id, address, body, now, now + budget_s, [message.reply], context=context, caller=caller)
         self.feed(self.machine.on_call(call, now))
 
+    def _on_more(self, call_id: bytes, count: int) -> None:
+        if not self._large.send(call_id):
+            self.feed(self.machine.on_more(call_id, count))
+
     def _on_cancel(self, call_id: bytes) -> None:
+        self._large.drop(call_id)
         call = self.machine.calls.get(call_id)
         if call is not None and self.spans is not None:
             self.spans.answered(call.replies, None)
@@ -194,15 +206,19 @@ class Agent:
     # ------------------------------------------------------------------ effects
 
     def feed(self, effects: Sequence[Effect]) -> None:
-        """Carry out what the machine decided."""
+        """Carry out what the machine decided, and look again soon where calls wait."""
+        self.carry_out(effects)
+        if self._soon is None and self.machine.has_waiting():
+            self._soon = self._loop.call_later(self._soon_s, self._tick_soon)
+
+    def carry_out(self, effects: Sequence[Effect]) -> None:
+        """The same after an answer: that makes no call wait which did not, so the queues need no look."""
         for effect in effects:
             try:
                 self._do[type(effect)](effect)
             except Exception:
                 # The others are about other calls and instances.
                 _log.exception("the agent could not do what was decided: %s", type(effect).__name__)
-        if self._soon is None and self.machine.has_waiting():
-            self._soon = self._loop.call_later(self._soon_s, self._tick_soon)
 
     def _tick_soon(self) -> None:
         """Calls wait: whether more instances are worth their start shows within milliseconds, and less often later."""
@@ -214,12 +230,14 @@ class Agent:
     def _do_answer(self, effect: Answer) -> None:
         if self.spans is not None:
             self.spans.answered(effect.replies, effect.outcome)
-        data = effect.outcome.pack()
+        outcome = effect.outcome
+        kept = len(outcome.body) >= LARGE_BYTES and self._large.keep(effect.replies, outcome, self.now())
+        data = b"" if kept else outcome.pack()
         for reply in effect.replies:
-            if isinstance(reply, str):
+            if not isinstance(reply, str):
+                self.carry_out(self.machine.on_told(reply, outcome, self.now()))
+            elif not kept:
                 self.connection.publish(reply, data)
-            else:
-                self.feed(self.machine.on_told(reply, effect.outcome, self.now()))
 
     def log(self, address: str, pid: int, data: bytes) -> None:
         """An instance wrote something."""
@@ -235,10 +253,13 @@ class Agent:
             except Exception:
                 # A mistake in one look must not end all later ones: limits would hold no more.
                 _log.exception("the agent could not look after its instances")
+            for release, missing_bytes in self.code.missing().items():
+                self.feed(self.machine.on_fetching(release, missing_bytes))
             self.telling.beat()
             self.telling.report_if_due()
 
     def _watch(self) -> None:
+        self._large.tick(self.now())
         usages, memory_bytes = self.spaces.measure(self.now())
         self.feed(self.machine.on_usage(usages, memory_bytes, self.now()))
         self.feed(self.machine.tick(self.now()))

@@ -42,6 +42,8 @@ class Shelf:
         self._fetch_chunk = fetch
         self._used = used
         self._fetching: dict[str, asyncio.Task[Path]] = {}
+        self.missing: dict[str, int] = {}
+        """Bytes that have still to come, by archive that is being fetched."""
         self._sole = asyncio.Lock()
         """One at a time decides what is deleted for it."""
         self._parts = folder / ".parts"
@@ -66,7 +68,10 @@ class Shelf:
         part = self._parts / archive
         try:
             await asyncio.to_thread(self._delete_old_parts)
-            await self._fill(archive, part)
+            try:
+                await self._fill(archive, part)
+            finally:
+                self.missing.pop(archive, None)
             async with self._sole:
                 await asyncio.to_thread(self._unpack, part, archive, folder, self._used())
         except OSError as error:
@@ -87,6 +92,7 @@ class Shelf:
             have = have if have < count else 0
             file.truncate(have * CHUNK_BYTES)
             for first in range(have, count, CHUNKS_AT_ONCE):
+                self.missing[archive] = (count - first) * CHUNK_BYTES
                 some = range(first, min(first + CHUNKS_AT_ONCE, count))
                 for index, (_, data) in zip(
                     some, await asyncio.gather(*(self._fetch_chunk(archive, each) for each in some)), strict=True

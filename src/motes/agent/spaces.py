@@ -141,8 +141,8 @@ class Spaces:
 
     def inform(self, effect: Inform) -> None:
         space = self._by_number.get(effect.number)
-        if space is not None:
-            space.inform(effect.number, effect.ask, effect.outcome)
+        if space is not None and not space.inform(effect.number, effect.ask, effect.outcome):
+            self._agent.feed(self._agent.machine.on_unread(effect.number, effect.ask, self._agent.now()))
 
     def end(self, effect: End) -> None:
         if effect.number in self._daemons:
@@ -187,7 +187,7 @@ class Spaces:
         work = Work(worked_s, cpu_s, waited_s)
         if self._agent.spans is not None and instance is not None:
             self._agent.spans.worked(instance, tag, outcome, worked_s)
-        self._agent.feed(self._agent.machine.on_reply(number, tag, outcome, work, self._agent.now()))
+        self._agent.carry_out(self._agent.machine.on_reply(number, tag, outcome, work, self._agent.now()))
 
     def ended(self, number: int, reason: EndReason, detail: str) -> None:
         self._by_number.pop(number, None)

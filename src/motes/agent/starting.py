@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from motes.agent.answers import refuse_waiting
 from motes.agent.effects import Effect, Prepare, Report, Spawn
-from motes.agent.instances import let_go, work_on
-from motes.agent.pool import Pool
+from motes.agent.instances import end, let_go, work_on
+from motes.agent.pool import Instance, Pool
 from motes.agent.releases import close_unused, refetch
 from motes.agent.room import make_room, neediest_first, room_may_come
 from motes.agent.state import HostState, SpaceView
@@ -28,11 +28,30 @@ def start_some(state: HostState, pool: Pool, now: float) -> list[Effect]:
         return _reopen(state, pool, space, now)
     if now < pool.not_before:
         return []
-    if pool.queue or pool.instances:
+    if pool.queued or pool.instances:
         space.last_used = now
-    target = min(max(pool.wanted(now, state.offer.cpus), pool.lease.floor), pool.lease.ceiling)
-    missing = min(target - len(pool.live()), pool.lease.ceiling - len(pool.instances))
-    return _spawn_some(state, pool, pool.function, missing, now)
+    wanted, useful = min(pool.wanted(now, state.offer.cpus), pool.lease.ceiling), pool.useful()
+    room = pool.lease.ceiling - len(pool.instances)
+    started = _spawn_some(state, pool, pool.function, min(max(wanted, pool.lease.floor) - useful, room), now)
+    return [*started, *_make_place(state, pool, wanted - useful - room)] if pool.by_caller else started
+
+
+def after_call(state: HostState, pool: Pool, instance: Instance, now: float) -> list[Effect]:
+    """A caller's instance has answered: it goes on with that caller's next call, unless it is another's turn."""
+    if (instance.lane.queue or instance.calls_now) and pool.is_turn_over(now):
+        pool.put_last(instance.lane)
+        return let_go(state, instance, EndReason.OTHER_CALLER)
+    effects = work_on(state, instance, pool, now)
+    return effects if instance.calls_now or not pool.queued else [*effects, *start_some(state, pool, now)]
+
+
+def _make_place(state: HostState, pool: Pool, count: int) -> list[Effect]:
+    """The ceiling is reached: what other callers have left idle the longest ends, for those who wait."""
+    coming = sum(1 for each in pool.instances.values() if each.ending)
+    if not pool.queued or count <= coming:
+        return []
+    left = sorted((each for each in pool.idle if each.lane.key is not None), key=lambda each: each.idle_since)
+    return [end(state, each, EndReason.OTHER_CALLER) for each in left[: count - coming]]
 
 
 def start_in_freed_space(state: HostState, pool: Pool, now: float) -> list[Effect]:
@@ -60,7 +79,7 @@ def approach(state: HostState, pool: Pool, now: float) -> list[Effect]:
 
 def _is_needed(state: HostState, pool: Pool) -> bool:
     """A space is made for calls that wait, for a floor, and to take over from an older release."""
-    return bool(pool.queue or pool.lease.floor or pool.instances)
+    return bool(pool.queued or pool.lease.floor or pool.instances)
 
 
 def serve(state: HostState, pool: Pool, release: str, now: float) -> list[Effect]:
@@ -72,6 +91,7 @@ def serve(state: HostState, pool: Pool, release: str, now: float) -> list[Effect
     # A deploy waits to hear that the newer release has taken over.
     effects: list[Effect] = [Report()] if pool.serving not in ("", release) else []
     pool.serving, pool.function, pool.failing = release, workload, ""
+    pool.separate(by_caller=workload.reuse == "caller")
     for instance in pool.live():
         if instance.release != release:
             effects += let_go(state, instance, EndReason.REPLACED)
@@ -86,7 +106,7 @@ def _spawn_some(state: HostState, pool: Pool, function: Function, missing: int, 
         instance = state.new_instance(pool.address, pool.serving, now)
         instance.concurrency = function.concurrency
         instance.may_call = function.may_call(pool.address.partition(".")[0])
-        pool.instances[instance.number] = instance
+        pool.add(instance, pool.next_to_grow(now))
         effects.append(Spawn(pool.serving, instance.number, function))
         effects += work_on(state, instance, pool, now)
     return effects
@@ -104,7 +124,7 @@ def _reopen(state: HostState, pool: Pool, space: SpaceView | None, now: float) -
     """The space of the release that serves has ended: make it again."""
     if space is None or space.state not in ("absent", "failed") or now < space.retry_at:
         return []
-    if not (pool.queue or pool.lease.floor):
+    if not (pool.queued or pool.lease.floor):
         return []
     space.state = "preparing"
     return [Prepare(pool.serving)]

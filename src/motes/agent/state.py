@@ -9,10 +9,14 @@ from motes.agent.effects import Asker
 from motes.agent.pool import Call, Instance, Pool
 from motes.agent.tally import Tally
 from motes.errors import MotesError
+from motes.model.allowance import Allowance
 from motes.model.bounds import MOST_LISTED
 from motes.model.host import Held, Lease, Load, Offer
 from motes.model.release import Manifest
 from motes.model.totals import Totals
+
+HELD_BYTES = 4 * 2**20
+"""Calls wait on a host that has still to fetch so much; what is more takes its time, and another host may have it."""
 
 
 class SpaceView(msgspec.Struct):
@@ -25,6 +29,13 @@ class SpaceView(msgspec.Struct):
     failures: int = 0
     retry_at: float = 0.0
     error: MotesError | None = None
+    missing_bytes: int = 0
+    """Of what is being fetched, as far as that is known."""
+
+    @property
+    def far_bytes(self) -> int:
+        """How much has still to come, when that is too much for calls to wait here; else 0."""
+        return self.missing_bytes if self.state == "fetching" and self.missing_bytes > HELD_BYTES else 0
 
     @property
     def is_at_rest(self) -> bool:
@@ -51,6 +62,12 @@ class HostState:
         self.calls: dict[bytes, Call] = {}
         self.relayed: dict[bytes, Asker] = {}
         """Who waits for the calls that were to leave this host."""
+        self.awaited_at = 0.0
+        """When the gateway was last told which of them are waited for."""
+        self.asked_bytes = 0
+        """What the bodies of all calls hold that instances wait for."""
+        self.leaving: dict[str, Allowance] = {}
+        """By app, how many bytes its instances' calls may carry to other hosts now."""
         self.tallies: dict[str, Tally] = {}
         """By address, of all workloads that have done something here."""
         self.memory_bytes = 0
@@ -73,7 +90,7 @@ class HostState:
 
     def has_waiting(self) -> bool:
         """Whether a call waits, so that time matters within milliseconds."""
-        return any(pool.queue for pool in self.pools.values())
+        return any(pool.queued for pool in self.pools.values())
 
     def is_empty(self) -> bool:
         return not self.instances and not self.calls
@@ -81,8 +98,14 @@ class HostState:
     # ------------------------------------------------------------------ what it tells of itself
 
     def load(self) -> dict[str, Load]:
-        loads = {address: pool.load() for address, pool in self.pools.items() if pool.instances or pool.queue}
+        loads = {address: pool.load() for address, pool in self.pools.items() if pool.instances or pool.queued}
+        loads |= {address: Load(fetching=far) for address, pool in self.pools.items() if (far := self.far_bytes(pool))}
         return loads | {address: Load(0, 0, int(unit.is_up)) for address, unit in self.daemons.items()}
+
+    def far_bytes(self, pool: Pool) -> int:
+        """How much has still to be fetched before the function can run here, when that is much; else 0."""
+        space = self.spaces.get(pool.lease.release)
+        return space.far_bytes if space is not None and not pool.serving else 0
 
     def held(self, now: float) -> dict[str, Held]:
         held = {address: pool.held(now, self.offer.cpus) for address, pool in self.pools.items()}

@@ -18,6 +18,7 @@ from motes.errors import BadBundle
 
 _NAME_LIMIT = 63
 _TEXT_PROBE_BYTES = 4096
+_PART_BYTES = 2**18
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _single_file(path: Path, facts: os.stat_result) -> Source:
         )
     source = source_of(str(path), path.name, facts)
     check_file_size(source)
-    if b"\0" in _read(source)[:_TEXT_PROBE_BYTES]:
+    if b"\0" in next(_parts(source), b"")[:_TEXT_PROBE_BYTES]:
         raise BadBundle(f"{path} is a binary file, not Python source (deploy the source)")
     return source
 
@@ -91,16 +92,23 @@ def _archive(found: list[Source]) -> Iterator[bytes]:
     compressor = zlib.compressobj(COMPRESSION_LEVEL)
     yield compressor.compress(encode_list([Entry(each.name, each.size, each.executable) for each in found]))
     for source in found:
-        yield compressor.compress(_read(source))
+        for part in _parts(source):
+            yield compressor.compress(part)
     yield compressor.flush()
 
 
-def _read(source: Source) -> bytes:
+def _parts(source: Source) -> Iterator[bytes]:
+    """A file's content, a little of it at a time: a package's library may be larger than this machine's memory."""
+    left = source.size
     try:
         with open(source.path, "rb") as file:
-            content = file.read(source.size + 1)
+            # One byte more than there should be, to see whether it is.
+            while part := file.read(min(_PART_BYTES, left + 1)):
+                left -= len(part)
+                if left < 0:
+                    break
+                yield part
     except OSError as error:
         raise BadBundle(f"cannot read {source.name}: {error.strerror} (mend its permissions)") from None
-    if len(content) != source.size:
+    if left != 0:
         raise BadBundle(f"{source.name} changed while it was read (deploy again)")
-    return content

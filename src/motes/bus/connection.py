@@ -225,11 +225,11 @@ class Connection:
                 _, wire = await loop.create_connection(self._new_wire, host.strip("[]"), int(port))
                 await self._greet(wire)
                 told = await self._subscribe_again(wire)
-        except (OSError, TimeoutError, Untrusted) as error:
+        except BaseException as error:
             if wire is not None:
                 wire.abort()
-            if isinstance(error, Untrusted):
-                raise
+            if not isinstance(error, (OSError, TimeoutError)):
+                raise  # Somebody closes this connection meanwhile.
             why = self.refused or str(error) or type(error).__name__
             raise Unavailable(f"no connection to NATS at {server} as {self.user!r}: {why}") from error
         self._wire = wire
@@ -307,16 +307,22 @@ class Connection:
             self._on_reconnected()
 
     async def _watch(self) -> None:
-        """Ping the server; one that does not answer is lost, though the socket may say nothing."""
+        """Ping the server; one from which nothing comes is lost, though the socket may say nothing.
+
+        The answer to a ping comes behind all that the server has for this connection, which may be much.
+        """
         while True:
             await asyncio.sleep(PING_INTERVAL_S)
             wire = self._wire
             if wire is None:
                 continue
+            reads = wire.reads
             try:
                 async with asyncio.timeout(PINGS_UNANSWERED * PING_INTERVAL_S):
                     await wire.ping()
             except TimeoutError:
+                if wire.reads != reads:
+                    continue
                 _log.warning("NATS at %s does not answer; connecting again", self.server)
                 wire.abort()
             except ConnectionError:

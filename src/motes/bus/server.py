@@ -121,7 +121,8 @@ def _config(home: Home, accounts: Accounts) -> str:
             "host": "127.0.0.1",
             "ports_file_dir": str(home.nats_ports),
             "max_payload": MAX_PAYLOAD_BYTES,
-            "max_pending": 64 * 2**20,
+            # What may wait for one connection: results of some megabytes each, for a caller that has many under way.
+            "max_pending": 128 * 2**20,
             "write_deadline": "5s",
             "ping_interval": "5s",
             "ping_max": 2,

@@ -1,6 +1,6 @@
 """Every subject, in one place. Names of hosts, apps, workloads and users are single tokens (see `is_name`).
 
-host.<host>.call.<app>.<workload>        caller -> agent, request
+host.<host>.call.<app>.<workload>.<user> caller -> agent, request; NATS lets a user end it with its own name only
 host.<host>.cancel                       caller -> agent, the 16-byte id of a call
 host.<host>.more                         caller -> agent, items of a stream that were taken (motes.model.call)
 host.<host>.ps                           caller -> agent, request
@@ -8,6 +8,8 @@ host.<host>.lease                        controller -> agent, a signed Lease
 host.<host>.inspect                      controller -> agent, request: load a bundle in a space and describe it
 relay.<host>.call.<app>.<workload>       agent -> gateway, request: a call that a function on this host makes
 relay.<host>.cancel, relay.<host>.more   agent -> gateway, as for a host
+relay.<host>.await                       agent -> gateway, the ids of the calls that it waits for, one after the other;
+                                         the reply is where their answers go, without the id
 beat.<host>                              agent -> everybody, every 250 ms
 report.<host>.state                      agent -> controller
 report.<sender>.event                    agent or controller -> controller and whoever follows
@@ -17,6 +19,7 @@ keeper.<sender>.<verb>                   anybody -> controller, request; the rep
 route.<app>                              controller -> routers: the app's routes have changed
 gone.<host>                              controller -> routers: this host has ended
 fn.<app>.<function>                      any NATS client -> gateway, request
+fn.<app>.<function>.<user>               the same in the sender's own name
 $SRV.PING, $SRV.INFO, $SRV.STATS         any NATS client -> gateway, the standard services protocol
 _INBOX.<sender>.>                        replies
 """
@@ -26,12 +29,8 @@ from __future__ import annotations
 from motes.model.names import is_name as is_name
 
 
-def call(host: str, app: str, workload: str) -> str:
-    return f"host.{host}.call.{app}.{workload}"
-
-
-def calls(host: str) -> str:
-    return f"host.{host}.call.*.*"
+def call(host: str, app: str, workload: str, user: str) -> str:
+    return f"host.{host}.call.{app}.{workload}.{user}"
 
 
 def cancel(host: str) -> str:
@@ -52,6 +51,10 @@ def relayed_cancel(host: str) -> str:
 
 def relayed_more(host: str) -> str:
     return f"relay.{host}.more"
+
+
+def relayed_await(host: str) -> str:
+    return f"relay.{host}.await"
 
 
 def ps(host: str) -> str:

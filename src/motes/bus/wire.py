@@ -79,6 +79,8 @@ class Wire(asyncio.Protocol):
         self.open = False
         self.ended: asyncio.Future[None] = self._loop.create_future()
         """Done when the connection is over."""
+        self.reads = 0
+        """How often something came in."""
 
     # From here on: what the loop calls.
 
@@ -108,6 +110,7 @@ class Wire(asyncio.Protocol):
         self._choked = False
 
     def data_received(self, data: bytes) -> None:
+        self.reads += 1
         if self._rest:
             self._rest += data
             if len(self._rest) < self._needed_bytes:

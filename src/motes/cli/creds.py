@@ -18,6 +18,7 @@ def command(name: str, output: Path | None, as_json: bool) -> None:
     """Make a user NAME of the cluster that may call every function and nothing else, and write its key to a file.
 
     Any NATS client takes the file. Let it wait for answers in the user's own inbox, by its option for the prefix.
+    A subject that ends with NAME, as fn.hello.greet.shop, calls in its own name (see reuse="caller").
 
     \b
     Example:
@@ -28,9 +29,12 @@ def command(name: str, output: Path | None, as_json: bool) -> None:
     from motes.errors import BadInput
     from motes.grants import jwt, keys, roles
     from motes.home import Home
+    from motes.model.names import OWN_USER
 
     home = Home()
     home.cluster()
+    if name == OWN_USER:
+        raise BadInput(f"{name!r} is this machine's own user, who may also deploy; choose another name")
     role = roles.caller(name)
     file = output or Path(f"{name}.creds")
     made = jwt.credentials(keys.load_or_create(home.key("account")), role)

@@ -32,8 +32,8 @@ def command(on: bool, limit: int, as_json: bool) -> None:
     """Show what started and ended on which host, each with its reason; the oldest first.
 
     A start's reason is one of load, floor, restart, joined, back, deployed; an end's is one of idle, call_done,
-    replaced, removed, host_stopped, host_lost, unheard, pressure, returned, exited, crashed, cancelled, time_limit,
-    memory_limit, process_limit, file_limit, output_limit, space_failed, protocol, not_listening.
+    other_caller, replaced, removed, host_stopped, host_lost, unheard, pressure, returned, exited, crashed, cancelled,
+    time_limit, memory_limit, process_limit, file_limit, output_limit, space_failed, protocol, not_listening.
 
     Ctrl-C is how following ends, so the exit code is then 0.
 
@@ -76,12 +76,15 @@ def _print_one(event: Event, as_json: bool) -> None:
         click.echo(line_of(event))
 
 
-def line_of(event: Event) -> str:
-    """An event for people: when, what, why, of what, where."""
+def line_of(event: Event, brief: bool = False) -> str:
+    """An event for people: when, what, why, of what, where; `brief` for where only today is looked at."""
     address = f"{event.app}.{event.workload}" if event.workload else event.app
     where = f"at {event.host}" if event.host else ""
     pid = f"pid {event.pid}" if event.pid else ""
-    words = (clock(event.at), f"{event.what:<14}", f"{event.reason:<12}", address, where, pid)
+    when, what = clock(event.at), f"{event.what:<14}"
+    if brief:
+        when, what = when.partition(" ")[2], f"{event.what.removeprefix('instance.'):<12}"
+    words = (when, what, f"{event.reason:<12}", address, where, pid)
     line = " ".join(word for word in words if word) + (f": {event.detail}" if event.detail else "")
     # One line for one event: a detail may quote what an app wrote, which could look like the next one.
     return plain(line.replace("\n", "\\n"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,16 @@ from motes.errors import BadInput, NotFound, Unavailable
 from motes.home import Home
 from motes.model.units import format_bytes, parse_bytes
 from motes.supervisor import control, founding
+from motes.supervisor.interpreters import usable_interpreter
+from motes.supervisor.launch import running
 
 if TYPE_CHECKING:
+    from motes.client.cluster import Cluster
     from motes.model.host import HostStatus
+    from motes.model.keeper import Fetching
 
 TIMEOUT_S = 40.0
-COLUMNS = ("host", "pid", "state", "cpus", "memory used", "memory lent", "spaces used", "spaces lent")
+COLUMNS = ("host", "pid", "state", "python", "cpus", "memory", "spaces")
 
 
 @click.group(short_help="List, start and stop hosts on this machine.")
@@ -37,7 +42,7 @@ def command() -> None:
 def ls(as_json: bool) -> None:
     """List the cluster's hosts: what each lends, and how much of it is used now.
 
-    STATE is one of up, draining, silent.
+    STATE is one of up, draining, silent. A host that fetches the code or the packages of an app is named below.
 
     \b
     Example:
@@ -46,11 +51,20 @@ def ls(as_json: bool) -> None:
     from motes.cli.session import with_cluster
     from motes.cli.table import print_json, print_table
 
-    hosts = with_cluster(lambda cluster: cluster.hosts())
+    hosts, fetching = with_cluster(_hosts)
     if as_json:
         print_json(hosts)
-    else:
-        print_table(COLUMNS, [_row(each) for each in hosts], "no host; start one with: motes host start")
+        return
+    print_table(COLUMNS, [_row(each) for each in hosts], "no host; start one with: motes host start")
+    for each in fetching:
+        done, total = format_bytes(each.done_bytes), format_bytes(each.total_bytes)
+        click.echo(f"host {each.host} fetches {done} of {total} for an app")
+
+
+async def _hosts(cluster: Cluster) -> tuple[list[HostStatus], list[Fetching]]:
+    from motes.model.keeper import Fetching
+
+    return await cluster.hosts(), await cluster.ask("fetching", None, list[Fetching])
 
 
 def _row(host: HostStatus) -> tuple[str, ...]:
@@ -58,32 +72,38 @@ def _row(host: HostStatus) -> tuple[str, ...]:
         host.name,
         str(host.pid or "-"),
         host.state,
+        host.python,
         f"{host.lends.cpus:g}",
-        format_bytes(host.used.get("memory_bytes", 0)),
-        format_bytes(host.lends.memory_bytes),
-        str(host.spaces),
-        str(host.lends.spaces),
+        f"{format_bytes(host.used.get('memory_bytes', 0))} of {format_bytes(host.lends.memory_bytes)}",
+        f"{host.spaces} of {host.lends.spaces}",
     )
 
 
 @command.command()
 @click.option("--name", help="A letter or digit, then up to 62 of A-Z a-z 0-9 _ -. Default: the next free local-N.")
 @click.option("--lend", default="", metavar="KEY=VALUE,...", help="What it lends: cpus, memory, spaces.")
+@click.option("--python", help="The interpreter it runs with, in which motes is installed. Default: this one.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: name, pid.")
-def start(name: str | None, lend: str, as_json: bool) -> None:
+def start(name: str | None, lend: str, python: str | None, as_json: bool) -> None:
     """Start one more host; it starts again with each `motes up`.
+
+    The functions of a host run with its own Python. An app that needs another one, by its requires-python, is placed on
+    the hosts that have it; packages come along for each Python that is there when the app is deployed.
 
     \b
     Example:
       motes host start --name b --lend cpus=2,memory=1GiB,spaces=100
+      motes host start --name c --python ~/py313/bin/python
     """
     home = Home()
     home.cluster()
     offers = home.offers()
     name = name or next(f"local-{number}" for number in range(2, len(offers) + 3) if f"local-{number}" not in offers)
-    if name in offers and lend:
+    if name in offers and (lend or python):
         raise BadInput(f"host {name!r} has been started; to change what it lends: motes host stop --name {name}")
     offer = offers.get(name) or {**founding.default_offer(), **parse_lend(lend)}
+    if python:
+        offer["python"] = usable_interpreter(os.path.expanduser(python))
     founding.admit_host(home, name)
     home.write_json(home.hosts_file, {**offers, name: offer})
     try:
@@ -101,16 +121,19 @@ def start(name: str | None, lend: str, as_json: bool) -> None:
 def stop(name: str, as_json: bool) -> None:
     """Stop a host; its work moves to the others, and it does not start again by itself.
 
+    Without a cluster that runs, the host is left out of the next `motes up`.
+
     \b
     Example:
       motes host stop --name b
     """
     home = Home()
-    home.cluster()
     offers = home.offers()
     if name not in offers:
+        home.cluster()
         raise NotFound(f"no host {name!r} on this machine; there are: {', '.join(sorted(offers)) or 'none'}")
-    control.ask(home, "stop-host", TIMEOUT_S, name=name)
+    if running(home):
+        control.ask(home, "stop-host", TIMEOUT_S, name=name)
     home.write_json(home.hosts_file, {other: offer for other, offer in offers.items() if other != name})
     click.echo(json.dumps({"name": name}) if as_json else f"host {name} has stopped")
 

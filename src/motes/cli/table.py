@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -11,10 +12,12 @@ import click
 
 from motes.model.units import format_bytes
 
-PIPED_WIDTH = 1000
-"""Where nobody looks at a terminal nothing is cut short."""
-NUMBERS = frozenset({"pid", "age", "calls", "cpu", "memory", "instances", "spaces"})
+NUMBERS = frozenset({"pid", "age", "calls", "cpu", "cpus", "memory", "instances", "spaces"})
 """Columns that are set to the right."""
+NAMES = frozenset({"instance", "host", "app", "workloads"})
+"""Columns that may be cut where the terminal is too narrow for all."""
+SHORTEST = 8
+GAP = "  "
 _OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters, but for the tabulator and the line's end."""
 
@@ -27,24 +30,37 @@ def print_json(rows: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
-    """The rows under their columns; `empty` is said when there are none."""
+    """The rows under their columns; `empty` is said when there are none. A terminal's width cuts names, not numbers."""
     if not rows:
         click.echo(empty)
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    head, *lines = table_lines(columns, rows, width)
+    click.echo(click.style(head, bold=True))
+    click.echo("\n".join(lines))
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        right = column.partition(" ")[0] in NUMBERS
-        table.add_column(column.upper(), justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
-    with console.capture() as capture:
-        console.print(table)
-    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()), color=sys.stdout.isatty())
+
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """The table's lines, each of at most `width` characters as far as cutting texts can do it; None: nothing is cut."""
+    right = [column.partition(" ")[0] in NUMBERS for column in columns]
+    table = [
+        [column.upper() for column in columns],
+        *([plain(cell.replace("\n", "\\n")) for cell in row] for row in rows),
+    ]
+    widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
+    texts = [index for index, column in enumerate(columns) if column in NAMES]
+    while width is not None and sum(widths) + len(GAP) * (len(widths) - 1) > width:
+        widest = max(texts, key=widths.__getitem__, default=None)
+        if widest is None or widths[widest] <= SHORTEST:
+            break
+        widths[widest] -= 1
+    sized = [list(zip(cells, widths, right, strict=True)) for cells in table]
+    return [GAP.join(_fitted(*each) for each in cells).rstrip() for cells in sized]
+
+
+def _fitted(cell: str, width: int, right: bool) -> str:
+    cut = cell if len(cell) <= width else f"{cell[: width - 1]}…"
+    return cut.rjust(width) if right else cut.ljust(width)
 
 
 def age(since: float, now: float | None = None) -> str:

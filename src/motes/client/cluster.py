@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
@@ -20,10 +21,11 @@ from motes.bus.connection import Connection
 from motes.errors import BadInput, MotesError, NotFound, Unavailable
 from motes.home import Home
 from motes.model.call import FROM_OUTSIDE, Context
+from motes.model.caller import checked_name
 from motes.model.host import HostInstances, HostStatus
 from motes.model.instance import InstanceReport
 from motes.model.keeper import Service, Tool, decode_answer
-from motes.model.names import OWN_USER
+from motes.model.names import GATEWAY, OWN_USER
 from motes.model.routes import Routes
 from motes.payload import decode, encode
 from motes.router.dispatcher import Dispatcher
@@ -41,11 +43,12 @@ class Cluster:
         self.home = home
         self.connection = connection
         self._dispatcher = dispatcher
+        self._context = FROM_OUTSIDE
 
     @classmethod
     async def open(cls, home: Home, user: str = OWN_USER) -> Cluster:
         """Connect to the cluster that runs in `home`. Raises Unavailable."""
-        dispatcher = Dispatcher(user if user == "gateway" else "client")
+        dispatcher = Dispatcher(user if user == GATEWAY else "client")
         connection = await Connection.open(
             home.nats_url(),
             home.credentials(user),
@@ -65,6 +68,15 @@ class Cluster:
         return self.connection.connected
 
     # ------------------------------------------------------------------ calls
+
+    def on_behalf_of(self, name: str) -> Cluster:
+        """The same connection, for calls of one of this program's own users: see `@function(reuse="caller")`.
+
+        The name means something among the calls of this program's NATS user only. Raises BadInput.
+        """
+        other = copy.copy(self)
+        other._context = Context(on_behalf=checked_name(name))
+        return other
 
     async def call(self, address: str, /, *args: Any, timeout_s: float | None = None, **kwargs: Any) -> Any:
         """Call `app.function` and return its result as plain data (numbers, strings, lists, dicts).
@@ -91,11 +103,11 @@ class Cluster:
         workload: str,
         body: bytes,
         timeout_s: float | None = None,
-        context: Context = FROM_OUTSIDE,
+        context: Context | None = None,
         call_id: bytes | None = None,
     ) -> bytes:
         """Call with a JSON body, for a JSON result; `call_id` are 16 bytes that nobody can guess, None makes them."""
-        return await self._dispatcher.call(app, workload, body, timeout_s, context, call_id)
+        return await self._dispatcher.call(app, workload, body, timeout_s, context or self._context, call_id)
 
     def stream_bytes(
         self,
@@ -103,15 +115,15 @@ class Cluster:
         workload: str,
         body: bytes,
         timeout_s: float | None = None,
-        context: Context = FROM_OUTSIDE,
+        context: Context | None = None,
         call_id: bytes | None = None,
     ) -> AsyncGenerator[bytes, None]:
         """The same for a stream: JSON of each item; close it when no more are wanted."""
-        return self._dispatcher.stream(app, workload, body, timeout_s, context, call_id)
+        return self._dispatcher.stream(app, workload, body, timeout_s, context or self._context, call_id)
 
-    async def routes(self, app: str) -> Routes:
-        """What the app has, and where. Raises NotFound."""
-        return await self._dispatcher.routes(app)
+    async def routes(self, app: str, anew: bool = False) -> Routes:
+        """What the app has, and where; `anew`: as the controller says now. Raises NotFound."""
+        return await self._dispatcher.routes(app, anew)
 
     async def _body(self, app: str, workload: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         if kwargs or len(args) > 1:

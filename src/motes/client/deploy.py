@@ -20,9 +20,20 @@ from msgspec.structs import replace
 from motes.bundle.pack import app_name, pack
 from motes.client.cluster import Cluster
 from motes.client.requirements import requirements_of
-from motes.errors import BadInput, NoPackages, Refused, TooLarge, Unavailable, Untrusted
+from motes.errors import BadInput, MotesError, NoPackages, Refused, TimedOut, TooLarge, Unavailable, Untrusted
 from motes.grants.keys import Tag, load_or_create, sign
-from motes.model.keeper import CHUNK_BYTES, MOST_CHUNKS, Arrived, AskChunks, Deploy, Deployed, Inspect, PutChunk, Remove
+from motes.model.keeper import (
+    CHUNK_BYTES,
+    MOST_CHUNKS,
+    Arrived,
+    AskChunks,
+    Deploy,
+    Deployed,
+    Fetching,
+    Inspect,
+    PutChunk,
+    Remove,
+)
 from motes.model.names import is_name
 from motes.model.platform import accepts, target
 from motes.model.release import Daemon, Manifest, Packages, Release, Removal
@@ -33,7 +44,9 @@ CHUNK_TIMEOUT_S = 10.0
 WHOLE_TIMEOUT_S = 60.0
 """For the last chunk: the controller reads all of them again and compares the hash."""
 INSPECT_TIMEOUT_S = 90.0
-"""Over the controller's own limit, so that its reason is heard first."""
+"""Over the controller's own limits, so that its reason is heard first; from when the host has fetched what it needs."""
+INSPECT_MOST_S = 3600.0
+LOOK_S = 0.3
 DEPLOY_TIMEOUT_S = 40.0
 """The same; the controller waits for daemons to serve."""
 
@@ -94,9 +107,36 @@ async def prepare(
     await upload(cluster, bundle.hash, bundle.data, say, "the app")
     say("loading it in a space")
     question = Inspect(app, bundle.hash, tuple(entries), tuple(command), port, packages=packages)
-    manifest = await cluster.ask("inspect", question, Manifest, INSPECT_TIMEOUT_S)
+    manifest = await _inspect(cluster, question, say)
     _check_is_what_was_asked(manifest, question)
     return Release(manifest, bundle.hash, time.time(), packages)
+
+
+async def _inspect(cluster: Cluster, question: Inspect, say: Progress) -> Manifest:
+    """What the app holds, by a host that loads it; what the host has to fetch first is shown as it comes."""
+    asked = asyncio.ensure_future(cluster.ask("inspect", question, Manifest, INSPECT_MOST_S))
+    last: list[Fetching] = []
+    waited_s = 0.0
+    try:
+        while not (await asyncio.wait((asked,), timeout=LOOK_S))[0]:
+            fetching = await _fetching(cluster, {question.bundle, *question.packages.layers.values()})
+            last, waited_s = fetching, waited_s + LOOK_S if fetching == last else 0.0
+            for each in fetching:
+                say(f"host {each.host} fetches it", each.done_bytes, each.total_bytes)
+            if waited_s > INSPECT_TIMEOUT_S:
+                limit = INSPECT_TIMEOUT_S
+                raise TimedOut(f"no host has loaded the app within {limit:g} s (see `motes host ls`)", timeout_s=limit)
+        return await asked
+    finally:
+        asked.cancel()
+
+
+async def _fetching(cluster: Cluster, archives: set[str]) -> list[Fetching]:
+    """Which hosts are getting these; nothing when that cannot be asked just now."""
+    try:
+        return [each for each in await cluster.ask("fetching", None, list[Fetching]) if each.archive in archives]
+    except MotesError:
+        return []
 
 
 async def submit(cluster: Cluster, release: Release, on_progress: Progress | None = None) -> Deployed:
@@ -147,7 +187,8 @@ async def _packages(cluster: Cluster, path: Path, say: Progress, lock: bool) -> 
     if not targets:
         kinds = ", ".join(sorted({f"Python {python} on {platform or 'another system'}" for python, platform in there}))
         needed = f"Python {wanted.python}" if wanted.python else "a known platform"
-        raise NoPackages(f"{path} needs packages and {needed}; the hosts have {kinds}")
+        mend = "add one that fits: `motes host start --python ...`"
+        raise NoPackages(f"{path} needs packages and {needed}; the hosts have {kinds} ({mend})")
     layers = await Layers(cluster.home.layers, say).make(wanted, targets, path.name if lock else "")
     hashes = {}
     for kind, layer in layers.items():

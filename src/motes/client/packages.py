@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import mmap
 import os
 import subprocess
 import sys
@@ -179,10 +180,10 @@ def folder_for_this_python(requirements: Requirements, layers: Path) -> Iterator
     if not kind:
         raise NoPackages(f"no packages can be had for Python {python} on this machine")
     made = asyncio.run(Layers(layers, lambda step: None).make(requirements, [kind]))[kind]
-    data = made.read_bytes()
     with tempfile.TemporaryDirectory(prefix="motes-run-") as place:
         os.chmod(place, 0o755)
-        unpack(data, hashlib.sha256(data).hexdigest(), Path(place) / "wheels", LAYER)
+        with open(made, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            unpack(data, hashlib.sha256(data).hexdigest(), Path(place) / "wheels", LAYER)
         try:
             yield Path(place) / "wheels"
         finally:

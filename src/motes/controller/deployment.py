@@ -12,29 +12,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from motes.bus import subjects
-from motes.controller.placement import needs, runs, who_is_there
 from motes.controller.summary import has_taken_over
-from motes.errors import (
-    BadBundle,
-    BadInput,
-    MotesError,
-    NoRoom,
-    NotFound,
-    OwnerError,
-    Refused,
-    SpaceFailed,
-    Unavailable,
-)
-from motes.model.keeper import Deployed, Inspect, decode_answer
+from motes.errors import BadBundle, BadInput, NotFound, Refused
+from motes.model.keeper import Deployed, Inspect
 from motes.model.platform import MOST_TARGETS, PLATFORMS, is_target
-from motes.model.release import Manifest, Packages, Release, Signed, is_hash, release_id
+from motes.model.release import Packages, Release, Signed, is_hash, release_id
 
 if TYPE_CHECKING:
     from motes.controller.service import Controller
 
-INSPECT_TIMEOUT_S = 60.0
-HOSTS_TIMEOUT_S = 3.0
-"""How long a deploy waits for a host when there is none."""
 KEPT_RELEASES = 2
 """Releases of an app that are kept, with their code: the current one and the one before, which may still drain."""
 MAX_WORKLOADS = 1_000
@@ -63,45 +49,6 @@ class Deployment:
         self._touched[archive] = self._controller.now()
         while len(self._touched) > MOST_TOUCHED:
             del self._touched[next(iter(self._touched))]
-
-    async def inspect(self, question: Inspect) -> Manifest:
-        """Have a host load the bundle in a space; tries another when one cannot make spaces."""
-        _check_name(question.app)
-        if not is_hash(question.bundle):
-            raise BadInput(f"{question.bundle[:80]!r} is no bundle's hash")
-        check_packages(question.packages)
-        failed: MotesError = Unavailable("no host is up to load the app (see `motes host ls`)")
-        for host in await self._hosts_up(question.packages):
-            try:
-                return await self._inspect_at(host, question)
-            except (SpaceFailed, Unavailable) as error:
-                failed = error
-            except OwnerError:
-                self._controller.tasks.spawn(self._forget_code(question.bundle))
-                raise
-        raise failed
-
-    async def _hosts_up(self, packages: Packages) -> list[str]:
-        """The hosts that could load an app, the emptiest first; just after a start they may not have been heard yet.
-
-        Raises NoRoom when there are hosts, but none with what the app needs.
-        """
-        state = self._controller.core.state
-        deadline = self._controller.now() + HOSTS_TIMEOUT_S
-        while True:
-            up = {name: host for name, host in sorted(state.hosts.items()) if host.takes_work and host.lives}
-            fitting = [name for name, host in up.items() if runs(host, packages)]
-            if fitting or self._controller.now() > deadline:
-                break
-            await asyncio.sleep(0.02)
-        if up and not fitting:
-            raise NoRoom(f"the app {needs(packages)}; {who_is_there(up.values())}")
-        return sorted(fitting, key=lambda name: state.hosts[name].report.spaces_used)
-
-    async def _inspect_at(self, host: str, question: Inspect) -> Manifest:
-        data = msgspec.msgpack.encode(question)
-        answer = await self._controller.connection.request(subjects.inspect(host), data, INSPECT_TIMEOUT_S)
-        return decode_answer(answer, Manifest)
 
     async def deploy(self, signed: Signed) -> Deployed:
         """Store a signed release and have it run. Raises Untrusted, BadInput, NotFound, and Refused for an old one."""
@@ -207,7 +154,7 @@ class Deployment:
         found = await self._controller.store.bundles()
         await self._delete_unused({each for each in found if self._touched.get(each, float("-inf")) < since}, stored)
 
-    async def _forget_code(self, bundle: str) -> None:
+    async def forget_code(self, bundle: str) -> None:
         """Delete code that was uploaded and cannot be deployed."""
         async with self._gate:
             await self._delete_unused({bundle}, await self._releases())
@@ -236,6 +183,14 @@ def _time(at: float) -> str:
 def _is_same(current: Release, new: Release) -> bool:
     """A release of the same content; what is missing from the new one for some platform makes it another."""
     return (current.manifest, current.bundle, current.packages) == (new.manifest, new.bundle, new.packages)
+
+
+def check_question(question: Inspect) -> None:
+    """Raises BadInput."""
+    _check_name(question.app)
+    if not is_hash(question.bundle):
+        raise BadInput(f"{question.bundle[:80]!r} is no bundle's hash")
+    check_packages(question.packages)
 
 
 def check_packages(packages: Packages) -> None:

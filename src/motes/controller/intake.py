@@ -7,10 +7,9 @@ others waits for the next turn, or until a newer one takes its place: nothing of
 
 from __future__ import annotations
 
-import msgspec
-
 from motes.controller.effects import Tell
 from motes.controller.state import State
+from motes.model.allowance import Allowance
 from motes.model.host import HostReport
 from motes.model.instance import EndReason
 
@@ -24,24 +23,6 @@ TOLD_BY_HOSTS = frozenset({"instance.start", "instance.end", "start.failed"})
 """Of everything else the controller tells."""
 WHILE_LOADING = "load"
 """Logs show under this name what an app writes while it is loaded."""
-
-
-class Allowance(msgspec.Struct):
-    """A bucket of tokens: `per_s` come back each second, up to `most`."""
-
-    per_s: float
-    most: float
-    left: float
-    at: float
-
-    def take(self, now: float) -> bool:
-        """One token, if there is one."""
-        self.left = min(self.left + max(now - self.at, 0.0) * self.per_s, self.most)
-        self.at = now
-        if self.left < 1.0:
-            return False
-        self.left -= 1.0
-        return True
 
 
 class _Sender:

@@ -17,6 +17,8 @@ from motes.model.release import Daemon, Packages, Workload
 from motes.model.units import format_bytes
 from motes.model.walls import Walls
 
+FIT = "add one that fits: `motes host start --python ...`; deploy again to have an app's packages for it"
+
 
 def ranked_hosts(state: State, address: str, workload: Workload, packages: Packages) -> list[str]:
     """Feasible hosts, best first; hosts where it fails come last, for they may recover."""
@@ -73,7 +75,7 @@ def needs(packages: Packages) -> str:
 def who_is_there(hosts: Iterable[Host]) -> str:
     """What the hosts have, in words."""
     there = sorted({f"Python {host.report.python} on {host.report.platform or 'another system'}" for host in hosts})
-    return f"the hosts have {', '.join(there[:4])} (deploy again to add a host's packages, or add a host that fits)"
+    return f"the hosts have {', '.join(there[:4])} ({FIT})"
 
 
 def _holds(host: Host, workload: Workload) -> bool:

@@ -17,9 +17,21 @@ import msgspec
 from motes.bus import subjects
 from motes.bus.connection import Message
 from motes.controller.admission import Admission
-from motes.controller.deployment import Deployment
+from motes.controller.deployment import Deployment, check_question
+from motes.controller.fetches import Fetches
+from motes.controller.inspecting import Inspecting
 from motes.controller.summary import services, statuses, summaries, tools
-from motes.errors import BadInput, EngineError, MotesError, NotFound, Refused, TooLarge, Unavailable, Untrusted
+from motes.errors import (
+    BadInput,
+    EngineError,
+    MotesError,
+    NotFound,
+    OwnerError,
+    Refused,
+    TooLarge,
+    Unavailable,
+    Untrusted,
+)
 from motes.model.host import HostStatus
 from motes.model.instance import Event
 from motes.model.keeper import (
@@ -33,6 +45,7 @@ from motes.model.keeper import (
     AskLogs,
     AskRoutes,
     Deploy,
+    Fetching,
     GetChunk,
     Inspect,
     LogLine,
@@ -75,6 +88,8 @@ class Requests:
     def __init__(self, controller: Controller, admission: Admission) -> None:
         self._controller = controller
         self._deployment = Deployment(controller)
+        self._fetches = Fetches()
+        self._inspecting = Inspecting(controller, self._fetches)
         self._under_way: Counter[str] = Counter()
         self._verbs = {
             "routes": Verb("caller", AskRoutes, self._routes),
@@ -88,6 +103,7 @@ class Requests:
             "bundle-has": Verb("owner", AskChunks, self._has_chunks),
             "bundle-put": Verb("owner", PutChunk, self._put_chunk),
             "inspect": Verb("owner", Inspect, self._inspect),
+            "fetching": Verb("owner", None, self._fetching),
             "deploy": Verb("owner", Deploy, self._deploy),
             "remove": Verb("owner", Remove, self._remove),
             "bundle-get": Verb("host", GetChunk, self._get_chunk),
@@ -204,7 +220,15 @@ class Requests:
         return True
 
     async def _inspect(self, sender: str, question: Inspect) -> Manifest:
-        return await self._deployment.inspect(question)
+        check_question(question)
+        try:
+            return await self._inspecting.inspect(question)
+        except OwnerError:
+            self._controller.tasks.spawn(self._deployment.forget_code(question.bundle))
+            raise
+
+    async def _fetching(self, sender: str, question: None) -> list[Fetching]:
+        return self._fetches.under_way(self._controller.now())
 
     async def _deploy(self, sender: str, question: Deploy) -> object:
         return await self._deployment.deploy(question.release)
@@ -220,6 +244,8 @@ class Requests:
         count = await store.bundle_size(question.bundle) if is_hash(question.bundle) else 0
         if count == 0:
             raise NotFound(f"no bundle {question.bundle[:12]!r}")
+        host = sender.removeprefix(HOST_PREFIX)
+        self._fetches.note(host, question.bundle, question.index, count, self._controller.now())
         return count, await store.get_chunk(question.bundle, question.index)
 
     async def _release(self, sender: str, release: str) -> Signed:

@@ -7,10 +7,13 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import uvloop
 
+from motes.bus.connection import Connection
 from motes.client.cluster import Cluster
 from motes.errors import MotesError, Unavailable
 from motes.gateway.backend import Backend
@@ -18,12 +21,14 @@ from motes.gateway.relay import Relay
 from motes.gateway.server import Server
 from motes.gateway.services import Services
 from motes.home import Home
+from motes.model.names import GATEWAY, GATEWAY_ANSWERS
 from motes.supervised import announce_ready, end_with_parent
 
-USER = "gateway"
 DEFAULT_HTTP = "127.0.0.1:8080"
 READY_POLL_S = 0.01
 CONNECT_RETRY_S = 0.2
+
+T = TypeVar("T")
 
 
 def main() -> int:
@@ -57,7 +62,8 @@ async def serve(home: Home, host: str, port: int) -> None:
     await server.stop()
     connecting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        cluster = await connecting
+        cluster, answers = await connecting
+        await answers.close()
         await cluster.close()
 
 
@@ -69,28 +75,30 @@ async def _start(backend: Backend, home: Home, host: str, port: int) -> Server:
     return await Server.start(backend, home.run, host, port)
 
 
-async def _connect(backend: Backend, home: Home, http: str, port: int) -> Cluster:
-    cluster = await _open_cluster(home)
+async def _connect(backend: Backend, home: Home, http: str, port: int) -> tuple[Cluster, Connection]:
+    cluster = await _opened(lambda: Cluster.open(home, GATEWAY))
+    answers = await _opened(lambda: Connection.open(home.nats_url(), home.credentials(GATEWAY_ANSWERS)))
     backend.connect(cluster)
-    await Relay(cluster).start()
-    await Services(cluster).start()
+    await Relay(cluster, answers).start()
+    await Services(cluster, answers).start()
     while not backend.ready:  # noqa: ASYNC110  the connection tells nobody when it comes
         await asyncio.sleep(READY_POLL_S)
     announce_ready(http=http, port=port)
-    return cluster
+    return cluster, answers
 
 
-def _end_if_failed(connecting: asyncio.Task[Cluster], ended: asyncio.Event) -> None:
+def _end_if_failed(connecting: asyncio.Task[Any], ended: asyncio.Event) -> None:
     """What is no MotesError is a mistake of ours; the process ends with it rather than serve without a cluster."""
     if not connecting.cancelled() and connecting.exception() is not None:
         ended.set()
 
 
-async def _open_cluster(home: Home) -> Cluster:
+async def _opened(open: Callable[[], Awaitable[T]]) -> T:
+    """What `open` gives as soon as it can be had."""
     told = ""
     while True:
         try:
-            return await Cluster.open(home, USER)
+            return await open()
         except MotesError as error:
             if error.message != told:
                 told = error.message

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from motes.errors import Unavailable
+from motes.model.call import FROM_OUTSIDE, Context
 from motes.model.host import HostInstances
 from motes.model.keeper import Tool
 from motes.model.routes import Routes
@@ -17,10 +18,12 @@ class Cluster(Protocol):
     @property
     def ready(self) -> bool: ...
 
-    async def call_bytes(self, app: str, workload: str, body: bytes, timeout_s: float | None = None) -> bytes: ...
+    async def call_bytes(
+        self, app: str, workload: str, body: bytes, timeout_s: float | None = None, context: Context = FROM_OUTSIDE
+    ) -> bytes: ...
 
     def stream_bytes(
-        self, app: str, workload: str, body: bytes, timeout_s: float | None = None
+        self, app: str, workload: str, body: bytes, timeout_s: float | None = None, context: Context = FROM_OUTSIDE
     ) -> AsyncGenerator[bytes, None]: ...
 
     async def routes(self, app: str) -> Routes: ...
@@ -45,14 +48,16 @@ class Backend:
         """Whether calls can be answered."""
         return self._cluster is not None and self._cluster.ready
 
-    async def call_bytes(self, app: str, workload: str, body: bytes, timeout_s: float | None = None) -> bytes:
-        return await self._connected().call_bytes(app, workload, body, timeout_s)
+    async def call_bytes(
+        self, app: str, workload: str, body: bytes, timeout_s: float | None = None, context: Context = FROM_OUTSIDE
+    ) -> bytes:
+        return await self._connected().call_bytes(app, workload, body, timeout_s, context)
 
     def stream_bytes(
-        self, app: str, workload: str, body: bytes, timeout_s: float | None = None
+        self, app: str, workload: str, body: bytes, timeout_s: float | None = None, context: Context = FROM_OUTSIDE
     ) -> AsyncGenerator[bytes, None]:
         """Raises Unavailable at once while there is no cluster."""
-        return self._connected().stream_bytes(app, workload, body, timeout_s)
+        return self._connected().stream_bytes(app, workload, body, timeout_s, context)
 
     async def routes(self, app: str) -> Routes:
         return await self._connected().routes(app)

@@ -11,6 +11,8 @@ import msgspec
 from motes.errors import Overloaded, TooLarge
 from motes.gateway.problems import Problem
 from motes.gateway.rules import judge_form
+from motes.model.call import FROM_OUTSIDE, Context
+from motes.model.caller import checked_name, told_over_http
 from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.units import format_bytes, parse_seconds
 
@@ -152,6 +154,17 @@ def timeout_of(headers: Headers) -> float | None:
             Problem(400, "bad_timeout", f"Motes-Timeout must be above 0 and at most {MAX_TIMEOUT_S:.0f} seconds")
         )
     return seconds
+
+
+def context_of(headers: Headers) -> Context:
+    """For whom the request is, as who may send requests here says by Motes-Caller. Raises Refusal and BadInput."""
+    named = [value for name, value in headers if name == b"motes-caller"]
+    if len(named) > 1:
+        # One of them may have come through a front end from outside.
+        raise Refusal(Problem(400, "bad_caller", f"a request names one Motes-Caller; this one has {len(named)}"))
+    if not named:
+        return FROM_OUTSIDE
+    return Context(on_behalf=told_over_http(checked_name(named[0].decode("latin-1"))))
 
 
 def header(headers: Headers, wanted: bytes) -> bytes | None:

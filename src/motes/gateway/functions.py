@@ -26,6 +26,7 @@ from motes.gateway.call_request import (
     check_json,
     check_method,
     check_type,
+    context_of,
     header,
     timeout_of,
 )
@@ -34,6 +35,7 @@ from motes.gateway.metrics import CONTENT_TYPE, Metrics
 from motes.gateway.openapi import openapi
 from motes.gateway.problems import Problem, problem_of
 from motes.gateway.rules import LISTENED, daemon_of, judge
+from motes.model.call import Context
 from motes.model.routes import Route
 from motes.tracing import note_incoming
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 Send = Callable[[Message], Awaitable[None]]
 T = TypeVar("T")
+Terms = tuple[float | None, Context]
 
 MAX_CALLS = 1000
 """Calls under way at a time; more are answered 503."""
@@ -174,25 +177,25 @@ class Functions:
     async def _call(self, app: str, function: str, scope: Message, receive: Receive) -> tuple[bytes, bytes]:
         """The result's content type and bytes."""
         headers: Headers = scope["headers"]
-        timeout_s = self._begin(app, function, scope)
+        terms = self._begin(app, function, scope)
         held = Body(self._bodies)
         try:
             body = await held.read(headers, receive)
             if not needs_route(headers):
-                return JSON, await self._result(app, function, body, timeout_s, receive)
+                return JSON, await self._result(app, function, body, terms, receive)
             route = (await self._backend.routes(app)).workloads.get(function, Route("function"))
             body = to_json(headers, body, route)
             held.becomes(len(body))
-            return from_json(headers, await self._result(app, function, body, timeout_s, receive), route)
+            return from_json(headers, await self._result(app, function, body, terms, receive), route)
         finally:
             self._calls -= 1
             held.release()
 
-    def _begin(self, app: str, function: str, scope: Message) -> float | None:
-        """Count a call in, when it is one: its time budget. Raises Refusal and Overloaded."""
+    def _begin(self, app: str, function: str, scope: Message) -> Terms:
+        """Count a call in, when it is one: its time budget and whose it is. Raises Refusal, BadInput and Overloaded."""
         check_method(scope, ("POST",))
         check_type(scope["headers"])
-        timeout_s = timeout_of(scope["headers"])
+        terms = timeout_of(scope["headers"]), context_of(scope["headers"])
         if not is_name(app) or not is_name(function):
             raise Refusal(
                 Problem(404, "not_found", f"no app {app[:80]!r} with {function[:80]!r} (`motes apps` lists the apps)")
@@ -202,14 +205,14 @@ class Functions:
         self._calls += 1
         if (trace := header(scope["headers"], b"traceparent")) is not None:
             note_incoming(trace)
-        return timeout_s
+        return terms
 
     async def _stream(self, kind: bytes, scope: Message, receive: Receive, send: Send) -> None:
         """Items as they come: the next is asked for when the connection has taken the last."""
         self._check_rules(scope)
         parts = scope["path"].split("/")
         app, function = parts[1:] if len(parts) == 3 else ("", "")
-        timeout_s = self._begin(app, function, scope)
+        terms = self._begin(app, function, scope)
         held = Body(self._bodies)
         try:
             headers: Headers = scope["headers"]
@@ -218,14 +221,14 @@ class Functions:
                 route = (await self._backend.routes(app)).workloads.get(function, Route("function"))
                 body = to_json(headers, body, route)
                 held.becomes(len(body))
-            async with contextlib.aclosing(self._backend.stream_bytes(app, function, body, timeout_s)) as items:
+            async with contextlib.aclosing(self._backend.stream_bytes(app, function, body, *terms)) as items:
                 await _unless_disconnected(_send_items(kind, items, send), receive, body)
         finally:
             self._calls -= 1
             held.release()
 
-    async def _result(self, app: str, function: str, body: bytes, timeout_s: float | None, receive: Receive) -> bytes:
-        return await _unless_disconnected(self._backend.call_bytes(app, function, body, timeout_s), receive, body)
+    async def _result(self, app: str, function: str, body: bytes, terms: Terms, receive: Receive) -> bytes:
+        return await _unless_disconnected(self._backend.call_bytes(app, function, body, *terms), receive, body)
 
 
 async def _send_items(kind: bytes, items: AsyncIterator[bytes], send: Send) -> None:

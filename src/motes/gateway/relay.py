@@ -1,21 +1,27 @@
 """Calls that functions on one host make of functions on another: each host asks the gateway, which routes them.
 
 A host may have called what a function that it holds a lease for declares, and nothing else: it is the gateway that
-checks this, for a host could say anything of itself.
+checks this, for a host could say anything of itself. Whose call it is the host says as well, and so that call meets
+nothing but what the same host has asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
+import msgspec
+
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
-from motes.errors import MotesError, NotFound, Overloaded, Refused
+from motes.errors import HostLost, MotesError, NotFound, Overloaded, Refused
 from motes.model.call import (
+    CALL_ID_BYTES,
+    MOST_AWAITED,
     STATUS_ITEM,
     STATUS_OK,
     WINDOW_ITEMS,
@@ -25,12 +31,18 @@ from motes.model.call import (
     unpack_more,
     unpack_request,
 )
-from motes.model.names import HOST_PREFIX
+from motes.model.caller import told_by_host
+from motes.model.names import HOST_PREFIX, is_name
 from motes.model.routes import Routes
+from motes.model.units import format_bytes
 from motes.tasks import Tasks
 
 MOST_OF_A_HOST = 1_000
 """Calls of one host that are under way here at a time."""
+MOST_BYTES_OF_A_HOST = 256 * 2**20
+"""What their bodies may hold together."""
+MOST_QUESTIONS_OF_A_HOST = 8
+"""So many at a time may have the controller asked, in the gateway's name, for what the host's functions declare."""
 STILL_ALLOWED_S = 60.0
 """What a host was allowed it may do for so long after its lease has ended: calls that had begun there go on."""
 MOST_REMEMBERED = 10_000
@@ -39,15 +51,13 @@ MOST_REMEMBERED = 10_000
 class Caller(Protocol):
     """The part of `motes.client.cluster.Cluster` that a relay uses."""
 
-    connection: Connection
-
     async def call_bytes(
         self,
         app: str,
         workload: str,
         body: bytes,
         timeout_s: float | None = None,
-        context: Context = ...,
+        context: Context | None = ...,
         call_id: bytes | None = None,
     ) -> bytes: ...
 
@@ -57,11 +67,20 @@ class Caller(Protocol):
         workload: str,
         body: bytes,
         timeout_s: float | None = None,
-        context: Context = ...,
+        context: Context | None = ...,
         call_id: bytes | None = None,
     ) -> AsyncGenerator[bytes, None]: ...
 
-    async def routes(self, app: str) -> Routes: ...
+    async def routes(self, app: str, anew: bool = False) -> Routes: ...
+
+
+class _Host:
+    """What one host has under way here."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.bytes = 0
+        self.questions = asyncio.Semaphore(MOST_QUESTIONS_OF_A_HOST)
 
 
 class _Relayed:
@@ -76,27 +95,27 @@ class _Relayed:
 class Relay:
     """Hears the hosts' calls on one connection; motes.agent.relaying is the other side."""
 
-    def __init__(self, cluster: Caller) -> None:
+    def __init__(self, cluster: Caller, answers: Connection) -> None:
         self._cluster = cluster
+        self._answers = answers
         self._under_way: dict[bytes, _Relayed] = {}
-        self._of_host: dict[str, int] = {}
+        self._hosts: dict[str, _Host] = {}
         self._allowed: OrderedDict[tuple[str, str, str], float] = OrderedDict()
         """When a host's function was last seen to be allowed to call another."""
         self._tasks = Tasks("gateway")
 
     async def start(self) -> None:
         """Raises Unavailable."""
-        await self._cluster.connection.subscribe("relay.*.>", self._on_message)
+        await self._answers.subscribe("relay.*.>", self._on_message)
 
     def _on_message(self, message: Message) -> None:
         _, host, verb, *address = message.subject.split(".")
         try:
-            if (
-                verb == "call"
-                and len(address) == 2
-                and message.reply.startswith(f"{subjects.inbox(HOST_PREFIX + host)}.")
-            ):
+            is_its_own = message.reply.startswith(f"{subjects.inbox(HOST_PREFIX + host)}.")
+            if verb == "call" and len(address) == 2 and is_its_own:
                 self._on_call(host, address[0], address[1], message)
+            elif verb == "await" and is_its_own:
+                self._on_await(host, message)
             elif verb == "cancel":
                 self._on_cancel(host, message.data)
             elif verb == "more":
@@ -106,23 +125,29 @@ class Relay:
 
     def _on_call(self, host: str, app: str, workload: str, message: Message) -> None:
         call_id, budget_s, body, context = unpack_request(message.data)
+        context = msgspec.structs.replace(context, on_behalf=told_by_host(host, context.on_behalf))
         if call_id in self._under_way:
             return  # One that a host sends again while it is under way is answered once.
-        if self._of_host.get(host, 0) >= MOST_OF_A_HOST:
-            error = Overloaded(f"{MOST_OF_A_HOST} calls of functions on host {host!r} are under way", retry_after_s=1)
+        size, of_host = len(body), self._hosts.setdefault(host, _Host())
+        if of_host.calls >= MOST_OF_A_HOST or of_host.bytes + size > MOST_BYTES_OF_A_HOST:
+            most = f"{MOST_OF_A_HOST} calls or {format_bytes(MOST_BYTES_OF_A_HOST)}"
+            error = Overloaded(f"functions on host {host!r} have {most} under way elsewhere", retry_after_s=1)
             self._answer(message.reply, failed(error))
             return
         relayed = self._under_way[call_id] = _Relayed(host)
-        self._of_host[host] = self._of_host.get(host, 0) + 1
+        of_host.calls += 1
+        of_host.bytes += size
         work = self._work(relayed, call_id, app, workload, body, budget_s, context, message.reply)
         relayed.task = self._tasks.spawn(work)
-        relayed.task.add_done_callback(lambda _: self._ended(call_id, host))
+        relayed.task.add_done_callback(lambda _: self._ended(call_id, host, size))
 
-    def _ended(self, call_id: bytes, host: str) -> None:
+    def _ended(self, call_id: bytes, host: str, size: int) -> None:
         del self._under_way[call_id]
-        self._of_host[host] -= 1
-        if not self._of_host[host]:
-            del self._of_host[host]
+        of_host = self._hosts[host]
+        of_host.calls -= 1
+        of_host.bytes -= size
+        if not of_host.calls:
+            del self._hosts[host]
 
     def _on_cancel(self, host: str, call_id: bytes) -> None:
         relayed = self._under_way.get(call_id)
@@ -134,6 +159,15 @@ class Relay:
         if relayed is not None and relayed.host == host:
             for _ in range(min(count, WINDOW_ITEMS)):
                 relayed.room.release()
+
+    def _on_await(self, host: str, message: Message) -> None:
+        """A host waits for calls; one that is not known here was another gateway's, or its answer was not heard."""
+        lost = failed(HostLost("the gateway that had the call sent on has ended, so whether it ran is unknown"))
+        ids = message.data[: MOST_AWAITED * CALL_ID_BYTES]
+        for at in range(0, len(ids), CALL_ID_BYTES):
+            relayed = self._under_way.get(ids[at : at + CALL_ID_BYTES])
+            if relayed is None or relayed.host != host:
+                self._answer(f"{message.reply}.{ids[at : at + CALL_ID_BYTES].hex()}", lost)
 
     async def _work(
         self,
@@ -156,9 +190,11 @@ class Relay:
                 result = await cluster.call_bytes(app, workload, body, budget_s, context, call_id)
                 outcome = Outcome(STATUS_OK, result)
             else:
-                async for item in cluster.stream_bytes(app, workload, body, budget_s, context, call_id):
-                    await relayed.room.acquire()
-                    self._answer(reply, Outcome(STATUS_ITEM, item))
+                stream = cluster.stream_bytes(app, workload, body, budget_s, context, call_id)
+                async with contextlib.aclosing(stream) as items:
+                    async for item in items:
+                        await relayed.room.acquire()
+                        self._answer(reply, Outcome(STATUS_ITEM, item))
                 outcome = Outcome(STATUS_OK, b"")
         except MotesError as error:
             outcome = failed(error)
@@ -167,21 +203,36 @@ class Relay:
     async def _check(self, host: str, caller: str, app: str, workload: str) -> None:
         """Raises Refused when no function that this host may run declares the call."""
         callee, key = f"{app}.{workload}", (host, caller, f"{app}.{workload}")
-        own_app, _, name = caller.partition(".")
-        try:
-            route = (await self._cluster.routes(own_app)).workloads.get(name) if name else None
-        except NotFound:
-            route = None
-        now = time.monotonic()
-        if route is not None and host in route.hosts and callee in route.calls:
-            self._allowed[key] = now
-            self._allowed.move_to_end(key)
-            if len(self._allowed) > MOST_REMEMBERED:
-                self._allowed.popitem(last=False)
-        elif now - self._allowed.get(key, float("-inf")) > STILL_ALLOWED_S:
+        was_allowed = time.monotonic() - self._allowed.get(key, float("-inf")) <= STILL_ALLOWED_S
+        if await self._declares(host, caller, callee):
+            self._note_allowed(key)
+        elif was_allowed:
+            return
+        # What is known here may be old: what was told while there was no connection was not heard.
+        elif await self._declares(host, caller, callee, anew=True):
+            self._note_allowed(key)
+        else:
             raise Refused(
                 f"host {host!r} runs no function {caller or '(without a name)'} that declares a call of {callee}"
             )
 
+    def _note_allowed(self, key: tuple[str, str, str]) -> None:
+        self._allowed[key] = time.monotonic()
+        self._allowed.move_to_end(key)
+        if len(self._allowed) > MOST_REMEMBERED:
+            self._allowed.popitem(last=False)
+
+    async def _declares(self, host: str, caller: str, callee: str, *, anew: bool = False) -> bool:
+        """Whether a function that the host may run declares the call. Raises Unavailable."""
+        app, _, name = caller.partition(".")
+        if not is_name(app) or not is_name(name):
+            return False
+        try:
+            async with self._hosts[host].questions:
+                route = (await self._cluster.routes(app, anew)).workloads.get(name)
+        except NotFound:
+            return False
+        return route is not None and host in route.hosts and callee in route.calls
+
     def _answer(self, reply: str, outcome: Outcome) -> None:
-        self._cluster.connection.publish(reply, outcome.pack())
+        self._answers.publish(reply, outcome.pack())

@@ -1,7 +1,8 @@
 """Every app as a NATS service: `fn.<app>.<function>` for any NATS client, and the standard `$SRV` subjects.
 
 A service is an app, an endpoint is one of its functions. The body is JSON as over HTTP, the reply its result; an error
-is a reply with the headers Nats-Service-Error and Nats-Service-Error-Code. The protocol is ADR-32 of
+is a reply with the headers Nats-Service-Error and Nats-Service-Error-Code. Who sends to `fn.<app>.<function>` nobody
+knows; to `fn.<app>.<function>.<user>` only that user can. The protocol is ADR-32 of
 https://github.com/nats-io/nats-architecture-and-design
 """
 
@@ -11,7 +12,6 @@ import datetime
 import hashlib
 import re
 import secrets
-import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -19,7 +19,10 @@ import msgspec
 
 from motes.bus.connection import Connection, Message
 from motes.errors import BadInput, MotesError, NotFound, Overloaded
-from motes.gateway.call_request import MAX_TIMEOUT_S
+from motes.gateway.call_request import MAX_TIMEOUT_S, HeldBytes
+from motes.gateway.recent import Recent
+from motes.model.call import FROM_OUTSIDE, Context
+from motes.model.caller import told_over_nats
 from motes.model.host import HostInstances
 from motes.model.keeper import Service
 from motes.model.release import Function
@@ -33,17 +36,18 @@ MOST_CALLS = 1_000
 QUEUE = "q"
 """The protocol's usual queue group."""
 ERROR_LIMIT = 500
+MOST_ERRORS = 1_000
+"""Addresses of which the last error is known: anybody may call what there is not."""
 _TYPE = "io.nats.micro.v1.{}_response"
 _INBOX = "_INBOX."
-_KEEP_S = 1.0
 
 
 class Cluster(Protocol):
     """The part of `motes.client.cluster.Cluster` that services use."""
 
-    connection: Connection
-
-    async def call_bytes(self, app: str, workload: str, body: bytes, timeout_s: float | None = None) -> bytes: ...
+    async def call_bytes(
+        self, app: str, workload: str, body: bytes, timeout_s: float | None = None, context: Context = FROM_OUTSIDE
+    ) -> bytes: ...
 
     async def services(self) -> list[Service]: ...
 
@@ -53,22 +57,26 @@ class Cluster(Protocol):
 class Services:
     """Answers NATS clients on one connection."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, answers: Connection) -> None:
         self._cluster = cluster
+        self._answers = answers
         self._calls = 0
         self._tasks = Tasks("gateway")
         self._seed = secrets.token_bytes(16)
         self._started = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
-        self._known: tuple[float, list[Service]] = (float("-inf"), [])
+        self._held = HeldBytes()
+        self._services = Recent(cluster.services)
+        self._hosts = Recent(cluster.look)
         self._last_errors: dict[str, str] = {}
         """By address, of the calls that came this way."""
 
     async def start(self) -> None:
         """Raises Unavailable."""
-        await self._cluster.connection.subscribe("fn.*.*", self._on_call, QUEUE)
+        for subject in ("fn.*.*", "fn.*.*.*"):
+            await self._answers.subscribe(subject, self._on_call, QUEUE)
         for verb in ("PING", "INFO", "STATS"):
             for subject in (f"$SRV.{verb}", f"$SRV.{verb}.*", f"$SRV.{verb}.*.*"):
-                await self._cluster.connection.subscribe(subject, self._on_question)
+                await self._answers.subscribe(subject, self._on_question)
 
     # ------------------------------------------------------------------ calls
 
@@ -84,24 +92,33 @@ class Services:
         self._tasks.spawn(self._call(message))
 
     async def _call(self, message: Message) -> None:
-        _, app, function = message.subject.split(".")
+        _, app, function, *user = message.subject.split(".")
+        context = Context(on_behalf=told_over_nats(user[0])) if user else FROM_OUTSIDE
         try:
+            self._held.hold(len(message.data))
             headers = parse_headers(message.headers)
             if (trace := headers.get("traceparent")) is not None:
                 note_incoming(trace.encode("latin-1", "replace"))
-            result = await self._cluster.call_bytes(app, function, message.data, _timeout_of(headers))
-            self._cluster.connection.publish(message.reply, result)
+            result = await self._cluster.call_bytes(app, function, message.data, _timeout_of(headers), context)
+            self._answers.publish(message.reply, result)
         except MotesError as error:
             if not isinstance(error, NotFound):
-                self._last_errors[f"{app}.{function}"] = f"{error.http_status}:{error.message[:ERROR_LIMIT]}"
+                self._note_error(f"{app}.{function}", f"{error.http_status}:{error.message[:ERROR_LIMIT]}")
             self._refuse(message, error)
         finally:
+            self._held.hold(-len(message.data))
             self._calls -= 1
+
+    def _note_error(self, address: str, text: str) -> None:
+        self._last_errors.pop(address, None)
+        self._last_errors[address] = text
+        if len(self._last_errors) > MOST_ERRORS:
+            del self._last_errors[next(iter(self._last_errors))]
 
     def _refuse(self, message: Message, error: MotesError) -> None:
         body = msgspec.json.encode(error.to_wire())
         headers = {"Nats-Service-Error": one_line(error.message), "Nats-Service-Error-Code": str(error.http_status)}
-        self._cluster.connection.publish(message.reply, body, headers=headers)
+        self._answers.publish(message.reply, body, headers=headers)
 
     # ------------------------------------------------------------------ what there is
 
@@ -112,8 +129,8 @@ class Services:
     async def _tell(self, message: Message) -> None:
         _, verb, *which = message.subject.split(".")
         try:
-            services = await self._services()
-            totals = _sum_totals(await self._cluster.look()) if verb == "STATS" else {}
+            services = await self._services.get()
+            totals = _sum_totals(await self._hosts.get()) if verb == "STATS" else {}
         except MotesError:
             return  # Nothing is known now; whoever asks waits only so long.
         for service in services:
@@ -132,13 +149,7 @@ class Services:
             elif verb == "STATS":
                 endpoints = [self._stats(service.app, each, totals) for each in service.functions]
                 told |= {"started": self._started, "endpoints": endpoints}
-            self._cluster.connection.publish(message.reply, msgspec.json.encode(told))
-
-    async def _services(self) -> list[Service]:
-        """Asked of the controller at most once in _KEEP_S, however many ask here."""
-        if time.monotonic() - self._known[0] >= _KEEP_S:
-            self._known = time.monotonic(), await self._cluster.services()
-        return self._known[1]
+            self._answers.publish(message.reply, msgspec.json.encode(told))
 
     def _id_of(self, app: str) -> str:
         """The same as long as this gateway runs."""

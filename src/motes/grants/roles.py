@@ -5,6 +5,8 @@ permission could have the server deliver bytes of its choice to another host's s
 Who must answer requests may publish to inboxes, and only there: the server's own way, a permission for the reply
 subject of each message that arrives, would let any caller choose a subject that the host may then publish to. An inbox
 is reached only by who was told its last words, which nobody can guess.
+The subject of a call ends with who makes it, and a user may publish only what ends with its own name: so an agent knows
+callers. What cancels a call, or takes items of its stream, names it by an id that only its sender and its host know.
 """
 
 from __future__ import annotations
@@ -20,8 +22,6 @@ ANSWERS = ("_INBOX.*.*.call.*", "_INBOX.*.*.request.*")
 
 GUEST_DIGITS = 16
 """Of a guest's public key, in its name."""
-
-_CALLING = ("host.*.call.*.*", "host.*.cancel", "host.*.more", "host.*.ps")
 _DISCOVERY = tuple(f"$SRV.{verb}{more}" for verb in ("PING", "INFO", "STATS") for more in ("", ".*", ".*.*"))
 """How NATS clients find services and ask about them."""
 _REPORTS = ("report.*.event", "report.*.log.>")
@@ -49,7 +49,8 @@ def host(name: str) -> Role:
 
 def caller(user: str) -> Role:
     """Somebody who calls, and asks the controller in its own name; the machine's owner also hears what is reported."""
-    if user in (KEEPER.user, SYSTEM.user, "gateway") or user.startswith((HOST_PREFIX, names.GUEST_PREFIX)):
+    programs = (KEEPER.user, SYSTEM.user, GATEWAY.user, ANSWERING.user)
+    if user in programs or user.startswith((HOST_PREFIX, names.GUEST_PREFIX)):
         raise BadInput(f"{user!r} is the cluster's own name for a program; choose another")
     role = _caller(_checked(user))
     return role._replace(subscribe=(*role.subscribe, *_REPORTS)) if user == OWN_USER else role
@@ -59,12 +60,13 @@ def _caller(user: str) -> Role:
     return Role(
         user,
         publish=(
-            "host.*.call.*.*",
+            f"host.*.call.*.*.{user}",
             "host.*.cancel",
             "host.*.more",
             "host.*.ps",
             f"keeper.{user}.*",
             "fn.*.*",
+            f"fn.*.*.{user}",
             *_DISCOVERY,
         ),
         subscribe=(
@@ -82,13 +84,17 @@ def guest(public: bytes) -> Role:
     return Role(user, publish=(f"keeper.{user}.join",), subscribe=(f"_INBOX.{user}.>",))
 
 
-def gateway() -> Role:
-    """The gateway: a caller that also answers `fn.<app>.<function>`, the services protocol and hosts' functions."""
-    role = _caller("gateway")
-    return role._replace(
-        publish=(*role.publish, "_INBOX.*.*.>"), subscribe=(*role.subscribe, "fn.*.*", "relay.*.>", "$SRV.>")
-    )
+GATEWAY = _caller(names.GATEWAY)
+"""The gateway where it calls."""
 
+ANSWERING = Role(
+    names.GATEWAY_ANSWERS,
+    publish=("_INBOX.*.*.>",),
+    subscribe=("fn.*.*", "fn.*.*.*", "relay.*.>", "$SRV.>", f"_INBOX.{names.GATEWAY_ANSWERS}.>"),
+)
+"""The gateway where it answers `fn.<app>.<function>`, the services protocol and hosts' functions. Whoever asks names
+the subject of the answer, so this user may call nobody. And it has a connection of its own: who floods it reaches no
+call over HTTP."""
 
 KEEPER = Role(names.KEEPER, publish=(">",), subscribe=(">",))
 """The controller: everything in the cluster's account, and nothing outside it."""

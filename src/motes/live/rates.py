@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from motes.model.host import HostInstances, HostStatus
-from motes.model.instance import InstanceState
+from motes.model.instance import InstanceReport, InstanceState
 from motes.model.totals import LATENCY_BOUNDS_S, Totals
 
 
@@ -19,9 +19,12 @@ class Look(NamedTuple):
 
 
 class WorkloadRow(NamedTuple):
-    """One workload on all hosts. Rates are of the time between the looks; times None: no call was answered in it."""
+    """One workload, on all hosts or on one: `name` is its address, or the host's name.
 
-    address: str
+    Rates are of the time between the looks; times None: no call was answered in it.
+    """
+
+    name: str
     calls_per_s: float
     errors_per_s: float
     p50_s: float | None
@@ -49,28 +52,53 @@ def workload_rows(before: Look, now: Look) -> list[WorkloadRow]:
     """Every workload that has an instance, a waiting call or a past on some host; the busiest first."""
     told = [host for host in now.hosts.values() if host is not None]
     addresses = {address for host in told for address in (*host.totals, *host.load)}
-    addresses |= {f"{each.app}.{each.workload}" for host in told for each in host.instances}
-    rows = [_workload_row(address, before, now, told) for address in addresses]
-    return sorted(rows, key=lambda row: (-row.calls_per_s, -row.cpus, row.address))
+    addresses |= {address_of(each) for host in told for each in host.instances}
+    rows = [workload_row(address, before, now) for address in addresses]
+    return sorted(rows, key=lambda row: (-row.calls_per_s, -row.cpus, row.name))
 
 
-def _workload_row(address: str, before: Look, now: Look, told: list[HostInstances]) -> WorkloadRow:
+def workload_row(address: str, before: Look, now: Look) -> WorkloadRow:
+    """One workload on all hosts together."""
+    return _row(address, address, before, now, list(now.hosts))
+
+
+def rows_by_host(address: str, before: Look, now: Look) -> list[WorkloadRow]:
+    """One workload on each host that knows of it, by the host's name."""
+    known = [
+        name
+        for name, host in sorted(now.hosts.items())
+        if host is not None
+        and (
+            address in host.totals
+            or address in host.load
+            or any(address_of(each) == address for each in host.instances)
+        )
+    ]
+    return [_row(name, address, before, now, [name]) for name in known]
+
+
+def address_of(instance: InstanceReport) -> str:
+    return f"{instance.app}.{instance.workload}"
+
+
+def _row(name: str, address: str, before: Look, now: Look, hosts: Iterable[str]) -> WorkloadRow:
     seconds = max(now.at - before.at, 1e-3)
+    told = {each: host for each in hosts if (host := now.hosts.get(each)) is not None}
     grown = [
-        _growth(_totals(before.hosts.get(name), address), host.totals[address])
-        for name, host in now.hosts.items()
-        if host is not None and address in host.totals
+        _growth(_totals(before.hosts.get(each), address), host.totals[address])
+        for each, host in told.items()
+        if address in host.totals
     ]
     buckets = [sum(column) for column in zip(*(each.buckets for each in grown), strict=False)]
     answers = sum(each.answers for each in grown)
-    instances = [each for host in told for each in host.instances if f"{each.app}.{each.workload}" == address]
+    instances = [each for host in told.values() for each in host.instances if address_of(each) == address]
     return WorkloadRow(
-        address,
+        name,
         sum(each.calls for each in grown) / seconds,
         sum(each.errors for each in grown) / seconds,
         quantile(buckets, answers, 0.5),
         quantile(buckets, answers, 0.99),
-        sum(host.load[address].queued for host in told if address in host.load),
+        sum(host.load[address].queued for host in told.values() if address in host.load),
         sum(1 for each in instances if each.state == InstanceState.BUSY),
         len(instances),
         sum(each.cpu_s for each in grown) / seconds,
@@ -115,10 +143,16 @@ def host_rows(before: Look, now: Look) -> list[HostRow]:
     seconds = max(now.at - before.at, 1e-3)
     rows = []
     for name, status in sorted(now.statuses.items()):
-        earlier = before.statuses.get(name, status)
-        used_s = max(status.used.get("cpu_s", 0.0) - earlier.used.get("cpu_s", 0.0), 0.0)
         memory_bytes = int(status.used.get("memory_bytes", 0))
-        lends, cpus = status.lends, used_s / seconds
+        lends, cpus = status.lends, _cpu_s(name, before, now) / seconds
         spaces = status.spaces, lends.spaces
         rows.append(HostRow(name, status.state, *spaces, cpus, lends.cpus, memory_bytes, lends.memory_bytes))
     return rows
+
+
+def _cpu_s(name: str, before: Look, now: Look) -> float:
+    """What a host's instances used between the looks; its reports do not tell, for they come at times of their own."""
+    told = now.hosts.get(name)
+    totals = {} if told is None else told.totals
+    earlier = before.hosts.get(name)
+    return sum(_growth(_totals(earlier, address), each).cpu_s for address, each in totals.items())

@@ -1,10 +1,12 @@
 """One call as bytes: what a caller sends to an agent and what comes back.
 
-request   16 bytes call id · 4 bytes time budget, milliseconds, big-endian · 1 byte size of the context · context · body
-          (the context is MessagePack of a Context, or nothing: most calls come from outside, and nobody traces them)
+request   16 bytes call id · 4 bytes time budget, milliseconds · 2 bytes size of the context · context · body
+          (numbers are big-endian; the context is MessagePack of a Context, or nothing: most calls come from outside,
+          for nobody else, and nobody traces them)
 reply     1 byte status · body (STATUS_OK: the result, or nothing at the end of a stream; STATUS_ERROR: JSON of an
           error, see errors.py; STATUS_TRY_ELSEWHERE: the same, and the function has not begun: always safe to send to
-          another host; STATUS_ITEM: one item of a stream, and more is to come)
+          another host; STATUS_ITEM: one item of a stream, and more is to come; STATUS_HELD: 4 bytes, the size of a
+          large result, which comes when the caller says `more`)
 more      16 bytes call id · 4 bytes count, big-endian: the caller has taken so many items, and will take as many more
 """
 
@@ -16,11 +18,16 @@ from typing import Annotated, Any
 import msgspec
 
 from motes.errors import MotesError, from_wire
+from motes.model.caller import ON_BEHALF_LIMIT
 
 STATUS_OK = 0
 STATUS_ERROR = 1
 STATUS_TRY_ELSEWHERE = 2
 STATUS_ITEM = 3
+STATUS_HELD = 4
+
+LARGE_BYTES = 256 * 2**10
+"""A result from this size on is sent when its caller has room for it."""
 
 WINDOW_ITEMS = 8
 """Of a stream, that may be on their way to a caller who has not said `more` yet."""
@@ -30,9 +37,14 @@ ITEM_LIMIT_BYTES = 2**20
 MOST_DEEP = 16
 """Calls of which each was made by the one before: a cycle of calls ends here at the latest."""
 
-_REQUEST = struct.Struct(">16sIB")
+MOST_AWAITED = 10_000
+"""Calls whose ids one message to the gateway may name."""
+CALL_ID_BYTES = 16
+
+_REQUEST = struct.Struct(">16sIH")
 REQUEST_HEAD_BYTES = _REQUEST.size
 _MORE = struct.Struct(">16sI")
+_SIZE = struct.Struct(">I")
 
 _error_encoder = msgspec.json.Encoder()
 _error_decoder = msgspec.json.Decoder(dict[str, Any])
@@ -47,6 +59,8 @@ class Context(msgspec.Struct, frozen=True, array_like=True):
     """How many calls it was made inside of."""
     trace: Annotated[str, msgspec.Meta(max_length=64)] = ""
     """The span that it belongs to, as in the header traceparent of W3C Trace Context; empty: nobody traces it."""
+    on_behalf: Annotated[str, msgspec.Meta(max_length=ON_BEHALF_LIMIT)] = ""
+    """For whom its sender calls, see motes.model.caller; empty: for itself."""
 
 
 FROM_OUTSIDE = Context()
@@ -108,6 +122,18 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
             return from_wire(_error_decoder.decode(self.body))
         except msgspec.DecodeError:
             return MotesError("an answer that is no answer")
+
+
+def held(size: int) -> Outcome:
+    """What goes before a large result."""
+    return Outcome(STATUS_HELD, _SIZE.pack(size))
+
+
+def held_bytes(outcome: Outcome) -> int:
+    """How large the result is that waits. Raises ValueError."""
+    if len(outcome.body) != _SIZE.size:
+        raise ValueError(f"a size of {len(outcome.body)} bytes")
+    return int(_SIZE.unpack(outcome.body)[0])
 
 
 def unpack_reply(data: bytes) -> Outcome:

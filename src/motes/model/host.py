@@ -51,6 +51,8 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
     queued: Count = 0
     busy: Count = 0
     idle: Count = 0
+    fetching: Size = 0
+    """Bytes that have still to come before it can run here, when they are many: calls had better go elsewhere."""
 
 
 class Beat(msgspec.Struct, frozen=True, array_like=True):

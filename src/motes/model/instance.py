@@ -39,6 +39,8 @@ class EndReason(StrEnum):
     IDLE = "idle"
     CALL_DONE = "call_done"
     """reuse="call": one call, one process."""
+    OTHER_CALLER = "other_caller"
+    """reuse="caller": it was one caller's, and another's call needed its place."""
     REPLACED = "replaced"
     """A newer release took over."""
     REMOVED = "removed"

@@ -62,6 +62,15 @@ class GetChunk(msgspec.Struct, frozen=True):
     index: int
 
 
+class Fetching(msgspec.Struct, frozen=True):
+    """`fetching` lists them: a host that gets an archive, how much of it so far, and how much that is in all."""
+
+    host: str
+    archive: str
+    done_bytes: int
+    total_bytes: int
+
+
 class Inspect(msgspec.Struct, frozen=True):
     """`inspect`: load the bundle in a space on some host, and say what it holds: a Manifest.
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from motes.model.bounds import Count, Number, Size
+from motes.model.names import NAME
 from motes.model.platform import accepts, target
 
 MIB = 2**20
@@ -18,6 +19,10 @@ PAYLOAD_LIMIT_BYTES = 8 * MIB
 
 MOST_CALLS = 100
 """Functions that one function may declare to call."""
+
+
+Callee = Annotated[str, msgspec.Meta(pattern=rf"^{NAME}(\.{NAME})?\Z")]
+"""`name` of the same app, or `app.name`."""
 
 
 def address_of(name: str, app: str) -> str:
@@ -47,7 +52,8 @@ class Function(msgspec.Struct, frozen=True, tag="function", tag_field="kind"):
     scale: Scale = Scale()
     idle_s: Number = 10.0
     idempotent: bool = False
-    reuse: Literal["any", "call"] = "any"
+    reuse: Literal["any", "call", "caller"] = "any"
+    """Whose calls one instance gets: everybody's, one call, or those of one caller (motes.model.caller)."""
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
     """How many calls one instance works on at a time."""
     description: Annotated[str, msgspec.Meta(max_length=4000)] = ""
@@ -56,7 +62,7 @@ class Function(msgspec.Struct, frozen=True, tag="function", tag_field="kind"):
     """Whether agents may find it (motes.gateway.tools)."""
     streams: bool = False
     """A generator: it gives items one after the other, and `result` is the schema of one."""
-    calls: Annotated[tuple[str, ...], msgspec.Meta(max_length=MOST_CALLS)] = ()
+    calls: Annotated[tuple[Callee, ...], msgspec.Meta(max_length=MOST_CALLS)] = ()
     """The functions that it may call: `name` in its own app, `app.name` in another."""
 
     def may_call(self, app: str) -> tuple[str, ...]:

@@ -10,15 +10,28 @@ What always holds:
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeGuard
 
-from motes.errors import HostLost, MotesError, NotFound, Overloaded, SpaceFailed, TimedOut, Unavailable
-from motes.model.call import FROM_OUTSIDE, STATUS_ITEM, STATUS_OK, STATUS_TRY_ELSEWHERE, Context, Outcome, failed
+from motes.errors import BadInput, HostLost, MotesError, NotFound, Overloaded, SpaceFailed, TimedOut, Unavailable
+from motes.model.call import (
+    FROM_OUTSIDE,
+    STATUS_HELD,
+    STATUS_ITEM,
+    STATUS_OK,
+    STATUS_TRY_ELSEWHERE,
+    Context,
+    Outcome,
+    failed,
+    held_bytes,
+)
 from motes.model.host import SILENCE_S, Beat
+from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Route, Routes
-from motes.model.units import format_seconds
-from motes.router.effects import Activate, Call, CancelAt, Effect, Hand, MoreAt, Send, Settle
+from motes.model.units import format_bytes, format_seconds
+from motes.router.effects import Activate, Call, CancelAt, Effect, Hand, MakeRoom, MoreAt, Send, Settle
 from motes.router.hosts import Hosts
 
+OWN_CONNECTION = "this program's own connection to the cluster"
 MAX_CALLS = 20_000
 """Calls that one router has under way; beyond it `call` answers Overloaded."""
 WAIT_S = 30.0
@@ -87,6 +100,8 @@ class Router:
             return []
         if outcome.status == STATUS_ITEM:
             return [Hand(call_id, outcome.body)]
+        if outcome.status == STATUS_HELD:
+            return [MakeRoom(call_id, min(held_bytes(outcome), PAYLOAD_LIMIT_BYTES))]
         if outcome.status == STATUS_TRY_ELSEWHERE:
             # A refusal of a host that was given up already: the call waits for another one.
             return self._on_refusal(call, outcome, now) if call.hosts else []
@@ -155,7 +170,7 @@ class Router:
             effect
             for call in list(self.calls.values())
             for host in list(call.hosts)
-            for effect in self._resend_or_give_up(call, host, now, give_up=True)
+            for effect in self._resend_or_give_up(call, host, now, give_up=True, whose=OWN_CONNECTION)
         ]
 
     def on_connected(self, now: float) -> list[Effect]:
@@ -180,6 +195,9 @@ class Router:
 
     def _send(self, call: Call, now: float) -> list[Effect]:
         route = self.route(call.app, call.workload)
+        if route is not None and route.kind != "function":
+            message = f"it is a {route.kind}, not a function: it is reached over HTTP, at its own address"
+            return self._settle(call, failed(BadInput(message)))
         host = None
         if route is not None and self._connected:
             host = self.hosts.choose(call.address, route.hosts, call.passed, now)
@@ -212,6 +230,8 @@ class Router:
         self._leave(call, host)
         if isinstance(error, NotFound):
             self.hosts.holds_no_lease(call.address, host, now)
+        elif isinstance(error, SpaceFailed) and _is_count(missing_bytes := error.detail.get("fetching_bytes")):
+            self.hosts.fetches(call.address, host, missing_bytes)
         elif isinstance(error, SpaceFailed):
             self.hosts.failed(call.address, host, now)
             call.space_failures += 1
@@ -225,7 +245,7 @@ class Router:
         lost = [call for call in self.calls.values() if host in call.hosts]
         return [effect for call in lost for effect in self._resend_or_give_up(call, host, now, give_up)]
 
-    def _resend_or_give_up(self, call: Call, host: str, now: float, give_up: bool) -> list[Effect]:
+    def _resend_or_give_up(self, call: Call, host: str, now: float, give_up: bool, whose: str = "") -> list[Effect]:
         if call.id not in self.calls:
             return []
         route = self.route(call.app, call.workload)
@@ -237,8 +257,9 @@ class Router:
             return [] if call.hosts and give_up else self._send(call, now)
         if not give_up:
             return []
+        connection = whose or f"the connection to host {host!r}"
         message = (
-            f"{call.address}: the connection to host {host!r} broke after the call was sent, so whether it ran is "
+            f"{call.address}: {connection} broke after the call was sent, so whether it ran is "
             "unknown (declare the function idempotent=True to have such calls sent again)"
         )
         return self._settle(call, failed(HostLost(message, host=host)))
@@ -253,6 +274,9 @@ class Router:
             )
         elif call.last is not None:
             return self._settle(call, call.last)
+        elif fetching := self._fetching(call):
+            message = f"{call.address}: not begun within {format_seconds(waited_s)}: {fetching}; try again later"
+            error = TimedOut(message, timeout_s=waited_s)
         else:
             error = Unavailable(
                 f"{call.address}: no host could take the call within {format_seconds(waited_s)} "
@@ -260,6 +284,15 @@ class Router:
                 retry_after_s=1,
             )
         return self._settle(call, failed(error))
+
+    def _fetching(self, call: Call) -> str:
+        """In words, which hosts have still to fetch what the call needs; empty for none."""
+        route = self.route(call.app, call.workload)
+        missing = self.hosts.fetching(call.address, route.hosts if route is not None else ())
+        words = (
+            f"host {host!r} is still fetching what it needs ({format_bytes(missing[host])} to come)" for host in missing
+        )
+        return ", ".join(words)
 
     def _settle(self, call: Call, outcome: Outcome) -> list[Effect]:
         self._forget(call)
@@ -279,3 +312,7 @@ class Router:
 
 def _overloaded(why: str) -> Overloaded:
     return Overloaded(f"too much at once: {why}; try again in a second", retry_after_s=1)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and value > 0

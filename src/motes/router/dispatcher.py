@@ -33,7 +33,8 @@ from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Routes
 from motes.model.units import format_bytes
 from motes.router.core import Router
-from motes.router.effects import Activate, CancelAt, Effect, Hand, MoreAt, Send, Settle
+from motes.router.effects import Activate, CancelAt, Effect, Hand, MakeRoom, MoreAt, Send, Settle
+from motes.router.room import Room
 from motes.router.spans import CallSpans
 from motes.tasks import Tasks
 from motes.tracing import incoming, tracer
@@ -57,6 +58,9 @@ class Dispatcher:
         """Of calls whose caller wants a stream."""
         self._gathered: dict[bytes, bytearray] = {}
         """A JSON list without its end, for callers who get a stream and did not ask for one."""
+        self._room = Room()
+        self._large: set[bytes] = set()
+        """Calls whose large results are waited for."""
         self._asking = Tasks("router")
         self._ticking: asyncio.TimerHandle | None = None
         self._do: dict[type, Callable[[Any], None]] = {
@@ -66,6 +70,7 @@ class Dispatcher:
             Activate: self._do_activate,
             Hand: self._do_hand,
             MoreAt: self._do_more,
+            MakeRoom: self._do_make_room,
         }
 
     async def start(self, connection: Connection) -> None:
@@ -175,12 +180,15 @@ class Dispatcher:
             self._ticking = self._loop.call_later(TICK_S, self._tick)
         return call_id, future
 
-    async def routes(self, app: str) -> Routes:
-        """The app's routes, asked for when they are not known here. Raises NotFound and Unavailable."""
+    async def routes(self, app: str, anew: bool = False) -> Routes:
+        """The app's routes, asked for when they are not known here, or `anew`. Raises NotFound and Unavailable."""
         known = self._router.routes(app)
-        if known is not None and known.workloads:
+        if known is not None and known.workloads and not anew:
             return known
-        return await self._ask("routes", AskRoutes(app))
+        found = await self._ask("routes", AskRoutes(app))
+        # From now on changes are heard.
+        self._carry_out(self._router.on_routes(found, self._loop.time()))
+        return found
 
     def hosts(self) -> list[str]:
         """The hosts that were heard of."""
@@ -239,7 +247,8 @@ class Dispatcher:
         if self._spans is not None:
             context = self._spans.send(effect.call_id, effect.host, context)
         request = pack_request(effect.call_id, effect.budget_s, effect.body, context)
-        self._connection.publish(subjects.call(effect.host, effect.app, effect.workload), request, reply)
+        subject = subjects.call(effect.host, effect.app, effect.workload, self._connection.user)
+        self._connection.publish(subject, request, reply)
 
     def _do_settle(self, effect: Settle) -> None:
         future = self._futures.get(effect.call_id)
@@ -272,6 +281,23 @@ class Dispatcher:
 
     def _do_more(self, effect: MoreAt) -> None:
         self._connection.publish(subjects.more(effect.host), pack_more(effect.call_id, effect.count))
+
+    def _do_make_room(self, effect: MakeRoom) -> None:
+        future = self._futures.get(effect.call_id)
+        if future is not None and not future.done() and effect.call_id not in self._large:
+            self._large.add(effect.call_id)
+            self._asking.spawn(self._make_room(effect, future))
+
+    async def _make_room(self, effect: MakeRoom, future: Future[Outcome]) -> None:
+        """Ask for a large result in its turn; its room is free again when the call is over."""
+        await self._room.take(effect.size)
+        try:
+            if not future.done():
+                self._carry_out(self._router.more(effect.call_id, 1))
+                await asyncio.wait((future,))
+        finally:
+            self._large.discard(effect.call_id)
+            self._room.leave(effect.size)
 
     def _do_cancel(self, effect: CancelAt) -> None:
         self._connection.publish(subjects.cancel(effect.host), effect.call_id)

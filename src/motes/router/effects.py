@@ -55,7 +55,14 @@ class MoreAt(msgspec.Struct, frozen=True):
     count: int
 
 
-Effect = Send | CancelAt | Activate | Settle | Hand | MoreAt
+class MakeRoom(msgspec.Struct, frozen=True):
+    """A host holds a large result for the call: say `more` when there is room for it."""
+
+    call_id: bytes
+    size: int
+
+
+Effect = Send | CancelAt | Activate | Settle | Hand | MoreAt | MakeRoom
 
 
 class Call(msgspec.Struct):

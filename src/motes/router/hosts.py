@@ -111,6 +111,17 @@ class Hosts:
         """The host says that it may not run this: not asked again until the routes change, or for a while."""
         self._no_lease[address, host] = now + NO_LEASE_S
 
+    def fetches(self, address: str, host: str, missing_bytes: int) -> None:
+        """The host says that it has still to fetch what this needs: not asked before it tells that it has."""
+        view = self._views.get(host)
+        if view is not None:
+            view.load = {**view.load, address: Load(fetching=missing_bytes)}
+
+    def fetching(self, address: str, hosts: Sequence[str]) -> dict[str, int]:
+        """Those of the hosts that have still to fetch what this needs, with how many bytes."""
+        loads = {host: view.load.get(address) for host in hosts if (view := self._views.get(host)) is not None}
+        return {host: load.fetching for host, load in loads.items() if load is not None and load.fetching > 0}
+
     def forget_app(self, app: str) -> None:
         """The app is gone, and so is what was learned of its workloads."""
         mine = f"{app}."
@@ -134,6 +145,9 @@ class Hosts:
     def _is_usable(self, address: str, host: str, now: float) -> bool:
         view = self._views.get(host)
         if view is None or not view.lives or now - view.heard_at >= SILENCE_S:
+            return False
+        load = view.load.get(address)
+        if load is not None and load.fetching > 0:
             return False
         ejection = self._ejected.get((address, host))
         return (ejection is None or now >= ejection.until) and now >= self._no_lease.get((address, host), now)

@@ -189,7 +189,7 @@ class FunctionSpace:
             raise ValueError(f"no function {function!r} in this space")
         ours, theirs = socket.socketpair()
         read_end, write_end = os.pipe()
-        link = self._links[number] = Link(number, ours, read_end, self._events, self._link_ended)
+        link = self._links[number] = Link(number, ours, read_end, self._events, self._link_ended, limits.memory_bytes)
         if self._closing is not None:
             theirs.close()
             os.close(write_end)
@@ -247,11 +247,10 @@ class FunctionSpace:
         if link is not None:
             link.more(tag, count)
 
-    def inform(self, number: int, ask: int, outcome: Outcome) -> None:
-        """Give an instance the outcome, or an item, of a call that it made."""
+    def inform(self, number: int, ask: int, outcome: Outcome) -> bool:
+        """Give an instance the outcome, or an item, of a call that it made; False: it leaves too much unread."""
         link = self._links.get(number)
-        if link is not None:
-            link.inform(ask, outcome)
+        return link is None or link.inform(ask, outcome)
 
     def end(self, number: int, reason: EndReason, detail: str = "") -> None:
         """Kill an instance; `ended` will tell `reason`. Nothing for one that has ended."""

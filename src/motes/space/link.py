@@ -38,8 +38,14 @@ from motes.space.replies import Untrustworthy, outcome_of_error
 LAST_WORDS_S = 1.0
 """How long after the process's end its exit status and last output are waited for."""
 DRAIN_CHUNKS = 64
-MOST_UNREAD_BYTES = 64 * 2**20
-"""What an instance may leave unread of the answers to its own calls."""
+LEAST_UNREAD_BYTES = 64 * 2**20
+"""What any instance may leave unread of the answers to its own calls; one that may use more memory, so much more."""
+SHORT_BYTES = 4 * 2**10
+"""An answer of this size is sent all the same: it says that another could not be."""
+MOST_SHORT_BYTES = 2**20
+OWN_FRAMES_AT_ONCE = 128
+"""So many frames about its own calls are taken from one instance; then it is others' turn."""
+TURN_S = 0.005
 
 
 class LinkEvents(Protocol):
@@ -61,8 +67,17 @@ LinkEnded = Callable[[int, EndReason, str], None]
 class Link(asyncio.Protocol):
     """Frames to and from one instance. Every byte that comes in is from the owner's code, and not trusted."""
 
-    def __init__(self, number: int, ours: socket.socket, output: int, events: LinkEvents, ended: LinkEnded) -> None:
+    def __init__(
+        self,
+        number: int,
+        ours: socket.socket,
+        output: int,
+        events: LinkEvents,
+        ended: LinkEnded,
+        memory_bytes: int = 0,
+    ) -> None:
         self.number = number
+        self._most_unread_bytes = max(memory_bytes, LEAST_UNREAD_BYTES)
         self.pid = 0
         self.memory_at_fork = 0
         self._events = events
@@ -78,6 +93,7 @@ class Link(asyncio.Protocol):
         self._limit: tuple[EndReason, str] | None = None
         self._status: int | None = None
         self._gone = self._reported = False
+        self._waits_its_turn = False
         self.output = Output(output, lambda data: events.output(number, data), self._maybe_report)
         ours.setblocking(False)
 
@@ -100,12 +116,16 @@ class Link(asyncio.Protocol):
         if tag in self._awaited:
             self._send(frame(MORE, tag, COUNT.pack(count)))
 
-    def inform(self, ask: int, outcome: Outcome) -> None:
-        """The outcome, or an item, of a call that the instance made."""
-        if self._transport is not None and self._transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
+    def inform(self, ask: int, outcome: Outcome) -> bool:
+        """The outcome, or an item, of a call that the instance made; False: it leaves too much of them unread."""
+        unread_bytes = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        if unread_bytes > self._most_unread_bytes + PAYLOAD_LIMIT_BYTES + MOST_SHORT_BYTES:
             self.end(EndReason.PROTOCOL, "it does not read the answers to its calls")
-            return
-        self._send(frame(TOLD, ask, outcome.pack()))
+        elif unread_bytes > self._most_unread_bytes and len(outcome.body) > SHORT_BYTES:
+            return False
+        else:
+            self._send(frame(TOLD, ask, outcome.pack()))
+        return True
 
     def _send(self, data: bytes) -> None:
         if self._transport is not None:
@@ -165,7 +185,8 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._unread += data
         if self._pidfd >= 0 and self._ending is None:
-            self._parse()
+            if not self._waits_its_turn:
+                self._parse()
         elif len(self._unread) > 2 * FRAME_LIMIT_BYTES:
             self.end(EndReason.PROTOCOL, "it sends without end")
 
@@ -173,9 +194,12 @@ class Link(asyncio.Protocol):
         self._maybe_report()
 
     def _parse(self) -> None:
-        """Take every whole frame."""
-        unread, at = self._unread, 0
+        """Take every whole frame, of those about its own calls only some at a time."""
+        unread, at, own = self._unread, 0, 0
         while len(unread) - at >= ANSWER_HEAD.size and self._ending is None:
+            if own == OWN_FRAMES_AT_ONCE:
+                self._wait_its_turn()
+                break
             length, kind, tag, worked_us = ANSWER_HEAD.unpack_from(unread, at)
             if not ANSWER_HEAD.size - 4 <= length <= FRAME_LIMIT_BYTES:
                 self.end(EndReason.PROTOCOL, f"it sent a frame of {length} bytes")
@@ -185,10 +209,26 @@ class Link(asyncio.Protocol):
             body = bytes(unread[at + ANSWER_HEAD.size : at + 4 + length])
             if kind in _OF_ITS_CALLS:
                 self._ask(kind, tag, worked_us, body)
+                own += 1
             else:
                 self._answer(kind, tag, body, worked_us / 1e6)
             at += length + 4
         del unread[:at]
+
+    def _wait_its_turn(self) -> None:
+        """It sends faster than others get a word in: nothing more is read of it for a moment."""
+        self._waits_its_turn = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+        self._loop.call_later(TURN_S, self._go_on)
+
+    def _go_on(self) -> None:
+        self._waits_its_turn = False
+        if self._reported:
+            return
+        self._parse()
+        if not self._waits_its_turn and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _ask(self, kind: int, tag: int, ask: int, body: bytes) -> None:
         """About a call that the instance makes itself; whether it may, the agent decides."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from motes.home import Home
-from motes.model.names import OWN_USER
+from motes.model.names import GATEWAY_ANSWERS, OWN_USER
 
 FIRST_HOST = "local"
 
@@ -24,6 +24,7 @@ def found(home: Home) -> None:
         _found_accounts(home)
     for name in home.offers():
         admit_host(home, name)
+    _admit_gateway(home)
 
 
 def listen(home: Home, host: str, port: int) -> None:
@@ -54,6 +55,16 @@ def admit_host(home: Home, name: str) -> None:
         home.save_credentials(jwt.credentials(account, role))
 
 
+def _admit_gateway(home: Home) -> None:
+    """A cluster that was founded by an earlier version had one user for it."""
+    if not home.user(GATEWAY_ANSWERS).exists():
+        from motes.grants import jwt, keys, roles
+
+        account = keys.load_or_create(home.key("account"))
+        for role in (roles.GATEWAY, roles.ANSWERING):
+            home.save_credentials(jwt.credentials(account, role))
+
+
 def _found_accounts(home: Home) -> None:
     from motes.bus import server
     from motes.grants import jwt, keys, roles
@@ -65,7 +76,7 @@ def _found_accounts(home: Home) -> None:
     for name, key in (("controller", controller), ("owner", owner)):
         home.write_text(home.public_key(name), key.public.hex())
     home.save_credentials(jwt.credentials(system, roles.SYSTEM))
-    for role in (roles.KEEPER, roles.gateway(), roles.caller(OWN_USER)):
+    for role in (roles.KEEPER, roles.caller(OWN_USER)):
         home.save_credentials(jwt.credentials(account, role))
     system_id, account_id = (key.nkey(keys.Nkey.ACCOUNT) for key in (system, account))
     tokens = {

@@ -123,10 +123,13 @@ class Supervisor:
             self._start_agent(name)
 
     def _start_agent(self, name: str) -> Child:
-        return self._start_program(f"agent-{name}", "agent", "--name", name)
+        python = self.home.offers().get(name, {}).get("python")
+        return self._start_program(f"agent-{name}", "agent", "--name", name, python=python)
 
-    def _start_program(self, name: str, program: str, *arguments: str) -> Child:
-        child = self._add(name, [*self.programs[program], "--home", str(self.home.path), *arguments])
+    def _start_program(self, name: str, program: str, *arguments: str, python: str | None = None) -> Child:
+        """With `python`, by this interpreter instead of this process's own."""
+        own, *words = self.programs[program]
+        child = self._add(name, [python or own, *words, "--home", str(self.home.path), *arguments])
         child.start()
         return child
 
@@ -157,6 +160,8 @@ class Supervisor:
         return taken and self.nats_tries < _PORT_TRIES
 
     def _fail(self, child: Child, what: str) -> None:
+        host = child.name.removeprefix("agent-")
+        what += f" (to go on without it: motes host stop --name {host})" if host != child.name else ""
         self.failed = {"error": what, "log": str(child.log)}
 
     def _finish_start(self) -> None:

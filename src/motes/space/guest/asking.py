@@ -26,6 +26,7 @@ class Line:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._frames = wire.Frames(descriptor)
         self.tag = 0
         """Of the call that is worked on; 0 before the first."""
         self._last = 0
@@ -88,7 +89,7 @@ class Line:
             if self._reading.acquire(False):
                 try:
                     while not arrived:
-                        self._sort(*wire.read_frame(self._descriptor))
+                        self._sort(*self._frames.next())
                 finally:
                     self._reading.release()
                     self._wake_others()
@@ -171,10 +172,10 @@ class _Pending:
         self._function = function
 
     def result(self) -> Any:
-        items: list[bytes] = []
+        items = Gathered(self._function)
         try:
             while (answer := self._line.told(self.number))[0] == STATUS_ITEM:
-                gather(items, answer[1], self._function)
+                items.add(answer[1])
                 self._line.take(self.number, 1)
         except BaseException:
             self._line.leave(self.number)
@@ -191,7 +192,7 @@ class _Pending:
                 if status != STATUS_ITEM:
                     self._line.forget(self.number)
                     if status != STATUS_OK or body:
-                        yield result_of(self._function, [], status, body)
+                        yield result_of(self._function, Gathered(self._function), status, body)
                     return
                 yield self._function.item_of(body)
                 taken += 1
@@ -251,21 +252,31 @@ def refused_outside() -> Exception:
     return Refused("other functions can be called only while a call is worked on, not in `start`")
 
 
-def gather(items: list[bytes], item: bytes, function: Any) -> None:
-    """One more item of a stream whose caller wants a list. Raises TooLarge."""
-    items.append(item)
-    if sum(map(len, items)) > wire.PAYLOAD_LIMIT_BYTES:
-        from motes.errors import TooLarge
+class Gathered:
+    """The items of a stream whose caller wants a list, as JSON."""
 
-        limit = wire.PAYLOAD_LIMIT_BYTES
-        message = f"the items of {function.name} are over 8 MiB together; take them one by one with `stream`"
-        raise TooLarge(message, limit_bytes=limit)
+    def __init__(self, function: Any) -> None:
+        self._function = function
+        self._json = bytearray(b"[")
+
+    def add(self, item: bytes) -> None:
+        """One more. Raises TooLarge."""
+        self._json += item + b","
+        if len(self._json) > wire.PAYLOAD_LIMIT_BYTES:
+            from motes.errors import TooLarge
+
+            name, limit = self._function.name, wire.PAYLOAD_LIMIT_BYTES
+            message = f"the items of {name} are over 8 MiB together; take them one by one with `stream`"
+            raise TooLarge(message, limit_bytes=limit)
+
+    def whole(self) -> bytes:
+        return bytes(self._json[: -1 if len(self._json) > 1 else None]) + b"]"
 
 
-def result_of(function: Any, items: list[bytes], status: int, body: bytes) -> Any:
+def result_of(function: Any, items: Gathered, status: int, body: bytes) -> Any:
     """What an own call came to. Raises what motes.errors lists."""
     if status == STATUS_OK:
-        return function.result_of(body or b"[" + b",".join(items) + b"]")
+        return function.result_of(body or items.whole())
     from motes.errors import from_wire
 
     raise from_wire(msgspec.json.decode(body, type=dict[str, Any]))

@@ -15,8 +15,8 @@ from motes.space.guest import wire
 from motes.space.guest.asking import (
     STATUS_ITEM,
     STATUS_OK,
+    Gathered,
     ask_body,
-    gather,
     name_of,
     refused_outside,
     result_of,
@@ -201,11 +201,11 @@ class _Calls:
         return self._finish(self.acall(function, args, kwargs))
 
     async def acall(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        items: list[bytes] = []
+        items = Gathered(function)
         async with contextlib.aclosing(self._channel.ask(name_of(function), function.body(args, kwargs))) as answers:
             status, body = await anext(answers)
             while status == STATUS_ITEM:
-                gather(items, body, function)
+                items.add(body)
                 status, body = await answers.asend(1)
         return result_of(function, items, status, body)
 
@@ -234,7 +234,7 @@ class _Calls:
                 taken = taken % (WINDOW_ITEMS // 2) + 1
                 status, body = await answers.asend(taken if taken == WINDOW_ITEMS // 2 else 0)
         if status != STATUS_OK or body:
-            yield result_of(function, [], status, body)
+            yield result_of(function, Gathered(function), status, body)
 
     def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Of another thread."""

@@ -47,19 +47,21 @@ def run(functions: dict[str, Loaded], filter: bytes, data_bytes: int) -> int:
             from motes.space.guest.concurrent import serve
 
             return serve(caller, harden.CHANNEL)
-        while True:
-            tag, body = line.next_call()
-            began_ns = monotonic_ns()
-            if function.typed.streams:
-                kind, answer, last = caller.stream(body, Window(line))
-            else:
-                kind, answer, last = caller.answer(body)
-            flush()
-            line.write(kind, tag, (monotonic_ns() - began_ns) // 1000, answer)
-            if last:
-                return EXIT_LIMIT
+        while not answer_next(line, caller):
+            pass
+        return EXIT_LIMIT
     except wire.Closed:
         return 0
+
+
+def answer_next(line: Line, caller: Caller) -> bool:
+    """Wait for a call and answer it; whether that was the last answer. Raises wire.Closed."""
+    tag, body = line.next_call()
+    began_ns = monotonic_ns()
+    kind, answer, last = caller.stream(body, Window(line)) if caller.streams else caller.answer(body)
+    flush()
+    line.write(kind, tag, (monotonic_ns() - began_ns) // 1000, answer)
+    return last
 
 
 Answer = tuple[int, bytes, bool]

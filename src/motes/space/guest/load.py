@@ -134,8 +134,9 @@ def _declared() -> dict[str, Loaded]:
 
 def _stems() -> list[str]:
     names = sorted(entry.name for entry in os.scandir(HERE.app) if entry.is_file() and entry.name.endswith(".py"))
-    stems = (name.removesuffix(".py") for name in names)
-    return [stem for stem in stems if stem.isidentifier() and stem not in _NOT_LOADED]
+    stems = [name.removesuffix(".py") for name in names]
+    # Others cannot be imported by name, so beside modules they are scripts; a file alone is the app, whatever its name.
+    return [stem for stem in stems if (stem.isidentifier() or len(stems) == 1) and stem not in _NOT_LOADED]
 
 
 def _declared_in(module: ModuleType) -> list[Any]:
@@ -163,8 +164,8 @@ def _import(stem: str) -> ModuleType:
         raise Refused(f"the app has no file {stem}.py")
     sys.argv = [f"{HERE.app}/{stem}.py"]
     try:
-        if stem in sys.stdlib_module_names:
-            return _import_beside_the_standard_one(stem)
+        if stem in sys.stdlib_module_names or not stem.isidentifier():
+            return _import_as_the_apps_own(stem)
         return importlib.import_module(stem)
     except SystemExit as error:
         raise Refused(
@@ -190,8 +191,8 @@ def _memory_limit_bytes() -> int:
     return resource.getrlimit(resource.RLIMIT_DATA)[0]
 
 
-def _import_beside_the_standard_one(stem: str) -> ModuleType:
-    """An app's file may be named like a standard module, which others need under that name."""
+def _import_as_the_apps_own(stem: str) -> ModuleType:
+    """A file may be named like a standard module, which others need under that name, or as no module can be."""
     spec = importlib.util.spec_from_file_location(f"app_{stem}", f"{HERE.app}/{stem}.py")
     if spec is None or spec.loader is None:
         raise ImportError(f"{stem}.py cannot be imported")

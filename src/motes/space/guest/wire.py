@@ -54,28 +54,37 @@ PACKET_LIMIT_BYTES = 64 * 2**10
 PART_BYTES = 32 * 2**10
 
 _READ_BYTES = 64 * 2**10
+_READ_AT_ONCE_BYTES = 4096
+"""Most frames are smaller; room for more would be memory that each idle instance holds."""
 
 
 class Closed(Exception):
     """The other side has closed the channel."""
 
 
-def read_frame(descriptor: int) -> tuple[int, int, bytes]:
-    """Wait for one frame: `(kind, tag, body)`. Raises Closed. Reads no further than the frame."""
-    first = os.read(descriptor, FRAME_HEAD.size)
-    while len(first) < FRAME_HEAD.size:
-        first += _read_some(descriptor, FRAME_HEAD.size - len(first))
-    length, kind, tag = FRAME_HEAD.unpack(first)
-    missing = length + 4 - FRAME_HEAD.size
-    body = os.read(descriptor, missing) if missing else b""
-    if len(body) == missing:
-        return kind, tag, body
-    parts = [body]
-    missing -= len(body)
-    while missing:
-        parts.append(_read_some(descriptor, min(missing, _READ_BYTES)))
-        missing -= len(parts[-1])
-    return kind, tag, b"".join(parts)
+class Frames:
+    """The frames that come on a channel, one after the other. What is read beyond one is kept for the next."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._unread = b""
+
+    def next(self) -> tuple[int, int, bytes]:
+        """Wait for one: `(kind, tag, body)`. Raises Closed."""
+        data = self._unread or _read_some(self._descriptor, _READ_AT_ONCE_BYTES)
+        while len(data) < FRAME_HEAD.size:
+            data += _read_some(self._descriptor, _READ_AT_ONCE_BYTES)
+        length, kind, tag = FRAME_HEAD.unpack_from(data)
+        end = length + 4
+        self._unread = data[end:]
+        body = data[FRAME_HEAD.size : end]
+        if len(data) >= end:
+            return kind, tag, body
+        parts, missing = [body], end - len(data)
+        while missing:
+            parts.append(_read_some(self._descriptor, min(missing, _READ_BYTES)))
+            missing -= len(parts[-1])
+        return kind, tag, b"".join(parts)
 
 
 def _read_some(descriptor: int, most: int) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from motes.space.guest import harden, instance, kernel, nest
+from motes.space.guest import harden, instance, kernel, nest, rehearsal
 from motes.space.guest.load import Loaded, Refused, load
 from motes.space.guest.packets import Packets
 from motes.space.guest.places import HERE
@@ -39,6 +39,8 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 def main(arguments: list[str]) -> None:
     """Run the zygote; its one argument is the control channel's descriptor."""
     packets = Packets(int(arguments[0]))
+    # First: a blank space waits here, so that no wake-up waits for this.
+    rehearsal.rehearse()
     kind, text, _ = packets.receive()
     if kind != OPEN:
         raise SystemExit("the first message was not OPEN")

@@ -1,0 +1,70 @@
+"""Large results wait here until their callers have room for them: what a caller does not take in time piles up in
+nats-server, which then drops the caller's connection, and with it all its other calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from motes.agent.effects import Reply
+from motes.bus.connection import Connection
+from motes.model.call import Outcome, held
+
+KEPT_S = 60.0
+"""A caller that has not asked by then is gone."""
+MOST_KEPT_BYTES = 512 * 2**20
+"""Beyond it a large result goes out like a small one."""
+
+
+class Kept(NamedTuple):
+    """One result, and where it goes."""
+
+    inboxes: Sequence[str]
+    data: bytes
+    until: float
+
+
+class LargeResults:
+    """The results of one host that are to be asked for, by call."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._kept: dict[bytes, Kept] = {}
+        self._bytes = 0
+
+    def keep(self, replies: Sequence[Reply], outcome: Outcome, now: float) -> bool:
+        """Tell the callers in other programs that a result is there; False when it is to be sent at once."""
+        inboxes = [reply for reply in replies if isinstance(reply, str)]
+        size = len(outcome.body)
+        if not inboxes or self._bytes + size > MOST_KEPT_BYTES:
+            return False
+        try:
+            call_id = bytes.fromhex(inboxes[0].rpartition(".")[2])
+        except ValueError:
+            return False  # None of our own routers: it would not know how to ask.
+        self.drop(call_id)
+        self._kept[call_id] = Kept(inboxes, outcome.pack(), now + KEPT_S)
+        self._bytes += size
+        for inbox in inboxes:
+            self._connection.publish(inbox, held(size).pack())
+        return True
+
+    def send(self, call_id: bytes) -> bool:
+        """The caller asks for it; False when nothing is kept for that call."""
+        found = self.drop(call_id)
+        if found is not None:
+            for inbox in found.inboxes:
+                self._connection.publish(inbox, found.data)
+        return found is not None
+
+    def drop(self, call_id: bytes) -> Kept | None:
+        """The caller wants it no more."""
+        found = self._kept.pop(call_id, None)
+        if found is not None:
+            self._bytes -= len(found.data) - 1
+        return found
+
+    def tick(self, now: float) -> None:
+        """Drop what nobody has asked for."""
+        while self._kept and next(iter(self._kept.values())).until <= now:
+            self.drop(next(iter(self._kept)))

@@ -1,0 +1,46 @@
+"""Room for large results: how much may be on its way to one connection, lest the server drop it as too slow.
+
+A host keeps a large result until it is asked for it (motes.agent.large). It is asked when there is room here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+ROOM_BYTES = 48 * 2**20
+"""Below what nats-server holds back for one connection (motes.bus.server), with the small results beside."""
+
+
+class Room:
+    """Of one connection: `take` before a large result comes, `leave` after."""
+
+    def __init__(self) -> None:
+        self._taken_bytes = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def take(self, size: int) -> None:
+        """Wait until there is room, in turn. One result alone always has room."""
+        if not self._waiting and self._fits(size):
+            self._taken_bytes += size
+            return
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, ready))
+        try:
+            await ready
+        except asyncio.CancelledError:
+            if ready.done() and not ready.cancelled():
+                self.leave(size)  # It had been given room at this very moment.
+            raise
+
+    def leave(self, size: int) -> None:
+        """Give back what was taken."""
+        self._taken_bytes -= size
+        while self._waiting and (self._waiting[0][1].done() or self._fits(self._waiting[0][0])):
+            size, ready = self._waiting.popleft()
+            if not ready.done():
+                self._taken_bytes += size
+                ready.set_result(None)
+
+    def _fits(self, size: int) -> bool:
+        return self._taken_bytes == 0 or self._taken_bytes + size <= ROOM_BYTES

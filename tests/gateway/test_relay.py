@@ -1,0 +1,146 @@
+"""What a host may have called through the gateway, and how much of it at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+
+from gateway.messages import Asked
+from motes.bus.connection import Message
+from motes.gateway.relay import MOST_BYTES_OF_A_HOST, MOST_OF_A_HOST, MOST_QUESTIONS_OF_A_HOST, Relay
+from motes.model.call import Context, Outcome, pack_more, pack_request, unpack_reply
+from motes.model.release import PAYLOAD_LIMIT_BYTES
+from motes.model.routes import Route, Routes
+
+
+class Relaying:
+    """A relay and hosts that ask it; each call's reply subject has a number of its own."""
+
+    def __init__(self) -> None:
+        self.cluster = Asked()
+        self.relay = Relay(self.cluster, self.cluster.connection)
+        self._count = 0
+
+    def ask(
+        self, host: str = "one", caller: str = "shop.bill", body: bytes = b"1", reply: str = "", call_id: bytes = b""
+    ) -> str:
+        self._count += 1
+        reply = reply or f"_INBOX.host-{host}.x.call.{self._count}"
+        request = pack_request(call_id or os.urandom(16), 5.0, body, Context(caller, 1))
+        self.relay._on_message(Message(f"relay.{host}.call.shop.price", reply, request, False))
+        return reply
+
+    def told(self, reply: str) -> list[Outcome]:
+        return [unpack_reply(data) for subject, data in self.cluster.connection.sent if subject == reply]
+
+    def refusal(self, reply: str) -> str:
+        (outcome,) = self.told(reply)
+        return outcome.error().code
+
+    async def settle(self) -> None:
+        self.cluster.go.set()
+        await self.relay._tasks.wait()
+        await asyncio.sleep(0)
+
+
+def with_a_relay(work: Callable[[Relaying], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await work(Relaying())
+
+    asyncio.run(run())
+
+
+def test_a_host_has_so_many_calls_and_bytes_under_way_and_another_host_its_own() -> None:
+    async def work(relaying: Relaying) -> None:
+        large = b"1" * PAYLOAD_LIMIT_BYTES
+        taken = [relaying.ask(body=large) for _ in range(MOST_BYTES_OF_A_HOST // len(large))]
+        over = relaying.ask(body=large)
+        assert relaying.refusal(over) == "overloaded"
+        many = [relaying.ask(host="two") for _ in range(MOST_OF_A_HOST + 1)]
+        assert relaying.refusal(many[-1]) == "overloaded" and not relaying.told(many[-2])
+        await relaying.settle()
+        assert all(relaying.told(reply) == [Outcome(0, b"1")] for reply in taken)
+        assert not relaying.relay._hosts and not relaying.relay._under_way
+        assert not relaying.told(relaying.ask(body=large))
+
+    with_a_relay(work)
+
+
+def test_a_host_cannot_have_the_controller_flooded_in_the_gateways_name() -> None:
+    async def work(relaying: Relaying) -> None:
+        asked = [relaying.ask(caller=f"app{number}.f") for number in range(100)]
+        asked += [relaying.ask(caller=caller) for caller in ("", ".", "shop", "a.b.c", "*.bill", "shop.>", "a b.c")]
+        await relaying.settle()
+        assert {relaying.refusal(reply) for reply in asked} == {"refused"}
+        assert relaying.cluster.most_at_once == MOST_QUESTIONS_OF_A_HOST and not relaying.cluster.bodies
+
+    with_a_relay(work)
+
+
+def test_what_was_declared_while_nothing_was_heard_is_asked_for() -> None:
+    async def work(relaying: Relaying) -> None:
+        routes = {"bill": Route("function", ("two",), calls=("shop.price",)), "price": Route("function", ("one",))}
+        relaying.cluster.fresh = {"shop": Routes("shop", 2, routes)}
+        late = relaying.ask(host="two")
+        await relaying.settle()
+        assert relaying.told(late) == [Outcome(0, b"1")]
+        # The one whose lease has ended was never seen to call; it is refused.
+        gone = relaying.ask(host="one")
+        await relaying.settle()
+        assert relaying.refusal(gone) == "refused"
+
+    with_a_relay(work)
+
+
+def test_a_host_that_knows_anothers_call_neither_ends_it_nor_hears_its_answer() -> None:
+    async def work(relaying: Relaying) -> None:
+        call_id = os.urandom(16)
+        mine = relaying.ask(call_id=call_id)
+        await asyncio.sleep(0)
+        copied = relaying.ask(host="two", call_id=call_id)
+        for verb, data in (
+            ("cancel", call_id),
+            ("more", pack_more(call_id, 2**32 - 1)),
+            ("more", b""),
+            ("cancel", b""),
+        ):
+            relaying.relay._on_message(Message(f"relay.two.{verb}", "", data, False))
+        await relaying.settle()
+        assert relaying.told(mine) == [Outcome(0, b"1")] and not relaying.told(copied)
+        assert len(relaying.cluster.bodies) == 1
+
+    with_a_relay(work)
+
+
+def test_a_host_hears_which_of_its_calls_are_lost() -> None:
+    async def work(relaying: Relaying) -> None:
+        known, unknown, others = (os.urandom(16) for _ in range(3))
+        relaying.ask(call_id=known)
+        relaying.ask(host="two", call_id=others)
+        inbox = "_INBOX.host-one.x.call"
+        for reply in (inbox, "_INBOX.host-two.x.call", "host.two.cancel"):
+            message = Message("relay.one.await", reply, known + unknown + others + b"rest", False)
+            relaying.relay._on_message(message)
+        told = {subject: unpack_reply(data).error().code for subject, data in relaying.cluster.connection.sent}
+        lost = (unknown.hex(), others.hex(), b"rest".hex())
+        assert told == {f"{inbox}.{call_id}": "host_lost" for call_id in lost}
+        await relaying.settle()
+
+    with_a_relay(work)
+
+
+def test_an_answer_goes_only_into_the_inbox_of_the_host_that_asks() -> None:
+    async def work(relaying: Relaying) -> None:
+        for reply in (
+            "_INBOX.host-two.x.call.1",
+            "_INBOX.host-one",
+            "_INBOX.host-onex.y",
+            "_INBOX.>",
+            "host.two.cancel",
+        ):
+            relaying.ask(reply=reply)
+        await relaying.settle()
+        assert not relaying.cluster.connection.sent and not relaying.cluster.bodies
+
+    with_a_relay(work)
