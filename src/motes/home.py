@@ -58,6 +58,7 @@ class Home:
         self.nats_config = self.nats / "nats.conf"
         self.nats_port = self.nats / "port"
         self.nats_ports = self.nats / "ports"
+        self.nats_accounts = self.nats / "accounts"
         self.jetstream = self.nats / "jetstream"
         self.hosts_file = self.path / "hosts.json"
         self.hosts = self.path / "hosts"
@@ -95,7 +96,7 @@ class Home:
 
     def create(self) -> None:
         """Make the folders that are missing, for the owner only. Raises Unavailable."""
-        folders = (self.path, self.keys, self.users, self.nats, self.nats_ports, self.jetstream)
+        folders = (self.path, self.keys, self.users, self.nats, self.nats_ports, self.nats_accounts, self.jetstream)
         with self.writing():
             for folder in (*folders, self.hosts, self.run, self.run / "hosts", self.logs):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)

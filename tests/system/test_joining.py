@@ -172,6 +172,79 @@ def test_the_bearer_of_an_invite_may_ask_to_join_and_nothing_else(keeper: Keeper
     asyncio.run(asyncio.wait_for(attack(), DEADLINE_S))
 
 
+def test_a_host_that_is_removed_is_cut_off_at_once_and_its_key_opens_nothing_any_more(tmp_path: Path) -> None:
+    keeper, machine, other = (Keeper(tmp_path / "keeper"), *(RunningCluster(tmp_path / name) for name in ("b", "c")))
+    keeper.listen()
+    try:
+        machine.motes("join", keeper.invite(), "--name", "b")
+        keeper.motes("host", "stop", "--name", "local")
+        keeper.deploy("places", APP)
+        assert keeper.motes("call", "places.where")
+        keeper.motes("host", "start", "--name", "local")
+        keeper.motes("host", "rm", "b")
+        assert keeper.hosts() == {"local": "up"}
+        # What ran there is called here now.
+        assert keeper.motes("call", "places.where")
+        assert {each["host"] for each in keeper.instances()} == {"local"}
+        assert not opens(machine, keeper)
+        # The keeper remembers, whatever it has been through.
+        keeper.down()
+        keeper.motes("up", "--http", "127.0.0.1:0")
+        assert not opens(machine, keeper)
+        assert keeper.hosts() == {"local": "up"}
+        for unknown in ("b", "local", "never"):
+            assert f"no host {unknown!r} has joined" in keeper.refusal(4, "host", "rm", unknown)
+        # Its name may be another's, whom the removed one does not become.
+        other.motes("join", keeper.invite(), "--name", "b")
+        wait_until(lambda: keeper.hosts().get("b") == "up")
+        assert not opens(machine, keeper) and opens(other, keeper)
+        # It may come back under another name, as somebody new.
+        assert "belongs to a cluster already" in machine.refusal(3, "join", keeper.invite(), "--name", "again")
+        machine.motes("leave")
+        machine.motes("join", keeper.invite(), "--name", "again")
+        wait_until(lambda: keeper.hosts() == dict.fromkeys(("again", "b", "local"), "up"))
+    finally:
+        for each in (other, machine, keeper):
+            each.down()
+
+
+def opens(machine: RunningCluster, keeper: Keeper) -> bool:
+    """Whether the key that the machine was given opens a connection."""
+
+    async def attempt() -> bool:
+        certificate = machine.home.keeper().certificate
+        user = machine.home.credentials("host-b")
+        try:
+            connection = await Connection.open(f"tls://127.0.0.1:{keeper.port}", user, certificate=certificate)
+        except Unavailable:
+            return False
+        await connection.close()
+        return True
+
+    return asyncio.run(attempt())
+
+
+def test_a_machine_that_leaves_is_gone_and_has_forgotten_the_cluster(keeper: Keeper, machine: RunningCluster) -> None:
+    machine.motes("join", keeper.invite(), "--name", "guest")
+    assert machine.json("leave") == {"name": "guest", "told": True}
+    assert "guest" not in keeper.hosts()
+    assert not machine.home.keeper_file.exists() and not machine.home.key("host").exists()
+    assert "has joined no cluster" in machine.refusal(3, "leave")
+    machine.motes("join", keeper.invite(), "--name", "guest")
+    wait_until(lambda: keeper.hosts().get("guest") == "up")
+
+
+def test_an_invite_does_not_bring_back_a_host_that_was_removed(keeper: Keeper, machine: RunningCluster) -> None:
+    line = keeper.invite()
+    machine.motes("join", line, "--name", "banned")
+    keeper.motes("host", "rm", "banned")
+    kept = machine.home.key("host").read_text()
+    machine.motes("leave")
+    # With the same key, as one who kept a copy of everything.
+    machine.home.key("host").write_text(kept)
+    assert "needs another invite" in machine.refusal(3, "join", line, "--name", "banned")
+
+
 class Tap:
     """A machine on the way that sees all bytes, and may be told to speak for the server."""
 

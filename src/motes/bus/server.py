@@ -135,7 +135,8 @@ def _config(home: Home, accounts: Accounts) -> str:
             },
             "operator": accounts.operator,
             "system_account": accounts.system,
-            "resolver": "MEMORY",
+            # In a folder, so that it can be told of users that are let in no more. No other server knows more accounts.
+            "resolver": {"type": "full", "dir": str(home.nats_accounts), "timeout": "100ms"},
             "resolver_preload": accounts.tokens,
             # For this machine's own programs, over the loopback. Who joins from elsewhere insists on TLS.
             "allow_non_tls": True,

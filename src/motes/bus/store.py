@@ -144,6 +144,10 @@ class Store:
         """A host that has joined."""
         return await self._get("members", host)
 
+    async def members(self) -> dict[str, bytes]:
+        """Every host that has joined, by name; also those that have left since."""
+        return await self._all("members")
+
     # From here on: bundles.
 
     async def put_chunk(self, bundle: str, index: int, data: bytes) -> None:

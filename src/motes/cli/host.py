@@ -138,6 +138,24 @@ def stop(name: str, as_json: bool) -> None:
     click.echo(json.dumps({"name": name}) if as_json else f"host {name} has stopped")
 
 
+@command.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print an object: name.")
+def rm(name: str, as_json: bool) -> None:
+    """Remove a host that has joined: at once, and its key opens nothing any more.
+
+    What ran there is started on other hosts. To have the machine again, it joins with a new invite.
+
+    \b
+    Example:
+      motes host rm laptop
+    """
+    from motes.cli.session import with_cluster
+
+    with_cluster(lambda cluster: cluster.ask("expel", name, bool))
+    click.echo(json.dumps({"name": name}) if as_json else f"host {name} is removed")
+
+
 def parse_lend(text: str) -> dict[str, float | int]:
     """`"cpus=2,memory=1GiB,spaces=100"` as the fields of an Offer. Raises BadInput."""
     offer: dict[str, float | int] = {}

@@ -31,12 +31,13 @@ COMMANDS = {
     "host": "List, start and stop hosts on this machine.",
     "invite": "Let another machine join this cluster.",
     "join": "Join the cluster that made an invite.",
+    "leave": "Take this machine out of the cluster that it joined.",
     "doctor": "Say what this machine can do, and how to mend what it cannot.",
     "demo": "Show it all at work.",
 }
 """Every command with its one line of help, so that `motes --help` imports none of them."""
 
-ON_LINUX = frozenset({"up", "down", "dev", "run", "host", "invite", "join", "demo"})
+ON_LINUX = frozenset({"up", "down", "dev", "run", "host", "invite", "join", "leave", "demo"})
 """Commands that make process spaces or the cluster around them; the others only talk to a cluster."""
 
 EXIT_CODES = (

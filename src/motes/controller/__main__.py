@@ -9,6 +9,7 @@ import logging
 import signal
 
 from motes.bus.connection import Connection
+from motes.controller.admission import Seal
 from motes.controller.service import Controller
 from motes.errors import MotesError
 from motes.grants.keys import load_or_create, load_public
@@ -28,11 +29,11 @@ async def serve(home: Home) -> None:
     async with contextlib.AsyncExitStack() as stack:
         connection = await Connection.open(server, home.credentials("keeper"))
         stack.push_async_callback(connection.close)
-        key, account = (load_or_create(home.key(name)) for name in ("controller", "account"))
-        controller = await Controller.open(connection, key, account, owners)
-        stack.push_async_callback(controller.close)
         system = await Connection.open(server, home.credentials("system"))
         stack.push_async_callback(system.close)
+        key, operator, account = (load_or_create(home.key(name)) for name in ("controller", "operator", "account"))
+        controller = await Controller.open(connection, key, Seal(operator, account, system), owners)
+        stack.push_async_callback(controller.close)
         await system.subscribe(DISCONNECTS, controller.on_disconnect_notice)
         announce_ready()
         await stop.wait()

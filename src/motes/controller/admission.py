@@ -1,4 +1,4 @@
-"""Who may join: makes invites, and turns the bearer of one into a host of this cluster."""
+"""Who may join: makes invites, turns the bearer of one into a host of this cluster, and sees hosts off again."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from motes.errors import BadInput, Refused
+from motes.bus.connection import Connection
+from motes.errors import BadInput, NotFound, Refused, Unavailable
 from motes.grants import jwt, roles
 from motes.grants.keys import KEY_BYTES, Key
 from motes.model.keeper import WIRE, Admitted, AskInvite, AskJoin, Invited
-from motes.model.names import is_name
+from motes.model.names import HOST_PREFIX, is_name
 
 if TYPE_CHECKING:
     from motes.controller.service import Controller
 
+UPDATE = "$SYS.REQ.CLAIMS.UPDATE"
+UPDATE_TIMEOUT_S = 5.0
 LONGEST_INVITE_S = 30 * 86400.0
 MOST_USES = 1000
 
@@ -37,14 +40,25 @@ class Member(msgspec.Struct, frozen=True):
     """Its NATS user's key, in hexadecimal."""
     joined_at: float
     invite: str
+    left_at: int = 0
+    """When it left or was removed, Unix time in seconds: what its key was given until then is worth nothing."""
+
+
+class Seal(msgspec.Struct, frozen=True):
+    """What the door is kept with: the keys of the operator and the account, and a way to nats-server itself."""
+
+    operator: Key
+    account: Key
+    system: Connection
 
 
 class Admission:
     """The cluster's door. One at a time goes through it."""
 
-    def __init__(self, controller: Controller, account: Key) -> None:
+    def __init__(self, controller: Controller, seal: Seal) -> None:
         self._controller = controller
-        self._account = account
+        self._seal = seal
+        self._account = seal.account
         self._door = asyncio.Lock()
 
     async def invite(self, sender: str, wanted: AskInvite) -> Invited:
@@ -83,11 +97,49 @@ class Admission:
                 raise Refused("this invite has expired; make another where the keeper runs: motes invite")
             if len(promise.joined) >= promise.uses:
                 raise Refused("this invite is used up; make another where the keeper runs: motes invite --uses N")
-            if wanted.name in self._controller.core.state.hosts or await store.member(wanted.name) is not None:
+            if wanted.name in self._controller.core.state.hosts or await self._is_member(wanted.name):
                 raise Refused(f"there is a host {wanted.name!r} already; choose another name: motes join --name NAME")
             promise.joined[wanted.name] = public
             member = Member(public, time.time(), guest)
             await store.put_member(wanted.name, msgspec.msgpack.encode(member))
             await store.put_invite(guest, msgspec.msgpack.encode(promise))
+        elif not await self._is_member(wanted.name):
+            raise Refused(f"host {wanted.name!r} joined with this invite and was removed; it needs another invite")
         token = jwt.user_token(self._account, roles.host(wanted.name), wanted.public)
         return Admitted(token, self._controller.public, sorted(self._controller.owners))
+
+    async def remove(self, sender: str, name: str) -> bool:
+        """See a host off, at once and for good: its connection ends, and its key opens no other. Raises NotFound."""
+        async with self._door:
+            found = await self._controller.store.member(name)
+            member = None if found is None else msgspec.msgpack.decode(found, type=Member)
+            if member is None or member.left_at:
+                raise NotFound(
+                    f"no host {name!r} has joined this cluster (see `motes host ls`; one on the keeper's own machine is"
+                    " stopped there: motes host stop)"
+                )
+            gone = msgspec.structs.replace(member, left_at=int(time.time()))
+            await self._controller.store.put_member(name, msgspec.msgpack.encode(gone))
+            await self._revoke()
+        self._controller.carry_out(self._controller.core.on_left(name, self._controller.now()))
+        return True
+
+    async def quit(self, sender: str, question: None) -> bool:
+        """A host goes by itself."""
+        return await self.remove(sender, sender.removeprefix(HOST_PREFIX))
+
+    async def _is_member(self, name: str) -> bool:
+        found = await self._controller.store.member(name)
+        return found is not None and not msgspec.msgpack.decode(found, type=Member).left_at
+
+    async def _revoke(self) -> None:
+        """Tell nats-server of every key that is worth nothing any more; it keeps that, and ends their connections."""
+        members = [
+            msgspec.msgpack.decode(data, type=Member) for data in (await self._controller.store.members()).values()
+        ]
+        revoked = {bytes.fromhex(member.public): member.left_at for member in members if member.left_at}
+        token = jwt.account_token(self._seal.operator, self._account, "motes", jetstream=True, revoked=revoked)
+        answer = await self._seal.system.request(UPDATE, token.encode(), UPDATE_TIMEOUT_S)
+        told = msgspec.json.decode(answer)
+        if not isinstance(told, dict) or "error" in told:
+            raise Unavailable(f"nats-server does not take the list of removed hosts: {str(told)[:300]}")

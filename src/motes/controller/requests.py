@@ -111,6 +111,8 @@ class Requests:
             "leave": Verb("host", None, self._leave),
             "invite": Verb("owner", AskInvite, admission.invite),
             "join": Verb("guest", AskJoin, admission.join),
+            "expel": Verb("owner", str, admission.remove),
+            "quit": Verb("host", None, admission.quit),
         }
 
     def on_message(self, message: Message) -> None:

@@ -14,7 +14,7 @@ from motes.bus import subjects
 from motes.bus.connection import Connection, Message
 from motes.bus.notices import ended_user
 from motes.bus.store import Store
-from motes.controller.admission import Admission
+from motes.controller.admission import Admission, Seal
 from motes.controller.core import SETTLE_S, Core
 from motes.controller.effects import Effect, Give, Publish, Tell
 from motes.controller.hearing import Hearing
@@ -39,7 +39,7 @@ class Controller:
     """One running controller. `open`, then it works until `close`."""
 
     def __init__(
-        self, connection: Connection, store: Store, key: Key, account: Key, owners: frozenset[bytes], core: Core
+        self, connection: Connection, store: Store, key: Key, seal: Seal, owners: frozenset[bytes], core: Core
     ) -> None:
         self.connection = connection
         self.public = key.public
@@ -51,7 +51,7 @@ class Controller:
         self._key = key
         self._proofs = Proofs(key)
         self._hearing = Hearing(self)
-        self._requests = Requests(self, Admission(self, account))
+        self._requests = Requests(self, Admission(self, seal))
         self.tasks = Tasks("controller")
         self._loop = asyncio.get_running_loop()
         self._do: dict[type, Callable[[Any], None]] = {
@@ -61,14 +61,14 @@ class Controller:
         }
 
     @classmethod
-    async def open(cls, connection: Connection, key: Key, account: Key, owners: frozenset[bytes]) -> Controller:
+    async def open(cls, connection: Connection, key: Key, seal: Seal, owners: frozenset[bytes]) -> Controller:
         """Load what was deployed and begin to hear hosts and callers. Raises Unavailable."""
         store = await Store.open(connection)
         generation = await store.next_generation()
         deployed = [msgspec.msgpack.decode(value, type=Signed) for value in (await store.apps()).values()]
         now = asyncio.get_running_loop().time()
         core = Core(generation << EPOCH_BITS, now + SETTLE_S if deployed else now, Proofs(key).hold)
-        controller = cls(connection, store, key, account, owners, core)
+        controller = cls(connection, store, key, seal, owners, core)
         for value in (await store.removals()).values():
             removal = controller.check_removal(msgspec.msgpack.decode(value, type=Signed))
             controller.removed_at[removal.app] = removal.removed_at

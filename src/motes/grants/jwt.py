@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from motes.grants.keys import Key, Nkey, public_nkey
@@ -29,8 +30,13 @@ def operator_token(operator: Key, system: Key) -> str:
     return _token(operator, Nkey.OPERATOR, operator.nkey(Nkey.OPERATOR), "motes", claims)
 
 
-def account_token(operator: Key, account: Key, name: str, *, jetstream: bool) -> str:
-    """An account's JWT; `jetstream` gives it storage."""
+def account_token(
+    operator: Key, account: Key, name: str, *, jetstream: bool, revoked: Mapping[bytes, int] | None = None
+) -> str:
+    """An account's JWT; `jetstream` gives it storage.
+
+    `revoked` has public keys of users, each with a Unix time: what was issued to it until then is worth nothing.
+    """
     limits: dict[str, Any] = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), _NO_LIMIT)
     limits["wildcards"] = True
     if jetstream:
@@ -44,6 +50,8 @@ def account_token(operator: Key, account: Key, name: str, *, jetstream: bool) ->
         "limits": limits,
         "default_permissions": {"pub": {"deny": [">"]}, "sub": {"deny": [">"]}},
     }
+    if revoked:
+        claims["revocations"] = {public_nkey(Nkey.USER, public): at for public, at in revoked.items()}
     return _token(operator, Nkey.OPERATOR, account.nkey(Nkey.ACCOUNT), name, claims)
 
 

@@ -99,8 +99,8 @@ call over HTTP."""
 KEEPER = Role(names.KEEPER, publish=(">",), subscribe=(">",))
 """The controller: everything in the cluster's account, and nothing outside it."""
 
-SYSTEM = Role("system", publish=(), subscribe=("$SYS.ACCOUNT.*.DISCONNECT", "_INBOX.system.>"))
-"""In the server's own account: hears which connections have ended."""
+SYSTEM = Role("system", publish=("$SYS.REQ.CLAIMS.UPDATE",), subscribe=("$SYS.ACCOUNT.*.DISCONNECT", "_INBOX.system.>"))
+"""In the server's own account: hears which connections have ended, and says which users are to be let in no more."""
 
 
 def _checked(name: str) -> str:
