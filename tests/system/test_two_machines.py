@@ -71,8 +71,8 @@ def test_a_machine_that_starts_while_the_keeper_is_away_serves_when_it_is_back(l
     far = join(lan, "far")
     far.down()
     lan.keeper.down()
-    lan.keeper.up()
     far.up()
+    lan.keeper.up()
     wait_until(lambda: state(lan, "far") == "up", "it is back")
 
 

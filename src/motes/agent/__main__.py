@@ -18,7 +18,7 @@ import msgspec
 from motes.agent.service import Agent
 from motes.agent.trust import Trust
 from motes.bus.connection import Connection
-from motes.errors import MotesError, NotFound
+from motes.errors import MotesError, NotFound, Unavailable, Untrusted
 from motes.grants.keys import load_public
 from motes.home import Home
 from motes.model.credentials import Credentials
@@ -30,6 +30,10 @@ from motes.space.walls import walls_in_words
 from motes.supervised import announce_ready, end_with_parent
 
 INGRESS = "ingress.sock"
+KEEPER_RETRY_S = 1.0
+KEEPER_AWAY_S = 5.0
+"""After this a machine that has joined is taken for up, keeper or not."""
+_log = logging.getLogger("motes.agent")
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -75,7 +79,12 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        connection = await Connection.open(settings.server, settings.credentials, certificate=settings.certificate)
+        connecting = asyncio.create_task(connected(settings))
+        await asyncio.wait((connecting, asyncio.create_task(stop.wait())), return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            connecting.cancel()
+            return
+        connection = connecting.result()
         stack.push_async_callback(connection.close)
         agent = Agent(settings.name, settings.offer, connection, settings.trust, settings.folder)
         await agent.start()
@@ -84,6 +93,28 @@ async def serve(settings: Settings) -> None:
         stack.callback(ingress.close)
         agent.tasks.spawn(announce_joined(agent))
         await stop.wait()
+
+
+async def connected(settings: Settings) -> Connection:
+    """A connection to the keeper. On another machine than the keeper's this waits for it, for as long as it takes.
+
+    Raises Unavailable.
+    """
+    told, patience_s = "", KEEPER_AWAY_S if settings.certificate else 0.0
+    while True:
+        try:
+            return await Connection.open(settings.server, settings.credentials, certificate=settings.certificate)
+        except (Unavailable, Untrusted) as error:
+            if not settings.certificate:
+                raise
+            if error.message != told:
+                told = error.message
+                _log.warning("the keeper is not there: %s; trying again every second", told)
+        await asyncio.sleep(KEEPER_RETRY_S)
+        patience_s -= KEEPER_RETRY_S
+        if patience_s <= 0:
+            # This machine is up; that the keeper is not is no failure of it.
+            announce_ready()
 
 
 async def announce_joined(agent: Agent) -> None:
