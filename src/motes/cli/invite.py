@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 import socket
 import struct
+import sys
 import time
 
 import click
@@ -61,6 +63,20 @@ def command(expires: str, uses: int, more: tuple[str, ...], as_json: bool) -> No
     machines = "one machine" if uses == 1 else f"{uses} machines"
     click.echo(f"on the other machine, until {until}, for {machines}, at {', '.join(addresses)}:\n")
     click.echo(f"motes join {invite.line()}")
+    if sys.stdout.isatty():
+        click.echo("\n" + picture(invite.line(), shutil.get_terminal_size().columns), nl=False)
+
+
+def picture(line: str, columns: int) -> str:
+    """The line as a QR code in half blocks; nothing where the terminal has too few columns for it."""
+    import io
+
+    import segno
+
+    code = segno.make(line, error="l", micro=False)
+    drawn = io.StringIO()
+    code.terminal(drawn, border=2, compact=True)
+    return drawn.getvalue() if code.symbol_size(border=2)[0] <= columns else ""
 
 
 def addresses_of(listen: Listen) -> tuple[str, ...]:
