@@ -1,7 +1,7 @@
 """Where a cluster keeps its state on this machine: one folder, readable by its owner only. Stdlib only.
 
 keys/{operator,system,account,controller,owner}.seed    keys/{controller,owner}.pub    users/<user>.json    hosts.json
-keys/tls.{key,crt}, listen.json (others may join)       keeper.json (this machine has joined)
+keys/tls.{key,crt}, listen.json (others may join)       keeper.json (this machine has joined)       paused
 nats/{nats.conf,port,ports/,jetstream/}                 hosts/<name>/        logs/<process>.log
 run/{lock,cluster.json,supervisor.sock,hosts/<name>/ingress.sock}
 """
@@ -69,6 +69,8 @@ class Home:
         self.logs = self.path / "logs"
         self.layers = self.path / "layers"
         self.listen_file = self.path / "listen.json"
+        self.paused_file = self.path / "paused"
+        """There while this machine's owner wants it for himself."""
         self.keeper_file = self.path / "keeper.json"
         """There only where this machine has joined another's cluster."""
         self.tls_key, self.tls_certificate = self.keys / "tls.key", self.keys / "tls.crt"

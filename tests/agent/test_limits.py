@@ -13,7 +13,7 @@ from motes.errors import (
     Exited,
     LimitExceeded,
 )
-from motes.model.call import STATUS_ERROR
+from motes.model.call import STATUS_ERROR, STATUS_TRY_ELSEWHERE
 from motes.model.instance import EndReason
 from motes.model.release import MIB
 
@@ -107,6 +107,17 @@ def test_half_a_stream_and_what_may_run_once_only_are_not_begun_anew(more: dict[
     call = host.call()
     host.end(host.busy()[0], EndReason.CRASHED)
     assert isinstance(host.error(call), Exited)
+
+
+@pytest.mark.parametrize(("idempotent", "status"), [(True, STATUS_TRY_ELSEWHERE), (False, STATUS_ERROR)])
+def test_what_runs_on_a_host_that_is_stopped_runs_elsewhere_where_that_is_harmless(
+    idempotent: bool, status: int
+) -> None:
+    host = LentHost(function(idempotent=idempotent))
+    host.lease()
+    call = host.call()
+    host.end(host.busy()[0], EndReason.HOST_STOPPED)
+    assert host.answers(call)[0].status == status
 
 
 @pytest.mark.parametrize("reason", [EndReason.EXITED, EndReason.MEMORY_LIMIT, EndReason.TIME_LIMIT])

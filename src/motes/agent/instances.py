@@ -92,7 +92,9 @@ def _lose_call(
             return [answer(state, call, no_lease(state, call.address))]
         pool.push(call, first=True)
         return []
-    return [answer(state, call, failed(why_lost(state, pool, call, reason, detail)))]
+    # Whoever stops a host does not stop what may run twice: another host does it.
+    elsewhere = reason == EndReason.HOST_STOPPED and may_run_twice(pool)
+    return [answer(state, call, failed(why_lost(state, pool, call, reason, detail), try_elsewhere=elsewhere))]
 
 
 def _may_run_again(pool: Pool, call: Call, reason: EndReason) -> bool:
@@ -100,5 +102,10 @@ def _may_run_again(pool: Pool, call: Call, reason: EndReason) -> bool:
     the call gets one more process, and only one, for it may be what ends them."""
     if reason not in (EndReason.CRASHED, EndReason.SPACE_FAILED) or call.ran_before:
         return False
-    call.ran_before = pool.function is not None and pool.function.idempotent and not pool.function.streams
+    call.ran_before = may_run_twice(pool)
     return call.ran_before
+
+
+def may_run_twice(pool: Pool) -> bool:
+    """Half a stream cannot be begun in the middle."""
+    return pool.function is not None and pool.function.idempotent and not pool.function.streams

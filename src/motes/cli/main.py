@@ -29,6 +29,8 @@ COMMANDS = {
     "rm": "Remove an app.",
     "creds": "Make a caller's key for NATS clients in other languages.",
     "host": "List, start and stop hosts on this machine.",
+    "pause": "Lend nothing of this machine until `motes resume`.",
+    "resume": "Lend again.",
     "invite": "Let another machine join this cluster.",
     "join": "Join the cluster that made an invite.",
     "leave": "Take this machine out of the cluster that it joined.",
@@ -37,7 +39,7 @@ COMMANDS = {
 }
 """Every command with its one line of help, so that `motes --help` imports none of them."""
 
-ON_LINUX = frozenset({"up", "down", "dev", "run", "host", "invite", "join", "leave", "demo"})
+ON_LINUX = frozenset({"up", "down", "dev", "run", "host", "pause", "resume", "invite", "join", "leave", "demo"})
 """Commands that make process spaces or the cluster around them; the others only talk to a cluster."""
 
 EXIT_CODES = (

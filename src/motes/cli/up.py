@@ -51,8 +51,14 @@ def command(http: str, listen: str | None, foreground: bool, as_json: bool) -> i
     if as_json:
         click.echo(json.dumps({**launched.facts, "already": already}))
     else:
-        click.echo(f"motes is up{' already' if already else ''}: {launched.facts['http']}")
+        click.echo(_told(home, launched.facts["http"], already))
     return stays.wait() if stays else 0
+
+
+def _told(home: Home, http: str, already: bool) -> str:
+    up = f"motes is up{' already' if already else ''}"
+    up += f": lends to the cluster at {home.keeper().servers}" if home.keeper_file.exists() else f": {http}"
+    return f"{up} (paused: this machine lends nothing until `motes resume`)" if home.paused_file.exists() else up
 
 
 def _listen(home: Home, text: str) -> None:

@@ -119,7 +119,7 @@ class Supervisor:
         self._start_agents()
 
     def _start_agents(self) -> None:
-        for name in self.home.offers():
+        for name in () if self.home.paused_file.exists() else self.home.offers():
             self._start_agent(name)
 
     def _start_agent(self, name: str) -> Child:

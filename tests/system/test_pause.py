@@ -1,0 +1,89 @@
+"""A machine's owner wants it for himself: at once, until he says otherwise, and without loss to callers."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from system.running import DEADLINE_S, MOTES, RunningCluster, family, is_alive, wait_until
+
+APP = """
+    import time
+    from motes import function
+
+    @function(idempotent=True)
+    def nap(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+"""
+GENEROUS_S = 8.0
+"""Five seconds are promised; a busy machine that runs tests may take longer to notice."""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RunningCluster]:
+    made = RunningCluster(tmp_path / "home")
+    made.up()
+    yield made
+    made.motes("resume")
+    made.down()
+
+
+def test_a_paused_machine_is_free_at_once_and_stays_so_until_it_is_resumed(cluster: RunningCluster) -> None:
+    cluster.deploy("work", APP)
+    assert cluster.motes("call", "work.nap", "0.01") == "0.01\n"
+    processes = family(cluster.pid("agent-local"))
+    assert len(processes) > 2, "nothing runs that could be ended"
+    busy = subprocess.Popen(
+        [MOTES, "call", "work.nap", "60"], env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    wait_until(lambda: any(each["state"] == "busy" for each in cluster.instances()))
+    processes += family(cluster.pid("agent-local"))
+    began = time.monotonic()
+    assert cluster.json("pause") == {"hosts": ["local"]}
+    assert time.monotonic() - began < GENEROUS_S
+    assert not [pid for pid in processes if is_alive(pid)]
+    assert cluster.json("host", "ls") == []
+    # It holds when everything is started anew, and says so.
+    cluster.down()
+    assert "paused" in cluster.motes("up", "--http", "127.0.0.1:0")
+    assert cluster.json("host", "ls") == []
+    assert cluster.json("resume") == {"hosts": ["local"], "running": True}
+    assert cluster.motes("call", "work.nap", "0.01") == "0.01\n"
+    busy.communicate(timeout=DEADLINE_S)
+
+
+def test_what_runs_on_a_machine_that_is_paused_is_run_elsewhere_where_that_is_harmless(cluster: RunningCluster) -> None:
+    cluster.deploy("work", APP)
+    other = RunningCluster(cluster.folder.parent / "other")
+    cluster.down()
+    cluster.motes("up", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:17429")
+    other.motes("join", cluster.json("invite")["invite"], "--name", "other")
+    try:
+        cluster.motes("host", "stop", "--name", "local")
+        call = subprocess.Popen(
+            [MOTES, "call", "work.nap", "6"], env=cluster.environment, stdout=subprocess.PIPE, text=True
+        )
+        wait_until(lambda: any(each["state"] == "busy" for each in cluster.instances()))
+        cluster.motes("host", "start", "--name", "local")
+        other.motes("pause")
+        assert call.communicate(timeout=DEADLINE_S)[0] == "6.0\n"
+    finally:
+        other.motes("resume")
+        other.down()
+
+
+def test_pausing_what_does_not_run_holds_for_the_next_start(tmp_path: Path) -> None:
+    cluster = RunningCluster(tmp_path / "home")
+    cluster.motes("pause")
+    try:
+        cluster.up()
+        assert cluster.json("host", "ls") == []
+    finally:
+        assert cluster.json("resume")["running"] is True
+        cluster.down()
+    assert cluster.json("resume") == {"hosts": ["local"], "running": False}
