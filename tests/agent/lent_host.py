@@ -9,7 +9,7 @@ from motes.agent.effects import Answer, Deliver, Effect, End, Fetch, Prepare, Sp
 from motes.agent.machine import Machine
 from motes.agent.pool import Call, Work
 from motes.errors import MotesError
-from motes.model.call import STATUS_OK, Outcome
+from motes.model.call import STATUS_OK, Context, Outcome
 from motes.model.caller import NOBODY
 from motes.model.host import Lease, Offer
 from motes.model.instance import EndReason
@@ -53,11 +53,13 @@ class LentHost:
         body: bytes = b"x",
         call_id: bytes | None = None,
         caller: str | None = CALLER[0],
+        through: tuple[str, ...] = (),
     ) -> bytes:
         """The reply subject is the call's id, so that `answers` tells what came of it; `caller` None is nobody."""
         call_id = call_id or next(_ids).to_bytes(16)
         call = Call(call_id, f"app.{name}", body, self.now, self.now + budget_s, [call_id.hex()])
         call.caller = (caller, "") if caller is not None else NOBODY
+        call.context = Context(through)
         self.do(self.machine.on_call(call, self.now))
         return call_id
 

@@ -7,7 +7,7 @@ import itertools
 from agent.lent_host import CALLER, DONE, LentHost, function
 from motes.agent import asking
 from motes.agent.asking import GRACE_S, MOST_ASKS
-from motes.agent.deadlock import LOOK_AFTER_S
+from motes.agent.deadlock import LOOK_AFTER_S, LOOK_FAR_AFTER_S
 from motes.agent.effects import Answer, Asker, Effect, Inform, More, Relay, RelayAwait, RelayCancel, RelayMore
 from motes.agent.pool import Ask
 from motes.errors import (
@@ -86,7 +86,7 @@ def test_a_call_that_this_host_may_not_run_goes_through_the_gateway() -> None:
     here.now = 1.0
     wanted = here.ask(here.busy("f")[0], "far.h", b"hello")
     (relay,) = here.relayed()
-    context = Context("app.f", 1, on_behalf=digest((*CALLER, "app.f")))
+    context = Context(("app.f",), on_behalf=digest((*CALLER, "app.f")))
     assert (relay.address, relay.body, relay.budget_s, relay.context) == ("far.h", b"hello", 9.0, context)
     here.do(here.machine.on_relayed(wanted.id, Outcome(STATUS_ITEM, b"1"), here.now))
     here.do(here.machine.on_taken(here.busy("f")[0], wanted.number, 1))
@@ -277,7 +277,7 @@ def test_calls_go_only_so_deep() -> None:
     here = host("f", "g")
     here.call("f")
     outer = here.busy("f")[0]
-    here.machine.instances[outer].calls_now[1].context = Context("app.g", MOST_DEEP)
+    here.machine.instances[outer].calls_now[1].context = Context(("app.g",) * MOST_DEEP)
     error = here.refused(here.ask(outer, "g"))
     assert isinstance(error, LimitExceeded) and "cycle" in error.message
 
@@ -311,6 +311,48 @@ def test_a_ring_of_calls_is_broken_at_its_newest() -> None:
         here.wait(2 * LOOK_AFTER_S)
         error = here.error(back)
         assert isinstance(error, Overloaded) and error.detail["reason"] == "deadlock"
+
+
+def two_at_work() -> tuple[CallingHost, list[bytes]]:
+    """Both instances that `f` may have work on a call."""
+    here = host("f", ceiling=2)
+    calls = []
+    for _ in range(2):
+        calls.append(here.call("f", budget_s=60.0))
+        here.wait(0.05)
+    assert len(here.busy("f")) == 2
+    return here, calls
+
+
+def test_a_ring_over_hosts_is_broken_at_its_newest() -> None:
+    here, outside = two_at_work()
+    for number in here.busy("f"):
+        here.ask(number, "far.h")
+    later = here.call("f", budget_s=60.0)
+    inside = [here.call("f", budget_s=60.0, through=("app.f", "far.h")) for _ in range(2)]
+    here.wait(LOOK_FAR_AFTER_S / 2)
+    assert not any(map(here.answers, (*outside, later, *inside)))
+    here.wait(LOOK_FAR_AFTER_S)
+    error = here.error(inside[-1])
+    assert isinstance(error, Overloaded) and error.detail["reason"] == "deadlock" and "far.h" in error.message
+    # Whoever asked for that one goes on now; the others may yet have their turn.
+    here.wait(LOOK_FAR_AFTER_S)
+    assert not any(map(here.answers, (*outside, later, inside[0])))
+
+
+def test_what_is_elsewhere_may_be_slow_without_being_taken_for_a_ring() -> None:
+    here, _ = two_at_work()
+    here.ask(here.busy("f")[0], "far.h")
+    # One instance works, the other may wait for this very call.
+    inside = here.call("f", budget_s=60.0, through=("app.f", "far.h"))
+    for _ in range(5):
+        here.wait(LOOK_FAR_AFTER_S)
+    assert not here.answers(inside)
+    # Both wait, and only one of them can wait for it.
+    here.ask(here.busy("f")[1], "far.h")
+    for _ in range(5):
+        here.wait(LOOK_FAR_AFTER_S)
+    assert not here.answers(inside)
 
 
 def test_no_ring_is_seen_where_somebody_still_works() -> None:

@@ -27,7 +27,7 @@ class Relaying:
     ) -> str:
         self._count += 1
         reply = reply or f"_INBOX.host-{host}.x.call.{self._count}"
-        request = pack_request(call_id or os.urandom(16), 5.0, body, Context(caller, 1))
+        request = pack_request(call_id or os.urandom(16), 5.0, body, Context((caller,)))
         self.relay._on_message(Message(f"relay.{host}.call.shop.price", reply, request, False))
         return reply
 

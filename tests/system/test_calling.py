@@ -103,6 +103,22 @@ def down(depth: int) -> int:
     return down.remote(depth + 1)
 """
 
+HERE = """
+from motes import function, remote
+
+@function(calls=["there.answer"], scale=(0, 1))
+def ask(depth: int) -> int:
+    return 1 + remote("there.answer").remote(depth - 1) if depth else 0
+"""
+THERE = """
+from motes import function, remote
+
+# It has room on one host only.
+@function(calls=["here.ask"], scale=(0, 1), memory="500 GiB")
+def answer(depth: int) -> int:
+    return 1 + remote("here.ask").remote(depth - 1) if depth else 0
+"""
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
@@ -180,6 +196,19 @@ def test_a_ring_of_calls_ends_with_a_reason(cluster: RunningCluster) -> None:
     assert "is there a cycle?" in cluster.run("call", "ring.down", "0").stderr
 
 
+def test_a_ring_over_two_hosts_ends_with_a_reason(cluster: RunningCluster) -> None:
+    cluster.deploy("here", HERE)
+    cluster.deploy("there", THERE)
+    assert call(cluster, "here.ask", "1") == "1"
+    hosts = {each["workload"]: each["host"] for each in cluster.instances() if each["app"] in ("here", "there")}
+    assert len(hosts) == len(set(hosts.values())) == 2, f"both run on one host: {hosts}"
+    began = time.monotonic()
+    assert "waits itself for calls like it" in cluster.run("call", "here.ask", "3").stderr
+    assert time.monotonic() - began < 20, "it must not wait for its timeout of 30 s"
+    for app in ("here", "there"):
+        cluster.motes("rm", app)
+
+
 def test_many_callers_in_a_full_host_do_not_lock_each_other_out(cluster: RunningCluster) -> None:
     async def many() -> list[object]:
         connected = await Cluster.open(cluster.home)
@@ -197,7 +226,7 @@ def test_a_host_may_have_called_only_what_its_leases_declare(cluster: RunningClu
         evil = await Connection.open(cluster.home.nats_url(), cluster.home.credentials("host-evil"))
         told: list[str] = []
         for caller in ("", "shop.bill", "shop.gone", "shop", "a.b.c"):
-            request = pack_request(os.urandom(16), 2.0, b'"x"', Context(caller, 1))
+            request = pack_request(os.urandom(16), 2.0, b'"x"', Context((caller,)))
             answer = unpack_reply(await evil.request("relay.evil.call.shop.price", request, 5.0))
             told.append(answer.error().message)
         # In another host's name, or with an answer for somebody else.

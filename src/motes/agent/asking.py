@@ -51,7 +51,7 @@ def ask(state: HostState, instance: Instance, wanted: Ask, now: float) -> list[E
     pool = state.pools[instance.address]
     timeout_s = pool.function.timeout_s if pool.function is not None else 0.0
     wanted.deadline = min(call.deadline, call.began + timeout_s)
-    wanted.context = Context(instance.address, call.context.depth + 1, call.context.trace)
+    wanted.context = Context((*call.context.through, instance.address), call.context.trace)
     wanted.caller = through(call.caller, instance.address)
     instance.asks[wanted.number] = wanted
     instance.asked_bytes += len(wanted.body)

@@ -3,6 +3,10 @@
 A host knows who waits for whom: an instance that waits for calls of its own, for the instances that work on those or,
 while they are queued, for any instance of their pool. Whatever cannot move even if all others do their best is found
 by taking away, again and again, what can.
+
+Of a ring over several hosts each sees its own part only. But a call says through which functions it came; so where all
+instances of a function wait for calls elsewhere, and as many calls that came through this very function wait for one
+of them, these are taken for a ring.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from motes.model.call import failed
 
 LOOK_AFTER_S = 0.5
 """A call that was made inside another is looked at when it has waited for so long."""
+LOOK_FAR_AFTER_S = 1.5
+"""The same for a ring over hosts, of which nobody is sure: what is elsewhere may only be slow."""
 
 
 def break_one(state: HostState, pool: Pool, now: float) -> list[Effect]:
@@ -24,19 +30,31 @@ def break_one(state: HostState, pool: Pool, now: float) -> list[Effect]:
     if not waiting or not all(each.waits_for_calls for each in pool.instances.values()):
         return []
     stuck = _stuck(state)
-    if pool.address not in stuck.pools:
-        return []
-    for call in sorted(reversed(waiting), key=lambda call: call.arrived, reverse=True):
+    waiting.sort(key=lambda call: call.arrived)
+    for call in reversed(waiting) if pool.address in stuck.pools else ():
         if _is_waited_for(state, stuck, call):
-            pool.remove(call)
-            message = (
-                f"{call.address}: it is called by {call.context.caller}, and every instance that could take the call"
-                " waits itself for calls like it (a cycle of calls, or too little room for all of them;"
-                " raise `scale`, or lend more spaces)"
-            )
-            error = Overloaded(message, retry_after_s=1, reason="deadlock")
-            return [answer(state, call, failed(error, try_elsewhere=True))]
-    return []
+            return [_refuse(state, pool, call)]
+    return [_refuse(state, pool, call) for call in _of_a_far_ring(state, pool, waiting, now)]
+
+
+def _of_a_far_ring(state: HostState, pool: Pool, waiting: list[Call], now: float) -> list[Call]:
+    """The newest call of those that came through this function and can have no instance of it, or none."""
+    inside = [call for call in waiting if pool.address in call.context.through]
+    old_enough = bool(inside) and now - inside[0].arrived >= LOOK_FAR_AFTER_S
+    if not old_enough or len(inside) < len(pool.instances) or _may_grow(state, pool):
+        return []
+    return inside[-1:]
+
+
+def _refuse(state: HostState, pool: Pool, call: Call) -> Effect:
+    pool.remove(call)
+    message = (
+        f"{call.address}: it is called by {call.context.caller}, and every instance that could take the call"
+        " waits itself for calls like it (a cycle of calls, or too little room for all of them;"
+        " raise `scale`, or lend more spaces)"
+    )
+    error = Overloaded(message, retry_after_s=1, reason="deadlock")
+    return answer(state, call, failed(error, try_elsewhere=True))
 
 
 class _Stuck:

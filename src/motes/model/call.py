@@ -50,17 +50,28 @@ _error_encoder = msgspec.json.Encoder()
 _error_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
+Address = Annotated[str, msgspec.Meta(max_length=128)]
+
+
 class Context(msgspec.Struct, frozen=True, array_like=True):
     """Where a call comes from, as its sender says."""
 
-    caller: Annotated[str, msgspec.Meta(max_length=128)] = ""
-    """The address of the function that makes it; empty for a call from outside."""
-    depth: Annotated[int, msgspec.Meta(ge=0, le=MOST_DEEP)] = 0
-    """How many calls it was made inside of."""
+    through: Annotated[tuple[Address, ...], msgspec.Meta(max_length=MOST_DEEP)] = ()
+    """The addresses of the functions that it was made inside of, the outermost first; nothing for one from outside."""
     trace: Annotated[str, msgspec.Meta(max_length=64)] = ""
     """The span that it belongs to, as in the header traceparent of W3C Trace Context; empty: nobody traces it."""
     on_behalf: Annotated[str, msgspec.Meta(max_length=ON_BEHALF_LIMIT)] = ""
     """For whom its sender calls, see motes.model.caller; empty: for itself."""
+
+    @property
+    def caller(self) -> str:
+        """The address of the function that makes the call; empty for one from outside."""
+        return self.through[-1] if self.through else ""
+
+    @property
+    def depth(self) -> int:
+        """How many calls it was made inside of."""
+        return len(self.through)
 
 
 FROM_OUTSIDE = Context()
