@@ -22,6 +22,7 @@ THREAD_STACK_BYTES = 2**20
 _MOST_TASKS_OF_A_FUNCTION_SPACE = 8192
 _MOST_ZYGOTE_FILES = 16384
 _UNLISTED = ("tmp", "proc", "dev")
+_OWN_FILES, _OWN_FOLDERS = ("cmdline", "limits", "maps", "stat", "statm", "status"), ("fd", "task")
 
 
 class Ground:
@@ -75,8 +76,12 @@ def opened(paths: Iterable[str], rights: int) -> Iterator[tuple[int, int]]:
 
 
 def own_entry() -> list[tuple[int, int]]:
-    """A rule for this process's entry in /proc. It stays open, for a rule holds while the kernel remembers the file."""
-    return [(open_path("/proc/self/"), kernel.READ)]
+    """Rules for this process's entry in the host's /proc: what is about itself, not the host's network and mounts.
+
+    They stay open, for a rule holds while the kernel remembers the file.
+    """
+    files = [(open_path(f"/proc/self/{name}"), kernel.READ_FILE) for name in _OWN_FILES]
+    return files + [(open_path(f"/proc/self/{name}"), kernel.READ_FOLDER) for name in _OWN_FOLDERS]
 
 
 def _right_to_read(path: str) -> int:
