@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 import socket
 import threading
 import time
@@ -243,6 +245,76 @@ def test_an_invite_does_not_bring_back_a_host_that_was_removed(keeper: Keeper, m
     # With the same key, as one who kept a copy of everything.
     machine.home.key("host").write_text(kept)
     assert "needs another invite" in machine.refusal(3, "join", line, "--name", "banned")
+
+
+def test_a_removed_host_stays_out_when_its_name_is_anothers_and_more_are_removed(tmp_path: Path) -> None:
+    keeper, *machines = Keeper(tmp_path / "keeper"), *(RunningCluster(tmp_path / name) for name in ("b", "c", "d"))
+    removed, second, third = machines
+    keeper.listen()
+    try:
+        line = keeper.invite()
+        removed.motes("join", line, "--name", "b")
+        keeper.motes("host", "rm", "b")
+        second.motes("join", keeper.invite(), "--name", "b")
+        third.motes("join", keeper.invite(), "--name", "d")
+        assert opens(second, keeper) and not opens(removed, keeper)
+        keeper.motes("host", "rm", "d")
+        assert not opens(removed, keeper), "the list of removed hosts has forgotten it"
+        # Nor does its old invite, with its old key, make it the host that has its name now.
+        kept = removed.home.key("host").read_text()
+        removed.motes("leave")
+        removed.home.key("host").write_text(kept)
+        assert "needs another invite" in removed.refusal(3, "join", line, "--name", "b")
+        wait_until(lambda: keeper.hosts().get("b") == "up")
+    finally:
+        for each in (*machines, keeper):
+            each.down()
+
+
+def test_a_keeper_whose_nats_server_has_lost_its_memory_lets_no_removed_host_in(tmp_path: Path) -> None:
+    keeper, machine = Keeper(tmp_path / "keeper"), RunningCluster(tmp_path / "b")
+    keeper.listen()
+    try:
+        machine.motes("join", keeper.invite(), "--name", "b")
+        keeper.motes("host", "rm", "b")
+        keeper.down()
+        shutil.rmtree(keeper.home.nats_accounts)
+        keeper.up()
+        assert not opens(machine, keeper)
+    finally:
+        for each in (machine, keeper):
+            each.down()
+
+
+def test_nobody_joins_in_the_name_of_a_host_of_the_keeper_that_is_stopped(
+    keeper: Keeper, machine: RunningCluster
+) -> None:
+    keeper.motes("host", "start", "--name", "own")
+    keeper.motes("host", "stop", "--name", "own")
+    wait_until(lambda: "own" not in keeper.hosts())
+    assert "another name" in machine.refusal(3, "join", keeper.invite(), "--name", "own")
+
+
+def test_a_home_of_an_earlier_version_takes_other_machines_too(tmp_path: Path) -> None:
+    """Its nats-server had its accounts in memory and knew of no TLS; its system user could not tell it anything."""
+    keeper, machine = Keeper(tmp_path / "keeper"), RunningCluster(tmp_path / "b")
+    keeper.up()
+    keeper.down()
+    home = keeper.home
+    config = json.loads(home.nats_config.read_text())
+    del config["allow_non_tls"]
+    home.nats_config.write_text(json.dumps({**config, "resolver": "MEMORY"}))
+    shutil.rmtree(home.nats_accounts)
+    earlier = roles.SYSTEM._replace(publish=())
+    home.save_credentials(jwt.credentials(keys.load_or_create(home.key("system")), earlier))
+    keeper.listen()
+    try:
+        machine.motes("join", keeper.invite(), "--name", "b")
+        keeper.motes("host", "rm", "b")
+        assert not opens(machine, keeper)
+    finally:
+        for each in (machine, keeper):
+            each.down()
 
 
 class Tap:

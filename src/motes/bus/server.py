@@ -113,6 +113,15 @@ def write_config(home: Home, accounts: Accounts) -> None:
     home.write_text(home.nats_config, _config(home, accounts))
 
 
+def has_config(home: Home) -> bool:
+    """Whether there is a nats.conf that this version wrote: earlier ones kept accounts in memory, and had no TLS."""
+    try:
+        found = json.loads(home.nats_config.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and "allow_non_tls" in found
+
+
 def _config(home: Home, accounts: Accounts) -> str:
     # A configuration file of nats-server may be JSON. The port comes on the command line.
     return json.dumps(
