@@ -339,3 +339,29 @@ async def test_whoever_forks_faster_than_it_is_buried_ends_with_the_space_too(la
     assert await app.call("fine") == 1
     await asyncio.wait_for(app.space.close(), 20)
     assert app.is_closed
+
+
+@trial
+async def test_what_module_code_takes_of_the_host_s_disk_and_timers_has_a_limit(lab: Lab) -> None:
+    app = await lab.functions(
+        """
+        import ctypes, os
+        from motes import function
+        libc = ctypes.CDLL(None, use_errno=True)
+        hidden = os.open(os.environ["HOME"] + "/hidden", os.O_RDWR | os.O_CREAT)
+        os.unlink(os.environ["HOME"] + "/hidden")
+        try:
+            os.posix_fallocate(hidden, 0, 64 * 2**20)
+            grown = "done"
+        except OSError as error:
+            grown = os.strerror(error.errno)
+        os.close(hidden)
+        timers, timer = 0, ctypes.c_void_p()
+        while timers < 1000 and libc.timer_create(1, None, ctypes.byref(timer)) == 0: timers += 1
+        @function
+        def told() -> list: return [grown, timers]
+        """
+    )
+    grown, timers = await app.call("told")
+    assert grown != "done"
+    assert lab.lacks != masks.NO_NAMESPACES or timers < 1000

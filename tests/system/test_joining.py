@@ -317,6 +317,31 @@ def test_a_home_of_an_earlier_version_takes_other_machines_too(tmp_path: Path) -
             each.down()
 
 
+def test_what_only_the_keeper_can_do_is_refused_on_a_machine_that_has_joined(
+    keeper: Keeper, machine: RunningCluster
+) -> None:
+    machine.motes("join", keeper.invite(), "--name", "lent")
+    for words in (("apps",), ("host", "ls"), ("call", "x.y"), ("host", "start"), ("host", "stop", "--name", "lent")):
+        assert f"joined the cluster of the keeper at 127.0.0.1:{keeper.port}" in machine.refusal(3, *words), words
+    machine.down()
+    assert "motes up --listen" in machine.refusal(3, "up", "--listen", "127.0.0.1:7423")
+    assert not machine.home.key("account").exists()
+    machine.motes("leave")
+
+
+def test_an_address_that_is_not_there_is_said_with_the_way_back(tmp_path: Path) -> None:
+    cluster = Keeper(tmp_path / "home")
+    try:
+        told = cluster.refusal(8, "up", "--http", "127.0.0.1:0", "--listen", "192.0.2.77:7423")
+        assert "192.0.2.77:7423" in told and "motes up --listen off" in told
+        assert "is no address" in cluster.refusal(3, "up", "--listen", "::1")
+        cluster.motes("up", "--http", "127.0.0.1:0", "--listen", f"[::1]:{cluster.port}")
+        assert "is no address" in cluster.refusal(3, "invite", "--address", "nonsense")
+        assert cluster.json("invite")["addresses"] == [f"[::1]:{cluster.port}"]
+    finally:
+        cluster.down()
+
+
 class Tap:
     """A machine on the way that sees all bytes, and may be told to speak for the server."""
 

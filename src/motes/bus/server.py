@@ -193,7 +193,7 @@ def command(home: Home, port: int) -> list[str]:
     if listen is None:
         return words
     certified = ["--tls", "--tlscert", str(home.tls_certificate), "--tlskey", str(home.tls_key)]
-    return [*words, "--addr", listen.host, *certified]
+    return [*words, "--addr", listen.host.strip("[]"), *certified]
 
 
 def ports_file(home: Home, pid: int) -> Path:
