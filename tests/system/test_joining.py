@@ -11,9 +11,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from motes.bus.connection import Connection
+from motes.bus.store import Store
+from motes.controller.admission import Promise
 from motes.errors import Unavailable
 from motes.grants import jwt, keys, roles
 from motes.home import Home
@@ -340,6 +343,31 @@ def test_an_address_that_is_not_there_is_said_with_the_way_back(tmp_path: Path) 
         assert cluster.json("invite")["addresses"] == [f"[::1]:{cluster.port}"]
     finally:
         cluster.down()
+
+
+def test_a_machine_whose_answer_was_lost_asks_once_more_and_the_invite_is_used_up(
+    keeper: Keeper, machine: RunningCluster, tmp_path: Path
+) -> None:
+    line = keeper.invite()
+    machine.motes("join", line, "--name", "twice")
+    machine.down()
+    for file in (machine.home.keeper_file, machine.home.hosts_file):
+        file.unlink()
+    invite = invites.parse(line)
+
+    async def end_in_the_middle() -> None:
+        """As a keeper that ended between the two things that it notes."""
+        connection = await Connection.open(keeper.home.nats_url(), keeper.home.credentials("keeper"))
+        store = await Store.open(connection)
+        guest = roles.guest(keys.Key(invite.secret).public).user
+        await store.put_invite(guest, msgspec.msgpack.encode(Promise(invite.expires_at, 1)))
+        await store.close()
+        await connection.close()
+
+    asyncio.run(end_in_the_middle())
+    machine.motes("join", line, "--name", "twice")
+    wait_until(lambda: keeper.hosts().get("twice") == "up")
+    assert "used up" in RunningCluster(tmp_path / "other").refusal(3, "join", line, "--name", "third")
 
 
 class Tap:
