@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from motes.errors import NotFound, Unavailable
+from motes.errors import NotFound, Refused, Unavailable
 from motes.model.credentials import Credentials
 
 HOME_VARIABLE = "MOTES_HOME"
@@ -145,6 +145,12 @@ class Home:
             return Keeper(self.nats_url(), b"")
         return Keeper(",".join(f"tls://{each}" for each in found["addresses"]), bytes.fromhex(found["certificate"]))
 
+    def refuse_joined(self, instead: str) -> None:
+        """Raises Refused where this machine has joined a cluster: it has hosts only."""
+        if self.keeper_file.exists():
+            keeper = self.keeper().servers.partition(",")[0].removeprefix("tls://")
+            raise Refused(f"this machine has joined the cluster of the keeper at {keeper}; {instead}")
+
     def _read_json(self, path: Path) -> dict[str, Any] | None:
         """None when there is no such file."""
         try:
@@ -156,7 +162,8 @@ class Home:
         return found if isinstance(found, dict) else {}
 
     def nats_url(self) -> str:
-        """Where this home's nats-server listens; known as soon as it has first started. Raises Unavailable."""
+        """Where this home's nats-server listens, known once it has started. Raises Unavailable and Refused."""
+        self.refuse_joined("give this command there")
         listen = self.listen()
         host = "127.0.0.1" if listen is None or listen.host in ANY_ADDRESS else listen.host
         try:

@@ -280,3 +280,74 @@ def test_closing_twice_and_while_disconnected_is_fine(own_nats_server: Any) -> N
         assert not keeper.publish("gone.a", b"")
 
     run(own_nats_server, test)
+
+
+GREETING = b'INFO {"max_payload":1048576,"nonce":"abc"}\r\n'
+INJECTED = b"MSG host.b.call 1 5\r\nhello\r\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [GREETING + INJECTED],
+        [GREETING, INJECTED],
+        [GREETING[:9], GREETING[9:] + INJECTED[:25], INJECTED[25:]],
+        [INJECTED, GREETING],
+        [b"MSG host.b.call 1 -2\r\n", GREETING],
+        [GREETING + b"MSG host.b.call 1 4\r\n"],
+    ],
+)
+def test_nothing_is_heard_before_tls_when_a_connection_comes_back(nats_server: Any, said: list[bytes]) -> None:
+    """Whoever is on the way can cut a connection, and speak first when the next one is made."""
+    heard: list[Message] = []
+
+    async def test(url: str) -> None:
+        user = nats_server.home.credentials("local")
+        returning = Connection(url, user, None, None, certificate=bytes(32))
+        returning._handlers[b"1"] = heard.append
+        with pytest.raises(Unavailable):
+            await returning._connect()
+
+    on_the_way(said, test)
+    assert heard == []
+
+
+@pytest.mark.parametrize("greeting", [b"{}", b"[]", b"1", b'{"max_payload":"much"}', b'{"max_payload":[]}', b"no"])
+def test_what_greets_as_no_nats_server_does_is_not_there(nats_server: Any, greeting: bytes) -> None:
+    async def test(url: str) -> None:
+        with pytest.raises(Unavailable):
+            await Connection.open(url, nats_server.home.credentials("local"))
+
+    on_the_way([b"INFO " + greeting + b"\r\n"], test)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "here", "here:", ":", "127.0.0.1:99999", "127.0.0.1:-1", "a" * 300 + ":1", "[::1"]
+)
+def test_what_is_no_address_is_not_there(nats_server: Any, address: str) -> None:
+    async def test() -> None:
+        with pytest.raises(Unavailable):
+            await Connection.open(f"tls://{address}", nats_server.home.credentials("local"), certificate=bytes(32))
+
+    asyncio.run(asyncio.wait_for(test(), DEADLINE_S))
+
+
+def on_the_way(said: list[bytes], test: Callable[[str], Awaitable[None]]) -> None:
+    """Run `test` with the address of somebody who says this to whoever connects."""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(ConnectionError):
+                for part in said:
+                    writer.write(part)
+                    await asyncio.sleep(0.05)
+                await reader.read(65536)
+        finally:
+            writer.close()
+
+    async def within_deadline() -> None:
+        speaker = await asyncio.start_server(speak, "127.0.0.1", 0)
+        async with asyncio.timeout(DEADLINE_S), speaker:
+            await test(f"nats://127.0.0.1:{speaker.sockets[0].getsockname()[1]}")
+
+    asyncio.run(within_deadline())

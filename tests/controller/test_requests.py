@@ -10,11 +10,14 @@ import msgspec
 import pytest
 
 from motes.bus.connection import Message
+from motes.controller.admission import Admission
 from motes.controller.requests import MAX_AT_ONCE, MAX_OF_ONE, Requests
 from motes.controller.service import Controller
 from motes.errors import NotFound, Unavailable
 from motes.model.keeper import AskRoutes, decode_answer
 from motes.model.routes import Routes
+
+_DOOR = ("invite", "join", "remove", "quit")
 
 
 class Desk:
@@ -26,7 +29,7 @@ class Desk:
         connection = SimpleNamespace(publish=lambda subject, data: self.answers.append((subject, data)))
         core = SimpleNamespace(routes=self._no_app)
         controller = SimpleNamespace(connection=connection, core=core, tasks=SimpleNamespace(spawn=self.waiting.append))
-        self.requests = Requests(cast(Controller, controller))
+        self.requests = Requests(cast(Controller, controller), cast(Admission, SimpleNamespace(**dict.fromkeys(_DOOR))))
 
     def _no_app(self, app: str) -> Routes:
         raise NotFound(f"there is no app {app!r}")

@@ -9,11 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motes.errors import BadInput
-from motes.model.invite import PREFIX, Invite, parse
+from motes.model.invite import MOST_ADDRESSES, PREFIX, Invite, parse
 
 KEYS = st.binary(min_size=32, max_size=32)
 TIMES = st.integers(0, 2**32 - 1)
-ADDRESSES = st.lists(st.text("abcdef0123456789.:[]-", min_size=1, max_size=80), min_size=1, max_size=8).map(tuple)
+HOSTS = st.one_of(
+    st.text("abcdef0123456789.-", min_size=1, max_size=80), st.ip_addresses(v=6).map(lambda ip: f"[{ip}]")
+)
+ADDRESSES = st.lists(st.builds("{}:{}".format, HOSTS, st.integers(1, 65535)), min_size=1, max_size=8).map(tuple)
 INVITES = st.builds(Invite, ADDRESSES, KEYS, KEYS, KEYS, TIMES, TIMES, st.binary(min_size=64, max_size=64))
 
 
@@ -55,3 +58,18 @@ def test_one_without_an_address_or_with_half_of_one_is_refused() -> None:
         text = base64.urlsafe_b64encode(body + binascii.crc32(body).to_bytes(4)).decode().rstrip("=")
         with pytest.raises(BadInput, match="invite"):
             parse(PREFIX + text)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "here", "here:", ":7", "here:0", "here:70000", "a,b:7", "\x1b[2Jx:7", "::1:7", "é:7"]
+)
+def test_one_that_names_what_is_no_address_is_refused(address: str) -> None:
+    made = Invite((address, "there:7"), bytes(32), bytes(32), bytes(32), 1, 2, bytes(64))
+    with pytest.raises(BadInput, match="invite"):
+        parse(made.line())
+
+
+def test_one_with_addresses_without_end_is_refused() -> None:
+    made = Invite(("there:7",) * (MOST_ADDRESSES + 1), bytes(32), bytes(32), bytes(32), 1, 2, bytes(64))
+    with pytest.raises(BadInput, match="invite"):
+        parse(made.line())

@@ -258,3 +258,110 @@ async def test_what_needs_a_network_of_its_own_is_refused_with_what_to_do(lab: L
         return
     with pytest.raises(SpaceFailed, match=r"no namespaces.*no daemons.*motes doctor"):
         await DaemonSpace.open(view, ["python3", "app.py"], None, _Daemon())
+
+
+@trial
+async def test_a_zygote_that_names_its_monitor_as_an_instance_ends_with_all_that_it_started(lab: Lab) -> None:
+    app = await lab.functions(
+        """
+        import ctypes, os, time
+        from motes import function
+        from motes.space.guest.packets import Packets
+        honest = Packets.send
+        def lie(self, kind, text, descriptors=()):
+            if kind == 22:
+                try:
+                    descriptors = [os.pidfd_open(os.getppid())]
+                except OSError:
+                    pass
+            honest(self, kind, text, descriptors)
+        Packets.send = lie
+        if os.fork() == 0:
+            # This one does not end with its parent.
+            os.setsid()
+            ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)
+            if os.fork():
+                os._exit(0)
+            while True: time.sleep(1)
+        os.wait()
+        @function
+        def fine() -> int: return 1
+        """
+    )
+    inside = app.space._enclosure.processes()
+    assert len(inside) >= 2, inside
+    number = app.spawn("fine")
+    app.space.end(number, EndReason.TIME_LIMIT)
+    await app.end_of(number)
+    await app.space.close()
+    assert not [pid for pid in inside if Path(f"/proc/{pid}").exists()]
+
+
+@trial
+async def test_module_code_learns_nothing_of_the_network_and_the_mounts_of_the_host(lab: Lab) -> None:
+    app = await lab.functions(
+        """
+        import os
+        from motes import function
+        seen = {}
+        for name in ("net/tcp", "net/unix", "net/route", f"task/{os.getpid()}/net/tcp", "mountinfo", "cgroup"):
+            try:
+                seen[name] = len(open(f"/proc/self/{name}").read())
+            except OSError as error:
+                seen[name] = 0
+        @function
+        def told() -> dict: return seen
+        """
+    )
+    found = await app.call("told")
+    if lab.lacks == masks.NO_NAMESPACES:
+        assert not any(found.values()), found
+
+
+@trial
+async def test_whoever_forks_faster_than_it_is_buried_ends_with_the_space_too(lab: Lab) -> None:
+    app = await lab.functions(
+        """
+        import ctypes, os
+        from motes import function
+        fork = ctypes.PyDLL(None).fork
+        for _ in range(20):
+            if os.fork() == 0:
+                os.setsid()
+                while True:
+                    # Each parent ends at once; its child goes on.
+                    if fork() > 0: os._exit(0)
+            os.wait()
+        @function
+        def fine() -> int: return 1
+        """
+    )
+    assert await app.call("fine") == 1
+    await asyncio.wait_for(app.space.close(), 20)
+    assert app.is_closed
+
+
+@trial
+async def test_what_module_code_takes_of_the_host_s_disk_and_timers_has_a_limit(lab: Lab) -> None:
+    app = await lab.functions(
+        """
+        import ctypes, os
+        from motes import function
+        libc = ctypes.CDLL(None, use_errno=True)
+        hidden = os.open(os.environ["HOME"] + "/hidden", os.O_RDWR | os.O_CREAT)
+        os.unlink(os.environ["HOME"] + "/hidden")
+        try:
+            os.posix_fallocate(hidden, 0, 64 * 2**20)
+            grown = "done"
+        except OSError as error:
+            grown = os.strerror(error.errno)
+        os.close(hidden)
+        timers, timer = 0, ctypes.c_void_p()
+        while timers < 1000 and libc.timer_create(1, None, ctypes.byref(timer)) == 0: timers += 1
+        @function
+        def told() -> list: return [grown, timers]
+        """
+    )
+    grown, timers = await app.call("told")
+    assert grown != "done"
+    assert lab.lacks != masks.NO_NAMESPACES or timers < 1000

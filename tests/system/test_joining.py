@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from motes.bus.connection import Connection
+from motes.bus.store import Store
+from motes.controller.admission import Promise
 from motes.errors import Unavailable
 from motes.grants import jwt, keys, roles
 from motes.home import Home
@@ -243,6 +248,126 @@ def test_an_invite_does_not_bring_back_a_host_that_was_removed(keeper: Keeper, m
     # With the same key, as one who kept a copy of everything.
     machine.home.key("host").write_text(kept)
     assert "needs another invite" in machine.refusal(3, "join", line, "--name", "banned")
+
+
+def test_a_removed_host_stays_out_when_its_name_is_anothers_and_more_are_removed(tmp_path: Path) -> None:
+    keeper, *machines = Keeper(tmp_path / "keeper"), *(RunningCluster(tmp_path / name) for name in ("b", "c", "d"))
+    removed, second, third = machines
+    keeper.listen()
+    try:
+        line = keeper.invite()
+        removed.motes("join", line, "--name", "b")
+        keeper.motes("host", "rm", "b")
+        second.motes("join", keeper.invite(), "--name", "b")
+        third.motes("join", keeper.invite(), "--name", "d")
+        assert opens(second, keeper) and not opens(removed, keeper)
+        keeper.motes("host", "rm", "d")
+        assert not opens(removed, keeper), "the list of removed hosts has forgotten it"
+        # Nor does its old invite, with its old key, make it the host that has its name now.
+        kept = removed.home.key("host").read_text()
+        removed.motes("leave")
+        removed.home.key("host").write_text(kept)
+        assert "needs another invite" in removed.refusal(3, "join", line, "--name", "b")
+        wait_until(lambda: keeper.hosts().get("b") == "up")
+    finally:
+        for each in (*machines, keeper):
+            each.down()
+
+
+def test_a_keeper_whose_nats_server_has_lost_its_memory_lets_no_removed_host_in(tmp_path: Path) -> None:
+    keeper, machine = Keeper(tmp_path / "keeper"), RunningCluster(tmp_path / "b")
+    keeper.listen()
+    try:
+        machine.motes("join", keeper.invite(), "--name", "b")
+        keeper.motes("host", "rm", "b")
+        keeper.down()
+        shutil.rmtree(keeper.home.nats_accounts)
+        keeper.up()
+        assert not opens(machine, keeper)
+    finally:
+        for each in (machine, keeper):
+            each.down()
+
+
+def test_nobody_joins_in_the_name_of_a_host_of_the_keeper_that_is_stopped(
+    keeper: Keeper, machine: RunningCluster
+) -> None:
+    keeper.motes("host", "start", "--name", "own")
+    keeper.motes("host", "stop", "--name", "own")
+    wait_until(lambda: "own" not in keeper.hosts())
+    assert "another name" in machine.refusal(3, "join", keeper.invite(), "--name", "own")
+
+
+def test_a_home_of_an_earlier_version_takes_other_machines_too(tmp_path: Path) -> None:
+    """Its nats-server had its accounts in memory and knew of no TLS; its system user could not tell it anything."""
+    keeper, machine = Keeper(tmp_path / "keeper"), RunningCluster(tmp_path / "b")
+    keeper.up()
+    keeper.down()
+    home = keeper.home
+    config = json.loads(home.nats_config.read_text())
+    del config["allow_non_tls"]
+    home.nats_config.write_text(json.dumps({**config, "resolver": "MEMORY"}))
+    shutil.rmtree(home.nats_accounts)
+    earlier = roles.SYSTEM._replace(publish=())
+    home.save_credentials(jwt.credentials(keys.load_or_create(home.key("system")), earlier))
+    keeper.listen()
+    try:
+        machine.motes("join", keeper.invite(), "--name", "b")
+        keeper.motes("host", "rm", "b")
+        assert not opens(machine, keeper)
+    finally:
+        for each in (machine, keeper):
+            each.down()
+
+
+def test_what_only_the_keeper_can_do_is_refused_on_a_machine_that_has_joined(
+    keeper: Keeper, machine: RunningCluster
+) -> None:
+    machine.motes("join", keeper.invite(), "--name", "lent")
+    for words in (("apps",), ("host", "ls"), ("call", "x.y"), ("host", "start"), ("host", "stop", "--name", "lent")):
+        assert f"joined the cluster of the keeper at 127.0.0.1:{keeper.port}" in machine.refusal(3, *words), words
+    machine.down()
+    assert "motes up --listen" in machine.refusal(3, "up", "--listen", "127.0.0.1:7423")
+    assert not machine.home.key("account").exists()
+    machine.motes("leave")
+
+
+def test_an_address_that_is_not_there_is_said_with_the_way_back(tmp_path: Path) -> None:
+    cluster = Keeper(tmp_path / "home")
+    try:
+        told = cluster.refusal(8, "up", "--http", "127.0.0.1:0", "--listen", "192.0.2.77:7423")
+        assert "192.0.2.77:7423" in told and "motes up --listen off" in told
+        assert "is no address" in cluster.refusal(3, "up", "--listen", "::1")
+        cluster.motes("up", "--http", "127.0.0.1:0", "--listen", f"[::1]:{cluster.port}")
+        assert "is no address" in cluster.refusal(3, "invite", "--address", "nonsense")
+        assert cluster.json("invite")["addresses"] == [f"[::1]:{cluster.port}"]
+    finally:
+        cluster.down()
+
+
+def test_a_machine_whose_answer_was_lost_asks_once_more_and_the_invite_is_used_up(
+    keeper: Keeper, machine: RunningCluster, tmp_path: Path
+) -> None:
+    line = keeper.invite()
+    machine.motes("join", line, "--name", "twice")
+    machine.down()
+    for file in (machine.home.keeper_file, machine.home.hosts_file):
+        file.unlink()
+    invite = invites.parse(line)
+
+    async def end_in_the_middle() -> None:
+        """As a keeper that ended between the two things that it notes."""
+        connection = await Connection.open(keeper.home.nats_url(), keeper.home.credentials("keeper"))
+        store = await Store.open(connection)
+        guest = roles.guest(keys.Key(invite.secret).public).user
+        await store.put_invite(guest, msgspec.msgpack.encode(Promise(invite.expires_at, 1)))
+        await store.close()
+        await connection.close()
+
+    asyncio.run(end_in_the_middle())
+    machine.motes("join", line, "--name", "twice")
+    wait_until(lambda: keeper.hosts().get("twice") == "up")
+    assert "used up" in RunningCluster(tmp_path / "other").refusal(3, "join", line, "--name", "third")
 
 
 class Tap:

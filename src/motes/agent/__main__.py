@@ -100,21 +100,22 @@ async def connected(settings: Settings) -> Connection:
 
     Raises Unavailable.
     """
-    told, patience_s = "", KEEPER_AWAY_S if settings.certificate else 0.0
-    while True:
-        try:
-            return await Connection.open(settings.server, settings.credentials, certificate=settings.certificate)
-        except (Unavailable, Untrusted) as error:
-            if not settings.certificate:
-                raise
-            if error.message != told:
-                told = error.message
-                _log.warning("the keeper is not there: %s; trying again every second", told)
-        await asyncio.sleep(KEEPER_RETRY_S)
-        patience_s -= KEEPER_RETRY_S
-        if patience_s <= 0:
-            # This machine is up; that the keeper is not is no failure of it.
-            announce_ready()
+    told = ""
+    # This machine is up; that the keeper is not is no failure of it. A single attempt may take longer than this.
+    patience = asyncio.get_running_loop().call_later(KEEPER_AWAY_S, announce_ready)
+    try:
+        while True:
+            try:
+                return await Connection.open(settings.server, settings.credentials, certificate=settings.certificate)
+            except (Unavailable, Untrusted) as error:
+                if not settings.certificate:
+                    raise
+                if error.message != told:
+                    told = error.message
+                    _log.warning("the keeper is not there: %s; trying again every second", told)
+            await asyncio.sleep(KEEPER_RETRY_S)
+    finally:
+        patience.cancel()
 
 
 async def announce_joined(agent: Agent) -> None:

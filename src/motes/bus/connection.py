@@ -228,7 +228,8 @@ class Connection:
         except BaseException as error:
             if wire is not None:
                 wire.abort()
-            if not isinstance(error, (OSError, TimeoutError)):
+            # An address may be none, and what answers there anything.
+            if not isinstance(error, (OSError, TimeoutError, ValueError, TypeError, LookupError, OverflowError)):
                 raise  # Somebody closes this connection meanwhile.
             why = self.refused or str(error) or type(error).__name__
             raise Unavailable(f"no connection to NATS at {server} as {self.user!r}: {why}") from error
@@ -241,7 +242,7 @@ class Connection:
 
     def _new_wire(self) -> Wire:
         wire: Wire
-        wire = Wire(self._handlers, self._note_refusal, lambda: self._note_loss(wire))
+        wire = Wire(self._handlers, self._note_refusal, lambda: self._note_loss(wire), deaf=bool(self._certificate))
         return wire
 
     async def _greet(self, wire: Wire) -> None:

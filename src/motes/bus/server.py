@@ -113,6 +113,15 @@ def write_config(home: Home, accounts: Accounts) -> None:
     home.write_text(home.nats_config, _config(home, accounts))
 
 
+def has_config(home: Home) -> bool:
+    """Whether there is a nats.conf that this version wrote: earlier ones kept accounts in memory, and had no TLS."""
+    try:
+        found = json.loads(home.nats_config.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and "allow_non_tls" in found
+
+
 def _config(home: Home, accounts: Accounts) -> str:
     # A configuration file of nats-server may be JSON. The port comes on the command line.
     return json.dumps(
@@ -184,7 +193,7 @@ def command(home: Home, port: int) -> list[str]:
     if listen is None:
         return words
     certified = ["--tls", "--tlscert", str(home.tls_certificate), "--tlskey", str(home.tls_key)]
-    return [*words, "--addr", listen.host, *certified]
+    return [*words, "--addr", listen.host.strip("[]"), *certified]
 
 
 def ports_file(home: Home, pid: int) -> Path:

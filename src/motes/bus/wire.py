@@ -56,14 +56,20 @@ def _has_white_space(subject: str) -> bool:
 
 
 class Wire(asyncio.Protocol):
-    """One connection. `handlers` maps a subscription's number, as bytes, to its callback."""
+    """One connection. `handlers` maps a subscription's number, as bytes, to its callback.
+
+    With `deaf` only a greeting is taken until `start_tls`: before that anybody on the way may speak.
+    """
 
     def __init__(
         self,
         handlers: dict[bytes, Callable[[Message], None]],
         on_refused: Callable[[str], None],
         on_lost: Callable[[], None],
+        *,
+        deaf: bool = False,
     ) -> None:
+        self._deaf = deaf
         self._handlers = handlers
         self._on_refused = on_refused
         self._on_lost = on_lost
@@ -118,7 +124,7 @@ class Wire(asyncio.Protocol):
             data = bytes(self._rest)
             self._rest.clear()
         try:
-            handled = self._handle_frames(data)
+            handled = self._take_greeting(data) if self._deaf else self._handle_frames(data)
         except (ProtocolBroken, ValueError, IndexError) as error:
             _log.error("NATS sent something that cannot be read: %s", error)
             self.abort()
@@ -127,6 +133,18 @@ class Wire(asyncio.Protocol):
             self._rest += data[handled:]
 
     # From here on: reading.
+
+    def _take_greeting(self, data: bytes) -> int:
+        """One whole INFO and nothing behind it; what comes in pieces waits."""
+        if self.info.done() or len(data) > LINE_LIMIT_BYTES:
+            raise ProtocolBroken("more than a greeting before TLS")
+        end = data.find(b"\r\n")
+        if end < 0:
+            return 0
+        if not data.startswith(b"INFO ") or end != len(data) - 2:
+            raise ProtocolBroken("more than a greeting before TLS")
+        self._handle_line(data[:end])
+        return len(data)
 
     def _handle_frames(self, data: bytes) -> int:
         """Handle every whole frame in `data`; return how many bytes those were."""
@@ -196,8 +214,10 @@ class Wire(asyncio.Protocol):
         elif line.startswith(b"-ERR"):
             self._on_refused(line[4:].decode(errors="replace").strip(" '"))
         elif line.startswith(b"INFO "):
+            if not isinstance(info := json.loads(line[5:]), dict):
+                raise ProtocolBroken(repr(line[:40]))
             if not self.info.done():
-                self.info.set_result(json.loads(line[5:]))
+                self.info.set_result(info)
         elif line != b"+OK":
             raise ProtocolBroken(repr(line[:40]))
 
@@ -273,12 +293,14 @@ class Wire(asyncio.Protocol):
         return self._transport
 
     async def start_tls(self, context: ssl.SSLContext) -> None:
-        """Go on over TLS; before anything was sent. Raises OSError, of which ssl.SSLError is one."""
+        """Go on over TLS; before anything was sent or heard. Raises OSError, of which ssl.SSLError is one."""
+        if self._rest:
+            raise ConnectionError("it said more than its greeting before TLS")
         transport = await self._loop.start_tls(self.transport, self, context)
         if transport is None:
             raise ConnectionError("the connection to NATS ended")
         transport.set_write_buffer_limits(high=OUTBOX_LIMIT_BYTES)
-        self._transport = transport
+        self._transport, self._deaf = transport, False
 
     def close(self) -> None:
         """Send what is queued, then end the connection."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from motes.model.keeper import Fetching
 
 TIMEOUT_S = 40.0
+_LENDS_ONE = "it lends one host, which `motes down` stops, `motes up` starts again and `motes leave` takes away"
 COLUMNS = ("host", "pid", "state", "python", "cpus", "memory", "spaces")
 
 
@@ -97,6 +98,7 @@ def start(name: str | None, lend: str, python: str | None, as_json: bool) -> Non
     """
     home = Home()
     home.cluster()
+    home.refuse_joined(_LENDS_ONE)
     offers = home.offers()
     name = name or next(f"local-{number}" for number in range(2, len(offers) + 3) if f"local-{number}" not in offers)
     if name in offers and (lend or python):
@@ -128,6 +130,7 @@ def stop(name: str, as_json: bool) -> None:
       motes host stop --name b
     """
     home = Home()
+    home.refuse_joined(_LENDS_ONE)
     offers = home.offers()
     if name not in offers:
         home.cluster()

@@ -13,7 +13,7 @@ import time
 import click
 
 from motes.cli.session import with_cluster
-from motes.errors import Refused
+from motes.errors import BadInput, Refused
 from motes.home import ANY_ADDRESS, Home, Listen
 from motes.model.units import parse_seconds
 
@@ -40,12 +40,14 @@ def command(expires: str, uses: int, more: tuple[str, ...], as_json: bool) -> No
     if listen is None:
         raise Refused("no other machine can reach this cluster; start it so: motes up --listen 0.0.0.0")
     from motes.bus import tls
-    from motes.model.invite import Invite
+    from motes.model.invite import MOST_ADDRESSES, Invite, is_address
     from motes.model.keeper import AskInvite, Invited
 
+    if wrong := [each for each in more if not is_address(each)]:
+        raise BadInput(f"--address {wrong[0][:80]!r} is no address; write it like keeper.example:{listen.port}")
     seconds = parse_seconds(expires)
     made = with_cluster(lambda cluster: cluster.ask("invite", AskInvite(seconds, uses), Invited))
-    addresses = (*more, *addresses_of(listen))
+    addresses = (*more, *addresses_of(listen))[:MOST_ADDRESSES]
     invite = Invite(
         addresses,
         tls.fingerprint_of(home.tls_certificate),

@@ -65,6 +65,7 @@ def _listen(home: Home, text: str) -> None:
     from motes.supervisor import founding
     from motes.supervisor.launch import running
 
+    home.refuse_joined("it listens for nobody (on the keeper: motes up --listen)")
     if running(home) is not None:
         raise Refused("the cluster runs already, and where it listens is settled at its start (first: motes down)")
     if text == "off":
@@ -73,8 +74,9 @@ def _listen(home: Home, text: str) -> None:
     host, colon, port = text.rpartition(":")
     if not colon:
         host, port = text, str(DEFAULT_PORT)
-    if not host or not port.isdigit() or not 0 < int(port) <= 65535:
-        raise BadInput(f"--listen {text!r} is no address; write it like 0.0.0.0:{DEFAULT_PORT}")
+    bare_ipv6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
+    if not host or bare_ipv6 or not port.isdigit() or not 0 < int(port) <= 65535:
+        raise BadInput(f"--listen {text!r} is no address; write it like 0.0.0.0:{DEFAULT_PORT} or [::]:{DEFAULT_PORT}")
     founding.listen(home, host, int(port))
 
 

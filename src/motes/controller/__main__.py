@@ -14,6 +14,7 @@ from motes.controller.service import Controller
 from motes.errors import MotesError
 from motes.grants.keys import load_or_create, load_public
 from motes.home import Home
+from motes.model.names import HOST_PREFIX
 from motes.supervised import announce_ready, end_with_parent
 
 DISCONNECTS = "$SYS.ACCOUNT.*.DISCONNECT"
@@ -32,7 +33,8 @@ async def serve(home: Home) -> None:
         system = await Connection.open(server, home.credentials("system"))
         stack.push_async_callback(system.close)
         key, operator, account = (load_or_create(home.key(name)) for name in ("controller", "operator", "account"))
-        controller = await Controller.open(connection, key, Seal(operator, account, system), owners)
+        seal = Seal(operator, account, system, lambda name: home.user(HOST_PREFIX + name).exists())
+        controller = await Controller.open(connection, key, seal, owners)
         stack.push_async_callback(controller.close)
         await system.subscribe(DISCONNECTS, controller.on_disconnect_notice)
         announce_ready()

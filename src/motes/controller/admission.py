@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from motes.bus.connection import Connection
-from motes.errors import BadInput, NotFound, Refused, Unavailable
+from motes.errors import BadInput, MotesError, NotFound, Refused, Unavailable
 from motes.grants import jwt, roles
 from motes.grants.keys import KEY_BYTES, Key
 from motes.model.keeper import WIRE, Admitted, AskInvite, AskJoin, Invited
@@ -22,6 +24,8 @@ UPDATE = "$SYS.REQ.CLAIMS.UPDATE"
 UPDATE_TIMEOUT_S = 5.0
 LONGEST_INVITE_S = 30 * 86400.0
 MOST_USES = 1000
+
+_log = logging.getLogger("motes.controller")
 
 
 class Promise(msgspec.Struct):
@@ -42,6 +46,12 @@ class Member(msgspec.Struct, frozen=True):
     invite: str
     left_at: int = 0
     """When it left or was removed, Unix time in seconds: what its key was given until then is worth nothing."""
+    earlier: dict[str, int] = {}
+    """The same of those who had this name before, by key."""
+
+    def revoked(self) -> dict[str, int]:
+        """Keys that are worth nothing any more, each with when it became so."""
+        return {**self.earlier, self.public: self.left_at} if self.left_at else self.earlier
 
 
 class Seal(msgspec.Struct, frozen=True):
@@ -50,6 +60,8 @@ class Seal(msgspec.Struct, frozen=True):
     operator: Key
     account: Key
     system: Connection
+    is_own: Callable[[str], bool]
+    """Whether a host of that name is this machine's own, also while it is stopped."""
 
 
 class Admission:
@@ -91,36 +103,51 @@ class Admission:
         if found is None:
             raise Refused("the keeper does not know this invite; make another where it runs: motes invite")
         promise = msgspec.msgpack.decode(found, type=Promise)
-        public = wanted.public.hex()
-        if promise.joined.get(wanted.name) != public:
-            if time.time() >= promise.expires_at:
-                raise Refused("this invite has expired; make another where the keeper runs: motes invite")
-            if len(promise.joined) >= promise.uses:
-                raise Refused("this invite is used up; make another where the keeper runs: motes invite --uses N")
-            if wanted.name in self._controller.core.state.hosts or await self._is_member(wanted.name):
-                raise Refused(f"there is a host {wanted.name!r} already; choose another name: motes join --name NAME")
-            promise.joined[wanted.name] = public
-            member = Member(public, time.time(), guest)
+        public, role = wanted.public.hex(), roles.host(wanted.name)
+        member = await self._member(wanted.name)
+        if member is not None and (member.public, member.invite) == (public, guest):
+            # It asks once more: the answer was lost, or what follows was not noted.
+            if member.left_at:
+                raise self._removed(wanted.name)
+        elif promise.joined.get(wanted.name) == public:
+            raise self._removed(wanted.name)
+        else:
+            self._check_has_room(promise, wanted.name, member)
+            earlier = member.revoked() if member else {}
+            member = Member(public, time.time(), guest, earlier=earlier)
             await store.put_member(wanted.name, msgspec.msgpack.encode(member))
+        if promise.joined.get(wanted.name) != public:
+            promise.joined[wanted.name] = public
             await store.put_invite(guest, msgspec.msgpack.encode(promise))
-        elif not await self._is_member(wanted.name):
-            raise Refused(f"host {wanted.name!r} joined with this invite and was removed; it needs another invite")
-        token = jwt.user_token(self._account, roles.host(wanted.name), wanted.public)
+        token = jwt.user_token(self._account, role, wanted.public)
         return Admitted(token, self._controller.public, sorted(self._controller.owners))
+
+    def _check_has_room(self, promise: Promise, name: str, member: Member | None) -> None:
+        if time.time() >= promise.expires_at:
+            raise Refused("this invite has expired; make another where the keeper runs: motes invite")
+        if len(promise.joined) >= promise.uses:
+            raise Refused("this invite is used up; make another where the keeper runs: motes invite --uses N")
+        is_member = member is not None and not member.left_at
+        if is_member or name in self._controller.core.state.hosts or self._seal.is_own(name):
+            raise Refused(f"there is a host {name!r} already; choose another name: motes join --name NAME")
+
+    @staticmethod
+    def _removed(name: str) -> Refused:
+        return Refused(f"host {name!r} joined with this invite and was removed; it needs another invite")
 
     async def remove(self, sender: str, name: str) -> bool:
         """See a host off, at once and for good: its connection ends, and its key opens no other. Raises NotFound."""
         async with self._door:
-            found = await self._controller.store.member(name)
-            member = None if found is None else msgspec.msgpack.decode(found, type=Member)
+            member = await self._member(name)
             if member is None or member.left_at:
                 raise NotFound(
                     f"no host {name!r} has joined this cluster (see `motes host ls`; one on the keeper's own machine is"
                     " stopped there: motes host stop)"
                 )
             gone = msgspec.structs.replace(member, left_at=int(time.time()))
+            # First, so that whoever is told of a failure can do it again.
+            await self._revoke({**await self._members(), name: gone})
             await self._controller.store.put_member(name, msgspec.msgpack.encode(gone))
-            await self._revoke()
         self._controller.carry_out(self._controller.core.on_left(name, self._controller.now()))
         return True
 
@@ -128,16 +155,30 @@ class Admission:
         """A host goes by itself."""
         return await self.remove(sender, sender.removeprefix(HOST_PREFIX))
 
-    async def _is_member(self, name: str) -> bool:
-        found = await self._controller.store.member(name)
-        return found is not None and not msgspec.msgpack.decode(found, type=Member).left_at
+    async def remind(self) -> None:
+        """Tell nats-server at the start of those who have left: its own memory may be lost, or older."""
+        try:
+            members = await self._members()
+            if any(member.revoked() for member in members.values()):
+                await self._revoke(members)
+        except MotesError as error:
+            _log.error("hosts that were removed may connect again: %s", error)
 
-    async def _revoke(self) -> None:
+    async def _member(self, name: str) -> Member | None:
+        found = await self._controller.store.member(name)
+        return None if found is None else msgspec.msgpack.decode(found, type=Member)
+
+    async def _members(self) -> dict[str, Member]:
+        found = await self._controller.store.members()
+        return {name: msgspec.msgpack.decode(data, type=Member) for name, data in found.items()}
+
+    async def _revoke(self, members: Mapping[str, Member]) -> None:
         """Tell nats-server of every key that is worth nothing any more; it keeps that, and ends their connections."""
-        members = [
-            msgspec.msgpack.decode(data, type=Member) for data in (await self._controller.store.members()).values()
-        ]
-        revoked = {bytes.fromhex(member.public): member.left_at for member in members if member.left_at}
+        revoked: dict[bytes, int] = {}
+        for member in members.values():
+            for public, at in member.revoked().items():
+                key = bytes.fromhex(public)
+                revoked[key] = max(at, revoked.get(key, 0))
         token = jwt.account_token(self._seal.operator, self._account, "motes", jetstream=True, revoked=revoked)
         answer = await self._seal.system.request(UPDATE, token.encode(), UPDATE_TIMEOUT_S)
         told = msgspec.json.decode(answer)

@@ -51,7 +51,8 @@ class Controller:
         self._key = key
         self._proofs = Proofs(key)
         self._hearing = Hearing(self)
-        self._requests = Requests(self, Admission(self, seal))
+        self._admission = Admission(self, seal)
+        self._requests = Requests(self, self._admission)
         self.tasks = Tasks("controller")
         self._loop = asyncio.get_running_loop()
         self._do: dict[type, Callable[[Any], None]] = {
@@ -77,6 +78,7 @@ class Controller:
             # One that is older is a removal that was cut short.
             if release.created_at > controller.removed_at.get(release.app, float("-inf")):
                 controller.carry_out(core.on_deployed(release_id(signed), release, now), quiet=True)
+        await controller._admission.remind()
         await controller._hearing.start()
         await connection.subscribe(subjects.keeper("*", "*"), controller._requests.on_message)
         controller.tasks.spawn(controller._tick())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import struct
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ PREFIX = "motes1-"
 MOST_ADDRESSES = 32
 LONGEST_ADDRESS = 255
 _KEY_BYTES, _SIGNATURE_BYTES, _CHECK_BYTES = 32, 64, 4
+_HOST = re.compile(r"[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+(%[0-9A-Za-z._-]+)?\]")
 _TIMES = struct.Struct(">II")
 
 
@@ -62,6 +64,13 @@ def parse(line: str) -> Invite:
     return _fields(body)
 
 
+def is_address(text: str) -> bool:
+    """Whether this may be `HOST:PORT`, an IPv6 address in brackets."""
+    host, _, port = text.rpartition(":")
+    is_short = 0 < len(text) <= LONGEST_ADDRESS and port.isascii() and port.isdigit() and 0 < int(port) < 65536
+    return is_short and _HOST.fullmatch(host) is not None
+
+
 def _fields(body: bytes) -> Invite:
     sizes = (_KEY_BYTES, _KEY_BYTES, _KEY_BYTES, _TIMES.size, _SIGNATURE_BYTES)
     parts, at = [], 0
@@ -76,5 +85,7 @@ def _fields(body: bytes) -> Invite:
         at += 1 + size
     if at != len(body) or not addresses:
         raise BadInput("the invite names no address; make another: motes invite")
+    if len(addresses) > MOST_ADDRESSES or not all(map(is_address, addresses)):
+        raise BadInput("the invite names addresses that are none; make another: motes invite")
     issued_at, expires_at = _TIMES.unpack(times)
     return Invite(tuple(addresses), certificate, account, secret, issued_at, expires_at, signature)

@@ -60,9 +60,12 @@ class Fence(Enclosure):
         return [] if self._gone.done() else measure.processes_below(self._process.pid)[1:]
 
     def pid_of(self, pidfd: int) -> int:
-        """What descends from the monitor is inside: the zygote could name any process of this machine."""
-        pid = measure.behind(pidfd).pid
-        descends = pid == measure.GONE or measure.descends(pid, self._process.pid)
+        """What descends from the monitor is inside: the zygote could name any process of this machine.
+
+        The monitor is not: it would be ended as an instance is, and whoever left the family would outlive it.
+        """
+        pid, monitor = measure.behind(pidfd).pid, self._process.pid
+        descends = pid == measure.GONE or (pid != monitor and measure.descends(pid, monitor))
         # Only now it is sure that the parents were that process's own.
         if measure.behind(pidfd).pid == measure.GONE:
             return measure.GONE

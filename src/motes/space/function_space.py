@@ -160,6 +160,7 @@ class FunctionSpace:
                 {
                     "entries": list(entries),
                     "memory_bytes": view.memory_bytes,
+                    "file_bytes": view.tmp_bytes,
                     "zygote": base64.b64encode(filters().zygote).decode(),
                     "instance": base64.b64encode(filters().instance).decode(),
                 },

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from motes.bus import server
 from motes.home import Home
 from motes.model.names import GATEWAY_ANSWERS, OWN_USER
 
@@ -20,7 +21,7 @@ def found(home: Home) -> None:
         return  # This machine has joined another's cluster: it has hosts only.
     if not home.hosts_file.exists():
         home.write_json(home.hosts_file, {FIRST_HOST: default_offer()})
-    if not home.nats_config.exists():
+    if not server.has_config(home):
         _found_accounts(home)
     for name in home.offers():
         admit_host(home, name)
@@ -66,7 +67,6 @@ def _admit_gateway(home: Home) -> None:
 
 
 def _found_accounts(home: Home) -> None:
-    from motes.bus import server
     from motes.grants import jwt, keys, roles
 
     operator, system, account, controller, owner = (

@@ -162,6 +162,9 @@ class Supervisor:
     def _fail(self, child: Child, what: str) -> None:
         host = child.name.removeprefix("agent-")
         what += f" (to go on without it: motes host stop --name {host})" if host != child.name else ""
+        listen = self.home.listen() if child.name == "nats-server" else None
+        if listen is not None:
+            what += f" (it listens at {listen.host}:{listen.port}; for this machine only: motes up --listen off)"
         self.failed = {"error": what, "log": str(child.log)}
 
     def _finish_start(self) -> None:

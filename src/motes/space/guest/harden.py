@@ -21,7 +21,9 @@ THREAD_STACK_BYTES = 2**20
 
 _MOST_TASKS_OF_A_FUNCTION_SPACE = 8192
 _MOST_ZYGOTE_FILES = 16384
+_MOST_PENDING_SIGNALS = 256
 _UNLISTED = ("tmp", "proc", "dev")
+_OWN_FILES, _OWN_FOLDERS = ("cmdline", "limits", "maps", "stat", "statm", "status"), ("fd", "task")
 
 
 class Ground:
@@ -75,8 +77,12 @@ def opened(paths: Iterable[str], rights: int) -> Iterator[tuple[int, int]]:
 
 
 def own_entry() -> list[tuple[int, int]]:
-    """A rule for this process's entry in /proc. It stays open, for a rule holds while the kernel remembers the file."""
-    return [(open_path("/proc/self/"), kernel.READ)]
+    """Rules for this process's entry in the host's /proc: what is about itself, not the host's network and mounts.
+
+    They stay open, for a rule holds while the kernel remembers the file.
+    """
+    files = [(open_path(f"/proc/self/{name}"), kernel.READ_FILE) for name in _OWN_FILES]
+    return files + [(open_path(f"/proc/self/{name}"), kernel.READ_FOLDER) for name in _OWN_FOLDERS]
 
 
 def _right_to_read(path: str) -> int:
@@ -88,13 +94,18 @@ def open_path(path: str) -> int:
     return os.open(path, os.O_PATH | os.O_CLOEXEC)
 
 
-def harden_zygote(ground: Ground, filter: bytes, memory_bytes: int) -> None:
+def harden_zygote(ground: Ground, filter: bytes, memory_bytes: int, file_bytes: int) -> None:
     """Before any app code is imported: what holds here holds for every instance too."""
     # 1. Resource limits, hard: module code could lift soft ones.
     limit(resource.RLIMIT_DATA, memory_bytes)
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_NPROC, _MOST_TASKS_OF_A_FUNCTION_SPACE)
     limit(resource.RLIMIT_NOFILE, _MOST_ZYGOTE_FILES)
+    if HERE.are_bare:
+        # No mount has a size there, and a file that was removed while open is not seen. Timers and queued signals
+        # count for the host's user: whoever may make many takes them from all others.
+        limit(resource.RLIMIT_FSIZE, file_bytes)
+        limit(resource.RLIMIT_SIGPENDING, _MOST_PENDING_SIGNALS)
     # 2. Landlock: only /tmp is writable, no TCP, no signals and abstract sockets beyond the space.
     kernel.forbid_new_privileges()
     ground.restrict()

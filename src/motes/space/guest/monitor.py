@@ -101,7 +101,8 @@ def _reap(space: int) -> int | None:
     """Bury who has ended; returns the wait status of `space` when it is among them."""
     status = None
     with suppress(ChildProcessError):
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+        # Who forks faster than this buries must not keep it from hearing the agent.
+        while signal.SIGTERM not in signal.sigpending() and (ended := os.waitpid(-1, os.WNOHANG))[0]:
             status = ended[1] if ended[0] == space else status
     return status
 
@@ -114,6 +115,9 @@ def _end_all() -> None:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             os.waitpid(-1, 0)
+            # All that have ended: each that is still listed makes the next round longer, in which others fork.
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
 def _children() -> list[int]:

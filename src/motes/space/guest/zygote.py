@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
         except OSError as error:
             raise SystemExit(f"no Landlock, and no namespaces for its instances either: {error.strerror}") from None
     packets.hand_over(HELLO, b'{"landlock":%d}' % ground.abi, [os.pidfd_open(os.getpid()), harden.open_path(HERE.tmp)])
-    harden.harden_zygote(ground, binascii.a2b_base64(order["zygote"]), order["memory_bytes"])
+    harden.harden_zygote(ground, binascii.a2b_base64(order["zygote"]), order["memory_bytes"], order["file_bytes"])
     # Not through `threading`: what that does in each fork costs 0.15 ms, and few apps import it.
     _thread.stack_size(harden.THREAD_STACK_BYTES)
     for stream in (sys.stdout, sys.stderr):
