@@ -136,7 +136,7 @@ def answers(cluster: RunningCluster) -> bool:
 
 def are_up(cluster: RunningCluster) -> bool:
     """Whether every host can be killed and missed."""
-    return [each["state"] for each in cluster.json("host", "ls")] == ["up"] * 3
+    return {each["name"] for each in cluster.json("host", "ls") if each["state"] == "up"} >= {"local", "b", "c"}
 
 
 def test_a_call_whose_host_is_killed_is_answered_by_another(cluster: RunningCluster) -> None:
