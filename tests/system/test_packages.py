@@ -168,17 +168,17 @@ def test_what_cannot_be_had_is_refused_and_what_ran_before_goes_on(
     make_wheel(index, "foreign", tag="cp311-cp311-win_amd64")
     make_wheel(index, "wants_old", requires=["good<1"])
     said = {
-        "sourceonly": ("sourceonly", "wheel"),
-        "nowhere-to-be-found": ("nowhere-to-be-found",),
-        "foreign": ("foreign",),
-        "wants_old": ("good<1",),
-        "good>=1; wants_old": ("unsatisfiable", "no requirement"),
+        "sourceonly": "sourceonly==1.0 has no usable wheels",
+        "nowhere-to-be-found": "nowhere-to-be-found was not found in the package registry",
+        "foreign": "foreign==1.0 has no wheels with a matching platform tag",
+        "wants_old": "wants-old depend on good<1 and you require good==1.0",
+        "good>=1; wants_old": "your requirements and all versions of wants-old are incompatible",
     }
-    for wanted, words in said.items():
+    for wanted, why in said.items():
         file = write(tmp_path, "asks", "good", *wanted.split("; "), "good==1.0")
         done = cluster.run("deploy", str(file))
         assert done.returncode == 6, (wanted, done)
-        assert any(word in done.stderr for word in words), (wanted, done.stderr)
+        assert why in done.stderr, (wanted, done.stderr)
         assert str(cluster.home.path) not in done.stderr and "Traceback" not in done.stderr
     assert cluster.json("call", "asks.version") == "1.0"
 
