@@ -86,6 +86,21 @@ def test_the_page_of_errors_has_each_one_as_it_is() -> None:
     assert rows == [[kind.__name__, kind.code, str(kind.http_status), str(kind.exit_code)] for kind in leaves]
 
 
+def test_the_tree_of_errors_has_each_one_where_it_belongs() -> None:
+    drawn: list[tuple[int, str]] = [
+        (line.index(name), name)
+        for line in (errors.__doc__ or "").splitlines()
+        for name in re.findall(r"^    (?:[│ ]* *[├└]── )?([A-Z]\w+)(?:  |$)", line)
+    ]
+
+    def of(kind: type[errors.MotesError], indent: int) -> Iterator[tuple[int, str]]:
+        yield indent, kind.__name__
+        for child in kind.__subclasses__():
+            yield from of(child, indent + 4)
+
+    assert drawn == list(of(errors.MotesError, 4))
+
+
 def test_the_page_of_options_has_each_one_with_its_default() -> None:
     page = text("docs/OPTIONS.md")
     decorator = page.partition("## `@function`")[2].partition("\n## ")[0]
