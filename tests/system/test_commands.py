@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import select
 import signal
 import struct
@@ -458,6 +459,8 @@ def test_top_needs_a_terminal_and_shows_the_cluster_in_one(cluster: RunningClust
             if select.select([master], [], [], 1.0)[0]:
                 shown += os.read(master, 2**16)
         assert b"shown.f" in shown and b"hosts up" in shown
+        assert b"\x1b[7;39;49m" in shown, "the cursor, in the terminal's own two colours"
+        assert re.findall(rb"\x1b\[(?:[\d;]*;)?[34](?:[0-7]|8[\d;]+)m", shown) == [], "no other colour is sent"
         os.write(master, b"q")
         while process.poll() is None and time.monotonic() < deadline:
             # What is not read holds it up.
