@@ -90,6 +90,8 @@ def test_a_caller_elsewhere_deploys_calls_looks_and_removes(elsewhere: RunningCl
     assert elsewhere.json("events")
     assert [(each["name"], each["state"]) for each in elsewhere.json("host", "ls")] == [("local", "up")]
     wait_until(lambda: "local double[" in elsewhere.motes("logs", "farcaller"))
+    key = elsewhere.json("creds", "afar", "--output", str(tmp_path / "afar.creds"))
+    assert Path(key["file"]).read_text().startswith("-----BEGIN NATS USER JWT-----")
     elsewhere.motes("rm", "farcaller")
 
 
