@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -15,6 +16,7 @@ import pytest
 from tests.wheels import make_wheel
 
 from system.running import RunningCluster, wait_until
+from system.terminal import in_a_terminal
 
 ROOT = Path(__file__).parents[2]
 PINS = ROOT / "requirements" / "wheels.txt"
@@ -95,6 +97,26 @@ def test_a_pure_package_of_a_files_header_is_there_and_one_layer_serves_two_apps
     assert cluster.json("call", "pure2.version") == "1.0"
     assert len(layers(cluster) - before) == 1
     assert cluster.json("deploy", str(tmp_path / "pure.py"))["changed"] is False
+
+
+def test_in_a_terminal_a_deploy_shows_its_steps_and_how_far_the_upload_is(
+    cluster: RunningCluster, tmp_path: Path, index: Path
+) -> None:
+    make_wheel(index, "watched")
+    file = write(tmp_path, "watching", "watched", "watched")
+    with in_a_terminal(cluster, "deploy", str(file)) as terminal:
+        assert terminal.exit_code() == 0, terminal.shown
+    seen = re.sub(rb"\x1b\[[\d;?]*[A-Za-z]", b"", terminal.shown).decode()
+    for step in (
+        "resolving 1 requirements for ",
+        "installing packages for ",
+        "packing ...",
+        "loading it in a space ...",
+    ):
+        assert step in seen
+    assert re.search(r"uploading [\w ]+ ━+ \d", seen), "a bar, and how much of it is there"
+    assert "watching: release " in seen
+    cluster.motes("rm", "watching")
 
 
 def test_a_folders_packages_are_those_of_its_pyproject_and_their_commands_work_for_daemons(

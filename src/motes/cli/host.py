@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from motes.cli.linux import refuse_elsewhere
 from motes.errors import BadInput, NotFound, Unavailable
 from motes.home import Home
 from motes.model.units import format_bytes, parse_bytes
-from motes.supervisor import control, founding
-from motes.supervisor.interpreters import usable_interpreter
-from motes.supervisor.launch import running
 
 if TYPE_CHECKING:
     from motes.client.cluster import Cluster
@@ -25,7 +23,18 @@ TIMEOUT_S = 40.0
 COLUMNS = ("host", "pid", "state", "python", "cpus", "memory", "spaces")
 
 
-@click.group(short_help="List, start and stop hosts on this machine.")
+class Hosts(click.Group):
+    """Whose `ls` only asks a cluster, from any system."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, found, rest = super().resolve_command(ctx, args)
+        refuse_elsewhere(f"host {name}")
+        return name, found, rest
+
+
+@click.group(cls=Hosts, short_help="List, start and stop hosts on this machine.")
 def command() -> None:
     """List, start and stop hosts on this machine.
 
@@ -95,6 +104,9 @@ def start(name: str | None, lend: str, python: str | None, as_json: bool) -> Non
       motes host start --name b --lend cpus=2,memory=1GiB,spaces=100
       motes host start --name c --python ~/py313/bin/python
     """
+    from motes.supervisor import control, founding
+    from motes.supervisor.interpreters import usable_interpreter
+
     home = Home()
     home.cluster()
     offers = home.offers()
@@ -127,6 +139,9 @@ def stop(name: str, as_json: bool) -> None:
     Example:
       motes host stop --name b
     """
+    from motes.supervisor import control
+    from motes.supervisor.launch import running
+
     home = Home()
     offers = home.offers()
     if name not in offers:
