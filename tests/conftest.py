@@ -17,6 +17,9 @@ from motes.supervisor import founding
 
 START_TIMEOUT_S = 20.0
 
+# A shell starts what runs in the background with SIGINT ignored, and so would all that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 class NatsServer:
     """A nats-server with the accounts of `home`, which may be killed and started again."""

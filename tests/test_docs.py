@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ import pytest
 import motes
 from motes import errors
 from motes.cli.main import COMMANDS, cli
+from motes.client.cluster import Cluster
 
 REPOSITORY = Path(__file__).parents[1]
 SOURCE = REPOSITORY / "src" / "motes"
@@ -21,6 +23,8 @@ PAGES = ["README.md", *(f"docs/{page.name}" for page in (REPOSITORY / "docs").gl
 OF_THE_READER = {"hello.py", "job.py", "bot.py", "/tmp/", "app.py", "words.py", "shop.py", "slow.py"}
 OF_THE_READER |= {"all_of_them.py", "cart.py"}
 """Files in examples."""
+OF_OTHERS = {"", "LD_LIBRARY_PATH", "MOTES_READY_FD"}
+"""Variables whose names a user gives, that a system sets, and that one process of Motes hands to another."""
 
 
 def text(page: str) -> str:
@@ -86,6 +90,21 @@ def test_the_page_of_errors_has_each_one_as_it_is() -> None:
     assert rows == [[kind.__name__, kind.code, str(kind.http_status), str(kind.exit_code)] for kind in leaves]
 
 
+def test_the_tree_of_errors_has_each_one_where_it_belongs() -> None:
+    drawn: list[tuple[int, str]] = [
+        (line.index(name), name)
+        for line in (errors.__doc__ or "").splitlines()
+        for name in re.findall(r"^    (?:[│ ]* *[├└]── )?([A-Z]\w+)(?:  |$)", line)
+    ]
+
+    def of(kind: type[errors.MotesError], indent: int) -> Iterator[tuple[int, str]]:
+        yield indent, kind.__name__
+        for child in kind.__subclasses__():
+            yield from of(child, indent + 4)
+
+    assert drawn == list(of(errors.MotesError, 4))
+
+
 def test_the_page_of_options_has_each_one_with_its_default() -> None:
     page = text("docs/OPTIONS.md")
     decorator = page.partition("## `@function`")[2].partition("\n## ")[0]
@@ -93,6 +112,38 @@ def test_the_page_of_options_has_each_one_with_its_default() -> None:
     declared = inspect.signature(motes.function).parameters
     expected = {name: each.default for name, each in declared.items() if each.kind is each.KEYWORD_ONLY}
     assert {name: ast.literal_eval(default) for name, default in rows.items()} == expected
+
+
+def test_the_page_of_options_has_every_method_of_a_cluster_as_it_is() -> None:
+    table = text("docs/OPTIONS.md").partition("## A cluster in a program")[2].partition("\n## ")[0]
+    named = re.findall(r"`([Cc]luster\.\w+.*?|connect\(.*?)`", "".join(re.findall(r"^\|(.*?)\|", table, re.MULTILINE)))
+    public = {name: each for name, each in vars(Cluster).items() if not name.startswith("_")}
+    assert sorted(named) == sorted([f"connect{_parameters(motes.connect)}", *map(_in_short, public, public.values())])
+
+
+def _in_short(name: str, member: object) -> str:
+    if isinstance(member, property):
+        return f"cluster.{name}"
+    if isinstance(member, classmethod):
+        return f"Cluster.{name}{_parameters(getattr(Cluster, name))}"
+    return f"cluster.{name}{_parameters(functools.partial(getattr(Cluster, name), None))}"
+
+
+def _parameters(function: Callable[..., object]) -> str:
+    found = [str(each.replace(annotation=each.empty)) for each in inspect.signature(function).parameters.values()]
+    return f"({', '.join(found)})"
+
+
+def test_the_page_of_options_has_every_variable_that_is_read() -> None:
+    table = text("docs/OPTIONS.md").partition("## Environment")[2].partition("\n## ")[0]
+    outside = [file.read_text() for file in SOURCE.rglob("*.py") if "guest" not in file.parts]
+    reads = r"os\.environ(?:\.get\(|\.pop\(|\[)(\w+|\"\w+\")|(\"\w+\") in os\.environ"
+    read = {first or second for code in outside for first, second in re.findall(reads, code)}
+    constants = dict(pair for code in outside for pair in re.findall(r'^([A-Z_]+) = "(\w+)"$', code, re.MULTILINE))
+    variables = {each.strip('"') if '"' in each else constants.get(each, "") for each in read}
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == {
+        each for each in variables if each not in OF_OTHERS and not each.startswith("OTEL_")
+    }
 
 
 def test_the_page_of_options_has_every_option_of_every_command() -> None:

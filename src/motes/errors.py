@@ -14,7 +14,8 @@
     │   ├── LimitExceeded      over memory, time, processes, files or output
     │   ├── Exited             the process ended in the middle of a call
     │   ├── LoadFailed         the release cannot be loaded
-    │   └── BadBundle          nothing here that can be deployed
+    │   ├── BadBundle          nothing here that can be deployed
+    │   └── NoPackages         the packages that the app asks for cannot be had
     ├── HostError              a host or its owner must act
     │   ├── HostLost           the connection to the host broke after the call was sent
     │   ├── SpaceFailed        the process space could not be made

@@ -23,6 +23,11 @@ from motes.model.credentials import Credentials
 HOME_VARIABLE = "MOTES_HOME"
 ANY_ADDRESS = ("0.0.0.0", "::", "[::]")
 """What stands for every address of a machine."""
+HOW_TO_START = (
+    "start one with: motes up"
+    if sys.platform.startswith("linux")
+    else f"hosts run on Linux: start one there, and set {HOME_VARIABLE} to its home"
+)
 
 
 def default_path() -> Path:
@@ -130,7 +135,7 @@ class Home:
         except (OSError, ValueError):
             found = None
         if not isinstance(found, dict) or not _is_alive(found.get("pid")):
-            raise Unavailable(f"no cluster runs in {self.path}; start one with: motes up")
+            raise Unavailable(f"no cluster runs in {self.path}; {HOW_TO_START}")
         return found
 
     def listen(self) -> Listen | None:
@@ -169,7 +174,7 @@ class Home:
         try:
             return f"nats://{host}:{int(self.nats_port.read_text())}"
         except (OSError, ValueError) as error:
-            raise Unavailable(f"nats-server has not run in {self.path} yet; start it: motes up") from error
+            raise Unavailable(f"no cluster has run in {self.path} yet; {HOW_TO_START}") from error
 
     def credentials(self, user: str) -> Credentials:
         """What `user` shows to NATS. Raises NotFound."""
@@ -197,16 +202,19 @@ class Home:
             try:
                 with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                     file.write(text)
-                unfinished.rename(path)
+                unfinished.replace(path)
             except OSError:
                 unfinished.unlink(missing_ok=True)
                 raise
 
 
 def _is_alive(pid: object) -> bool:
-    # Hosts run on Linux only; asking about a process the POSIX way would end it on Windows.
-    if sys.platform == "win32" or not isinstance(pid, int) or pid <= 0:
+    if not isinstance(pid, int) or pid <= 0:
         return False
+    if not sys.platform.startswith("linux"):
+        # The cluster is on another system, as in a container: its pid means nothing here, the connection will tell.
+        # And asking about a process the POSIX way would end it on Windows.
+        return True
     try:
         os.kill(pid, 0)
         # Where nobody collects orphans, as in many containers, a dead process stays listed.

@@ -43,11 +43,11 @@ def keeper() -> Keeper:
     return Keeper()
 
 
-def packed(folder: Path, size: int, name: str = "f") -> bytes:
-    """A layer with one file of random bytes."""
+def packed(folder: Path, size: int, name: str = "f", *, of: bytes | None = None) -> bytes:
+    """A layer with one file: of random bytes, or of one again and again."""
     source = folder / f"source-{name}"
     source.mkdir()
-    (source / name).write_bytes(os.urandom(size))
+    (source / name).write_bytes(os.urandom(size) if of is None else of * size)
     pack_layer(source, folder / f"{name}.layer")
     return (folder / f"{name}.layer").read_bytes()
 
@@ -153,6 +153,27 @@ def test_the_longest_unused_go_when_a_limit_is_reached_but_none_that_is_in_use(t
     # A count is a limit as well.
     asyncio.run(shelf(tmp_path, keeper, most=2, used=used).get(archives["d"]))
     assert {each for each in names if (place / archives[each]).exists()} == {"a", "d"}
+
+
+def test_the_limit_is_one_of_bytes_on_the_disk_however_well_they_were_compressed(
+    tmp_path: Path, keeper: Keeper
+) -> None:
+    place = tmp_path / "shelf"
+    archives = [keeper.add(packed(tmp_path, 10**6, name, of=b"0")) for name in ("a", "b", "c")]
+    for used_at, archive in enumerate(archives):
+        folder = asyncio.run(shelf(tmp_path, keeper, most_bytes=25 * 10**5).get(archive))
+        os.utime(folder, (used_at, used_at))
+    assert [(place / each).exists() for each in archives] == [False, True, True]
+
+
+def test_for_an_archive_that_is_not_what_it_should_be_nothing_has_to_go(tmp_path: Path, keeper: Keeper) -> None:
+    kept = keeper.add(packed(tmp_path, 1000, "a"))
+    data = packed(tmp_path, 1000, "b")
+    forged = keeper.add(data, [data[:-1] + bytes([data[-1] ^ 1])])
+    folder = asyncio.run(shelf(tmp_path, keeper).get(kept))
+    with pytest.raises(Untrusted):
+        asyncio.run(shelf(tmp_path, keeper, most=1, most_bytes=1500).get(forged))
+    assert folder.exists()
 
 
 def test_a_full_disk_is_told_as_what_it_is(tmp_path: Path, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,6 +243,7 @@ def test_enter_is_offered_only_where_it_does_something() -> None:
 def test_without_colour_the_cursor_is_seen_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(app: Top, cluster: Cluster, pilot: Pilot[None]) -> None:
         assert app.query_one("#workloads", Figures).get_component_rich_style("datatable--cursor").reverse
+        assert app.native_ansi_color, "the terminal's own two colours, not greys on black"
 
     monkeypatch.setenv("NO_COLOR", "1")
     drive(test)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import http.client
 import json
 import os
-import select
+import re
 import signal
-import struct
 import subprocess
-import termios
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -24,6 +20,7 @@ import pytest
 
 from motes.model.instance import EndReason, StartReason
 from system.running import DEADLINE_S, MOTES, RunningCluster, wait_until
+from system.terminal import in_a_terminal
 
 HELLO = """
     import sys
@@ -446,26 +443,10 @@ def test_top_needs_a_terminal_and_shows_the_cluster_in_one(cluster: RunningClust
     assert "needs a terminal" in cluster.run("top").stderr and cluster.run("top").returncode == 2
     cluster.deploy("shown", "from motes import function\n@function\ndef f() -> int:\n    return 1\n")
     cluster.run("call", "shown.f")
-    master, terminal = os.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    environment = {**cluster.environment, "TERM": "xterm-256color", "NO_COLOR": "1"}
-    process = subprocess.Popen([MOTES, "top"], env=environment, stdin=terminal, stdout=terminal, stderr=terminal)
-    os.close(terminal)
-    shown = b""
-    try:
-        deadline = time.monotonic() + DEADLINE_S
-        while b"shown.f" not in shown and time.monotonic() < deadline:
-            if select.select([master], [], [], 1.0)[0]:
-                shown += os.read(master, 2**16)
-        assert b"shown.f" in shown and b"hosts up" in shown
-        os.write(master, b"q")
-        while process.poll() is None and time.monotonic() < deadline:
-            # What is not read holds it up.
-            if select.select([master], [], [], 0.1)[0]:
-                with contextlib.suppress(OSError):
-                    os.read(master, 2**16)
-        assert process.wait(DEADLINE_S) == 0
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
+    with in_a_terminal(cluster, "top", NO_COLOR="1") as terminal:
+        terminal.read_until(b"shown.f")
+        terminal.read_until(b"hosts up")
+        terminal.read_until(b"\x1b[7;39;49m")  # The cursor, in the terminal's own two colours.
+        assert re.findall(rb"\x1b\[(?:[\d;]*;)?[34](?:[0-7]|8[\d;]+)m", terminal.shown) == [], "no other colour is sent"
+        terminal.type(b"q")
+        assert terminal.exit_code() == 0

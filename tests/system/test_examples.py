@@ -8,11 +8,14 @@ import re
 import struct
 import subprocess
 import sys
+import textwrap
 import urllib.error
 import urllib.request
 import zlib
 from pathlib import Path
+from typing import Any
 
+import mcp
 import pytest
 from mcp import Client
 from tests.system.test_packages import only_index, wheelhouse  # noqa: F401  a fixture
@@ -118,9 +121,16 @@ def test_the_runner_runs_snippets_apart_and_within_limits(cluster: RunningCluste
 
 def test_the_runner_is_a_tool_for_agents(cluster: RunningCluster) -> None:
     cluster.motes("deploy", str(EXAMPLES / "runner.py"))
+    url = cluster.home.cluster()["http"]
+    settings, program = re.findall(r"(?:^    .*\n)+", PAGE.partition("## Python for agents")[2], re.MULTILINE)
+    connected = json.loads(settings.replace("http://localhost:8080", url))["mcpServers"]["motes"]
+    typed = textwrap.dedent(program).replace("http://localhost:8080", url)
 
     async def use() -> None:
-        async with Client(f"{cluster.home.cluster()['http']}/mcp") as client:
+        named: dict[str, Any] = {"mcp": mcp}
+        exec(f"async def ran():\n{textwrap.indent(typed, '    ')}\n    return ran", named)
+        assert json.loads((await named["ran"]()).content[0].text)["value"] == "42"
+        async with Client(connected["url"]) as client:
             (tool,) = [each for each in (await client.list_tools()).tools if each.name == "runner__run"]
             assert "snippet" in (tool.description or "") and tool.input_schema["properties"] == {
                 "code": {"type": "string"}

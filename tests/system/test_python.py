@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from motes import connect
@@ -369,6 +370,16 @@ else:
 print("fine")
 """
     assert script(cluster, tmp_path, program).stdout == "fine\n"
+    http = f"{cluster.home.cluster()['http']}/streams"
+    headers = {"accept": "application/x-ndjson"}
+    whole = httpx.post(f"{http}/count", json=20, headers=headers, timeout=DEADLINE_S)
+    assert whole.headers["content-type"] == "application/x-ndjson"
+    assert whole.text == "".join(f"{number}\n" for number in range(20))
+    with httpx.stream("POST", f"{http}/dies", headers=headers, timeout=DEADLINE_S) as cut_off:
+        lines = cut_off.iter_lines()
+        assert next(lines) == "1" and "exit code 3" in json.loads(next(lines))["detail"]
+        with pytest.raises(httpx.RemoteProtocolError):
+            next(lines)
 
 
 MAPPED = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,18 @@ def inner(word: str) -> str:
 def outer(word: str) -> str:
     return inner.remote(word)
 """
+APART = """
+from motes import function
+
+@function(memory="300 MiB")
+def inner(word: str) -> str:
+    return word.upper()
+
+@function(calls=[inner], scale=(2, 2))
+def outer(word: str) -> str:
+    return inner.remote(word)
+"""
+"""A host that lends little runs one instance of `outer`, none of `inner`."""
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
@@ -142,6 +155,36 @@ def test_a_request_over_http_goes_on_with_its_own_trace(cluster: RunningCluster,
     assert {span["service"] for span in traced} == {"motes.gateway", "motes.agent"} and len(traced) == 4
     (first,) = (span for span in traced if span["parent"] == "b7ad6b7169203331")
     assert (first["service"], first["name"]) == ("motes.gateway", "chain.inner")
+
+
+def test_a_call_between_hosts_is_one_trace_over_all_that_it_passes(
+    cluster: RunningCluster, collector: Collector
+) -> None:
+    cluster.motes("host", "start", "--name", "small", "--lend", "memory=200MiB")
+    cluster.deploy("apart", APART)
+    collector.spans.clear()
+
+    url = f"{cluster.home.cluster()['http']}/apart/outer"
+
+    def has_run_there() -> bool:
+        with ThreadPoolExecutor(8) as callers:
+            answers = callers.map(lambda _: httpx.post(url, json="word").json(), range(8))
+            assert list(answers) == ["WORD"] * 8
+        return bool(collector.named("send to small"))
+
+    wait_until(has_run_there)
+    there = [
+        "motes.agent: apart.inner in its process",
+        "motes.agent: apart.inner",
+        "motes.gateway: send to local",
+        "motes.gateway: apart.inner",
+        "motes.agent: apart.outer",
+        "motes.gateway: send to small",
+        "motes.gateway: apart.outer",
+    ]
+    wait_until(lambda: there in [names_up(collector, span) for span in collector.named(there[0].partition(": ")[2])])
+    cluster.motes("rm", "apart")
+    cluster.motes("host", "stop", "--name", "small")
 
 
 def test_a_collector_that_is_away_holds_nobody_up(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -47,6 +49,33 @@ LARGE = """
     @function(scale=(0, 3))
     def text(size: int) -> str:
         return "x" * size
+"""
+
+MAP_ALL = """
+import os, signal, sys
+from motes import remote
+
+agent = int(sys.argv[1])
+inputs = [0.01 + number / 1e6 for number in range(1_000)]
+results = []
+for result in remote("work.nap").map(inputs):
+    results.append(result)
+    if len(results) == 100:
+        os.kill(agent, signal.SIGKILL)
+assert results == inputs, [pair for pair in zip(results, inputs, strict=True) if pair[0] != pair[1]]
+print("all, in order")
+"""
+MAP_UNTIL_LOST = """
+from motes import remote
+from motes.errors import HostLost
+
+results = remote("work.once").map([0.0] * 10 + [20.0] + [0.0] * 10, in_flight=1)
+try:
+    for result in results:
+        print(result, flush=True)
+except HostLost as lost:
+    print(lost.detail["index"], *lost.__notes__)
+print("after it:", list(results))
 """
 
 
@@ -105,6 +134,11 @@ def answers(cluster: RunningCluster) -> bool:
     return cluster.run("call", "work.nap", "0.01", "--timeout", "5").returncode == 0
 
 
+def are_up(cluster: RunningCluster) -> bool:
+    """Whether every host can be killed and missed."""
+    return {each["name"] for each in cluster.json("host", "ls") if each["state"] == "up"} >= {"local", "b", "c"}
+
+
 def test_a_call_whose_host_is_killed_is_answered_by_another(cluster: RunningCluster) -> None:
     async def work() -> float:
         async with connected(cluster) as client:
@@ -128,6 +162,27 @@ def test_a_call_that_may_not_run_twice_ends_with_host_lost(cluster: RunningClust
                 await call
 
     asyncio.run(work())
+
+
+def test_a_map_over_a_function_that_may_run_twice_loses_nothing_with_a_host(cluster: RunningCluster) -> None:
+    wait_until(lambda: are_up(cluster))
+    command = [sys.executable, "-W", "error", "-c", MAP_ALL, str(cluster.pid("agent-b"))]
+    done = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert done.stdout == "all, in order\n", done.stderr
+
+
+def test_a_map_over_a_function_that_may_not_ends_at_the_input_whose_host_is_lost(cluster: RunningCluster) -> None:
+    def busy() -> list[str]:
+        return [each["host"] for each in cluster.instances("once") if each["state"] == "busy"]
+
+    wait_until(lambda: are_up(cluster))
+    command = [sys.executable, "-W", "error", "-c", MAP_UNTIL_LOST]
+    with subprocess.Popen(command, env=cluster.environment, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert [next(program.stdout) for _ in range(10)] == ["0.0\n"] * 10
+        wait_until(busy)
+        cluster.kill(f"agent-{busy()[0]}")
+        assert list(program.stdout) == ["10 this was input 10\n", "after it: []\n"]
 
 
 def test_a_call_whose_process_is_killed_runs_once_more_where_that_is_harmless(cluster: RunningCluster) -> None:

@@ -103,16 +103,15 @@ class Shelf:
 
     def _unpack(self, part: Path, archive: str, folder: Path, used: set[Path]) -> None:
         try:
-            size = part.stat().st_size
-            if size == 0:
+            if part.stat().st_size == 0:
                 raise Untrusted(f"bundle {archive[:12]} is empty")
-            self._make_room(size, used)
             with open(part, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                unpack(data, archive, folder, self._limits)
+                unpack(data, archive, folder, self._limits, lambda size: self._make_room(size, used))
         finally:
             part.unlink(missing_ok=True)
 
     def _make_room(self, size: int, used: set[Path]) -> None:
+        """Delete what is too much, with one more of `size` bytes unpacked."""
         since = {each: _used_at(each) for each in self._folder.iterdir() if is_hash(each.name)}
         kept = sorted(since, key=since.__getitem__)
         sizes = {each: _size_bytes(each) for each in kept} if self._most_bytes is not None else {}

@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,8 +34,16 @@ _FILE_MODE = 0o444
 _FOLDER_MODE = 0o555
 
 
-def unpack(data: Buffer, expected_hash: str, target: Path, limits: Limits = APP) -> None:
+def unpack(
+    data: Buffer,
+    expected_hash: str,
+    target: Path,
+    limits: Limits = APP,
+    make_room: Callable[[int], None] = lambda size_bytes: None,
+) -> None:
     """Make the folder `target` from an archive; when it is there already, nothing is done.
+
+    `make_room` is called with the size of all its files before the first is written.
 
     Raises Untrusted when the bundle is not the one of that hash, BadBundle or TooLarge when it should not exist.
     Blocks: call it in a thread.
@@ -46,6 +54,7 @@ def unpack(data: Buffer, expected_hash: str, target: Path, limits: Limits = APP)
         return
     inflated = _Inflated(data)
     entries = _judged(inflated.take_list(limits), limits)
+    make_room(sum(entry.size for entry in entries))
     target.parent.mkdir(parents=True, exist_ok=True)
     with _sole_unpacker(target.parent):
         if not target.exists():

@@ -128,11 +128,17 @@ def _home(home: Home) -> dict[str, Any]:
 
 
 def _cluster(home: Home) -> dict[str, Any] | None:
-    """What the supervisor says of the cluster that runs here, or None."""
+    """What the supervisor says of the cluster that runs here, or None; its socket cannot be reached off Linux."""
     from motes.errors import MotesError
-    from motes.supervisor import control
 
     try:
+        if not sys.platform.startswith("linux"):
+            from motes.cli.session import with_cluster
+
+            with_cluster(lambda cluster: cluster.hosts())
+            return home.cluster()
+        from motes.supervisor import control
+
         return control.ask(home, "status", STATUS_TIMEOUT_S)
     except MotesError:
         return None
@@ -149,8 +155,10 @@ def _print(told: dict[str, Any]) -> None:
             # As they are, to be pasted: a profile must not be indented before the word that ends it.
             for line in others:
                 click.echo(line)
+    from motes.home import HOW_TO_START
+
     cluster = told["cluster"]
-    click.echo(f"cluster: runs at {cluster['http']}" if cluster else "cluster: none runs; start one with: motes up")
+    click.echo(f"cluster: runs at {cluster['http']}" if cluster else f"cluster: none runs; {HOW_TO_START}")
     for process in (cluster or {}).get("processes", ()):
         if process["state"] != "running":
             click.echo(f"      {process['name']} is {process['state']}, last ended with {process['last_end']}")

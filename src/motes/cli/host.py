@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from motes.cli.linux import refuse_elsewhere
 from motes.errors import BadInput, NotFound, Unavailable
 from motes.home import Home
 from motes.model.units import format_bytes, parse_bytes
-from motes.supervisor import control, founding
-from motes.supervisor.interpreters import usable_interpreter
-from motes.supervisor.launch import running
 
 if TYPE_CHECKING:
     from motes.client.cluster import Cluster
@@ -26,7 +24,18 @@ _LENDS_ONE = "it lends one host, which `motes down` stops, `motes up` starts aga
 COLUMNS = ("host", "pid", "state", "python", "cpus", "memory", "spaces")
 
 
-@click.group(short_help="List, start and stop hosts on this machine.")
+class Hosts(click.Group):
+    """Whose `ls` only asks a cluster, from any system."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, found, rest = super().resolve_command(ctx, args)
+        refuse_elsewhere(f"host {name}")
+        return name, found, rest
+
+
+@click.group(cls=Hosts, short_help="List, start and stop hosts on this machine.")
 def command() -> None:
     """List, start and stop hosts on this machine.
 
@@ -96,6 +105,9 @@ def start(name: str | None, lend: str, python: str | None, as_json: bool) -> Non
       motes host start --name b --lend cpus=2,memory=1GiB,spaces=100
       motes host start --name c --python ~/py313/bin/python
     """
+    from motes.supervisor import control, founding
+    from motes.supervisor.interpreters import usable_interpreter
+
     home = Home()
     home.cluster()
     home.refuse_joined(_LENDS_ONE)
@@ -129,6 +141,9 @@ def stop(name: str, as_json: bool) -> None:
     Example:
       motes host stop --name b
     """
+    from motes.supervisor import control
+    from motes.supervisor.launch import running
+
     home = Home()
     home.refuse_joined(_LENDS_ONE)
     offers = home.offers()

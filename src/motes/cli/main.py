@@ -12,7 +12,8 @@ from importlib.util import find_spec
 
 import click
 
-from motes.errors import MotesError, Refused
+from motes.cli.linux import refuse_elsewhere
+from motes.errors import MotesError
 
 COMMANDS = {
     "up": "Start the cluster of this machine.",
@@ -39,9 +40,6 @@ COMMANDS = {
 }
 """Every command with its one line of help, so that `motes --help` imports none of them."""
 
-ON_LINUX = frozenset({"up", "down", "dev", "run", "host", "pause", "resume", "invite", "join", "leave", "demo"})
-"""Commands that make process spaces or the cluster around them; the others only talk to a cluster."""
-
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad input or refused, 4 no such thing, 5 timed out, "
     "6 the app failed, 7 a host failed, 8 the cluster failed or does not run, 130 interrupted."
@@ -59,11 +57,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        if cmd_name in ON_LINUX and not sys.platform.startswith("linux"):
-            raise Refused(
-                f"motes {cmd_name} needs Linux and this is {sys.platform}; "
-                "from here the commands that ask a cluster work, for example motes call"
-            )
+        refuse_elsewhere(cmd_name)
         found = importlib.import_module(f"motes.cli.{cmd_name}").command
         assert isinstance(found, click.Command)
         return found

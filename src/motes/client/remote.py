@@ -55,6 +55,8 @@ class _Background:
     def _stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CLOSE_TIMEOUT_S)
+        if not self._loop.is_running():
+            self._loop.close()
 
 
 _background: _Background | None = None

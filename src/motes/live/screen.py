@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, Protocol, TypeVar
 
@@ -64,7 +65,8 @@ class Top(App[None]):
     ]
 
     def __init__(self, source: Source) -> None:
-        super().__init__()
+        # Without colours the terminal's own two are taken: greys on black would be unreadable on one that is light.
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self._source = source
         self.before: Look | None = None
         self.now: Look | None = None
