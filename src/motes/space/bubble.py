@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import msgspec
 
 from motes.errors import SpaceFailed
 from motes.space import bubblewrap, measure
-from motes.space.enclosure import Enclosure, Program, Streams, memory_file, or_nothing
+from motes.space.enclosure import Enclosure, Program, Streams, memory_file, or_nothing, pidfd_of
 from motes.space.interpreter import this_interpreter
 from motes.space.seccomp import filters
 from motes.space.view import View, bubblewrap_arguments, python_command
@@ -21,6 +22,8 @@ class Bubble(Enclosure):
 
     def _start(self, view: View, program: Program, streams: Streams) -> subprocess.Popen[bytes]:
         self._init = 0
+        self._first: int | None = None
+        """A descriptor that stands for the space's first process."""
         self._information, information = os.pipe()
         try:
             return _start(view, program, information, streams)
@@ -38,6 +41,7 @@ class Bubble(Enclosure):
                 self._init = int(msgspec.json.decode(os.read(self._information, 4096))["child-pid"])
             except (BlockingIOError, msgspec.DecodeError, KeyError):
                 return 0
+            self._first = pidfd_of(self._init)
         return self._init
 
     def processes(self) -> list[int]:
@@ -57,12 +61,30 @@ class Bubble(Enclosure):
         return measure.mounted_bytes(descriptor)
 
     def kill(self) -> None:
-        """SIGKILL for the monitor, and so for everything inside."""
-        if not self._gone.done():
-            measure.signal_process(self._monitor, signal.SIGKILL)
+        """SIGKILL for the monitor, and so for everything inside.
+
+        While the space is being made its first process does not end with the monitor yet, and would wait for it for
+        ever: so that one is killed too, and where it is not known, what the monitor has made until now.
+        """
+        if self._gone.done():
+            return
+        if self.init_pid() == 0:
+            measure.signal_process(self._monitor, signal.SIGSTOP)
+            measure.wait_until_stopped(self._process.pid)
+            for pid in measure.children(self._process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        measure.signal_process(self._monitor, signal.SIGKILL)
+        if self._first is not None:
+            measure.signal_process(self._first, signal.SIGKILL)
 
     def _released(self) -> None:
         self.init_pid()
+        if self._first is not None:
+            # It may have been half made when somebody else killed the monitor.
+            measure.signal_process(self._first, signal.SIGKILL)
+            os.close(self._first)
+            self._first = None
         os.close(self._information)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import msgspec
 from motes.errors import SpaceFailed
 from motes.space.view import View
 
+_log = logging.getLogger("motes.space")
 CLOSE_LIMIT_S = 10.0
 """How long the kernel may take to end what was killed."""
 
@@ -89,7 +91,7 @@ class Enclosure(ABC):
 
     async def close(self) -> int:
         """Kill it, wait until everything inside is gone, and return the monitor's exit status."""
-        init = _pidfd(self.init_pid())
+        init = pidfd_of(self.init_pid())
         self.kill()
         status = await asyncio.shield(self._gone)
         if init is not None:
@@ -126,7 +128,8 @@ def or_nothing(descriptor: int | None) -> int:
     return subprocess.DEVNULL if descriptor is None else descriptor
 
 
-def _pidfd(pid: int) -> int | None:
+def pidfd_of(pid: int) -> int | None:
+    """A descriptor that stands for the process; None for 0, and for one that is gone."""
     if pid == 0:
         return None
     try:
@@ -142,7 +145,9 @@ async def _wait_readable(descriptor: int) -> None:
     readable: asyncio.Future[None] = loop.create_future()
     loop.add_reader(descriptor, _settle, readable)
     try:
-        await asyncio.wait_for(readable, CLOSE_LIMIT_S)
+        await asyncio.wait((readable,), timeout=CLOSE_LIMIT_S)
+        if not readable.done():
+            _log.error("a process of a space does not end, %g s after it was killed", CLOSE_LIMIT_S)
     finally:
         loop.remove_reader(descriptor)
 

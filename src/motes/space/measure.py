@@ -19,6 +19,7 @@ COPIED_BYTES = 2**20
 GONE = 0
 """The id of a process that has ended and been waited for."""
 MOST_PROCESSES = 65536
+STOP_TRIES, STOP_TRY_S = 100, 0.0001
 MOST_ANCESTORS = 64
 MOST_ENTRIES, DEEPEST = 10_000, 50
 """Files that are looked at in a folder that is watched, and folders in one another."""
@@ -146,6 +147,19 @@ def processes_below(pid: int) -> list[int]:
         if len(found) > MOST_PROCESSES:
             break
     return found
+
+
+def wait_until_stopped(pid: int) -> None:
+    """Until a process that was sent SIGSTOP has stopped or ended: some microseconds, and not for ever."""
+    for _ in range(STOP_TRIES):
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                state = file.read().rpartition(b")")[2].split()[0]
+        except (OSError, IndexError):
+            return
+        if state in b"TtZX":
+            return
+        time.sleep(STOP_TRY_S)
 
 
 def children(pid: int) -> list[int]:
