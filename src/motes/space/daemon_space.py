@@ -45,7 +45,8 @@ class DaemonSpace:
     def __init__(self, view: View, command: Sequence[str], port: int | None, events: DaemonEvents) -> None:
         self.port = port
         self.pid = 0
-        """The daemon, as the host sees it."""
+        """The daemon, as the host sees it; 0 also when it had ended before anybody looked."""
+        self._greeted = False
         self._events = events
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
@@ -149,7 +150,8 @@ class DaemonSpace:
 
     def _received(self, kind: int, data: dict[str, Any], descriptors: list[int]) -> None:
         try:
-            if kind == HELLO and self.pid == 0:
+            if kind == HELLO and not self._greeted:
+                self._greeted = True
                 self.pid = self._enclosure.pid_of(descriptors[0])
                 self._daemon, *self._folders = descriptors
                 descriptors.clear()
@@ -191,7 +193,7 @@ class DaemonSpace:
         self._daemon, self._folders = -1, []
         self._sockets.close()
         self._closed.set_result(None)
-        if self.pid == 0:
+        if not self._greeted:
             error = not_made(status, self._log_text())
             if not self._ready.done():
                 self._ready.set_exception(error)

@@ -98,7 +98,8 @@ class FunctionSpace:
     def __init__(self, view: View, events: SpaceEvents) -> None:
         self.functions: tuple[Function, ...] = ()
         self.pid = 0
-        """The zygote, as the host sees it."""
+        """The zygote, as the host sees it; 0 also when it had ended before anybody looked."""
+        self._greeted = False
         self.landlock_abi = 0
         self._events = events
         self._loop = asyncio.get_running_loop()
@@ -170,7 +171,7 @@ class FunctionSpace:
             self._loaded.cancel()
             await self.close()
             if isinstance(error, TimeoutError):
-                raise too_slow(self.pid, timeout_s, self._log_text()) from None
+                raise too_slow(self._greeted, timeout_s, self._log_text()) from None
             raise
 
     @property
@@ -329,7 +330,8 @@ class FunctionSpace:
             why = f"its zygote could not fork: {str(data['error'])[:200]}"
             self._links[data["number"]].abandon(EndReason.SPACE_FAILED, why)
             self._order_done(data["number"])
-        elif kind == HELLO and self.pid == 0:
+        elif kind == HELLO and not self._greeted:
+            self._greeted = True
             self.pid = self._enclosure.pid_of(descriptors[0])
             self.landlock_abi = int(data["landlock"])
             self._tmp = descriptors.pop(1)
@@ -399,7 +401,7 @@ class FunctionSpace:
         for link in list(self._links.values()):
             link.abandon(reason, detail)
         if not self._loaded.done():
-            self._loaded.set_exception(ended_while_opening(self.pid, status, self._log_text()))
+            self._loaded.set_exception(ended_while_opening(self._greeted, status, self._log_text()))
         self._events.closed(detail)
         self._closed.set_result(None)
 

@@ -21,9 +21,9 @@ def refused_by_the_app(data: dict[str, Any], log: str) -> LoadFailed:
     )
 
 
-def ended_while_opening(pid: int, status: int, log: str) -> MotesError:
-    """Everything ended before the app was loaded; `pid` is 0 when not even our own code came to run."""
-    if pid == 0:
+def ended_while_opening(greeted: bool, status: int, log: str) -> MotesError:
+    """Everything ended before the app was loaded; not `greeted` when not even our own code came to run."""
+    if not greeted:
         return not_made(status, log)
     return LoadFailed(f"the process ended while it loaded the app: {exit_words(status)}", traceback="", log=log)
 
@@ -34,9 +34,9 @@ def not_made(status: int, log: str) -> SpaceFailed:
     return SpaceFailed(f"the process space could not be made: {last} (see `motes doctor`)")
 
 
-def too_slow(pid: int, timeout_s: float, log: str) -> MotesError:
+def too_slow(greeted: bool, timeout_s: float, log: str) -> MotesError:
     """Nothing ended, and nothing was loaded."""
-    if pid == 0:
+    if not greeted:
         return SpaceFailed(f"the process space was not made within {timeout_s:g} s")
     return LoadFailed(
         f"the app was not loaded within {timeout_s:g} s: its modules do too much when they are imported",
