@@ -103,7 +103,7 @@ def over_http(cluster: RunningCluster, word: str, caller: str | None = None) -> 
         raise AssertionError(error.read().decode()) from None
 
 
-async def keep(connection: Connection, word: str, subject: str = "host.large.call.notes.keep", **more: str) -> Any:
+async def keep(connection: Connection, word: str, subject: str = "host.large.call.notes.keep", **more: Any) -> Any:
     """What `keep` answers to a request that is made by hand."""
     request = pack_request(os.urandom(16), 5.0, json.dumps(word).encode(), Context(**more))
     end = "" if subject.startswith("relay") else f".{connection.user}"
@@ -186,7 +186,7 @@ def test_who_publishes_in_anothers_name_is_refused_and_who_claims_it_is_believed
             assert f'Publish to "{subject}"' in bob.refused
         for claim in ("ada", "http/ada", "nats/ada", digest(("ada", "")), "ada\n"):
             assert await keep(bob, "x", on_behalf=claim) == ["x"]
-            assert "secret" not in await keep(bob, "x", caller=claim)
+            assert "secret" not in await keep(bob, "x", through=(claim,))
         words = await keep(ada, "last")
         assert "secret" in words and not {"spied", "x"} & set(words)
 
@@ -239,7 +239,7 @@ def test_a_host_that_lies_about_whose_call_it_is_reaches_nobody_elses_instance(c
         assert "local" in (await ada.routes("notes")).workloads["pass_on"].hosts
         host = await people.connect("host-local")
         for claim in ("ada", "http/mia", "nats/ada", "", "host/large", digest(("ada", "")), "z" * 100):
-            said = {"caller": "notes.pass_on", "on_behalf": claim}
+            said = {"through": ("notes.pass_on",), "on_behalf": claim}
             assert set(await keep(host, "lied", "relay.local.call.notes.keep", **said)) == {"lied"}, claim
         assert "lied" not in await ada.call("notes.keep", "x") + await bob.call("notes.pass_on", "y")
 
