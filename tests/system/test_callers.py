@@ -7,22 +7,20 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from motes.bus.connection import Connection
-from motes.client.cluster import Cluster
 from motes.grants import jwt, keys, roles
 from motes.model.call import Context, pack_request, unpack_reply
 from motes.model.caller import digest
 from motes.model.credentials import Credentials
-from system.running import RunningCluster
+from system.people import People, with_people
+from system.running import DEADLINE_S, RunningCluster
 
-DEADLINE_S = 60.0
 NOTES = """
 import asyncio
 from motes import function
@@ -64,34 +62,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
         cluster.down()
 
 
-class People:
-    """Users of the cluster."""
-
-    def __init__(self, cluster: RunningCluster, stack: AsyncExitStack) -> None:
-        self.home = cluster.home
-        self._stack = stack
-
-    async def program(self, user: str) -> Cluster:
-        """A program that calls as `user`."""
-        opened = await Cluster.open(self.home, user)
-        self._stack.push_async_callback(opened.close)
-        return opened
-
-    async def connect(self, user: str, credentials: Credentials | None = None) -> Connection:
-        """Any NATS client with the key of `user`."""
-        opened = await Connection.open(self.home.nats_url(), credentials or self.home.credentials(user))
-        self._stack.push_async_callback(opened.close)
-        return opened
-
-
-def within_deadline(cluster: RunningCluster, work: Callable[[People], Awaitable[Any]]) -> Any:
-    async def run() -> Any:
-        async with asyncio.timeout(DEADLINE_S), AsyncExitStack() as stack:
-            return await work(People(cluster, stack))
-
-    return asyncio.run(run())
-
-
 def over_http(cluster: RunningCluster, word: str, caller: str | None = None) -> list[str]:
     headers = {"content-type": "application/json"} | ({"motes-caller": caller} if caller else {})
     address = f"{cluster.home.cluster()['http']}/notes/keep"
@@ -120,7 +90,7 @@ def test_a_caller_finds_what_it_left_and_nothing_of_anothers(cluster: RunningClu
         again = await people.program("ada")
         assert await again.call("notes.keep", "a3") == ["a0", "a1", "a2", "a3"], "it is the name that counts"
 
-    within_deadline(cluster, work)
+    with_people(cluster, work)
 
 
 def test_keys_made_with_the_command_are_two_callers_also_by_the_services_subjects(
@@ -140,7 +110,7 @@ def test_keys_made_with_the_command_are_two_callers_also_by_the_services_subject
                 assert json.loads(mine) == ["mine"] * number
                 assert json.loads(await client.request("fn.notes.keep", b'"nobodys"', DEADLINE_S)) == ["nobodys"]
 
-    within_deadline(cluster, work)
+    with_people(cluster, work)
 
 
 def test_many_calls_of_one_caller_share_a_process_where_the_function_says_so(cluster: RunningCluster) -> None:
@@ -149,7 +119,7 @@ def test_many_calls_of_one_caller_share_a_process_where_the_function_says_so(clu
         calls = [each.call("notes.meet", 4) for each in (ada, bob) for _ in range(4)]
         assert await asyncio.gather(*calls) == [4] * 8
 
-    within_deadline(cluster, work)
+    with_people(cluster, work)
 
 
 def test_over_http_who_sends_requests_says_whose_they_are(cluster: RunningCluster) -> None:
@@ -168,7 +138,7 @@ def test_a_program_calls_on_behalf_of_its_own_users(cluster: RunningCluster) -> 
         assert await shop.on_behalf_of("lou").call("notes.keep", "1") == ["1"]
         assert await bob.on_behalf_of("kim").call("notes.keep", "3") == ["3"], "another program's kim"
 
-    within_deadline(cluster, work)
+    with_people(cluster, work)
 
 
 # Who claims to be another.
@@ -190,7 +160,7 @@ def test_who_publishes_in_anothers_name_is_refused_and_who_claims_it_is_believed
         words = await keep(ada, "last")
         assert "secret" in words and not {"spied", "x"} & set(words)
 
-    within_deadline(cluster, work)
+    with_people(cluster, work)
 
 
 def test_the_same_call_in_anothers_name_gets_no_share_of_the_answer(cluster: RunningCluster) -> None:
@@ -207,7 +177,7 @@ def test_the_same_call_in_anothers_name_gets_no_share_of_the_answer(cluster: Run
         adas.cancel()
         await asyncio.gather(adas, return_exceptions=True)
 
-    within_deadline(cluster, work)
+    with_people(cluster, work)
 
 
 def test_what_a_function_does_for_two_callers_does_not_meet(cluster: RunningCluster) -> None:
@@ -224,7 +194,7 @@ def test_what_a_function_does_for_two_callers_does_not_meet(cluster: RunningClus
         nobodys = {tuple(await bob.call("notes.keep", "b")) for _ in range(2)}
         assert not [words for words in nobodys if set(words) & found["bob"]], "nor does it meet that directly"
 
-    within_deadline(cluster, work)
+    with_people(cluster, work)
 
 
 def test_a_host_that_lies_about_whose_call_it_is_reaches_nobody_elses_instance(cluster: RunningCluster) -> None:
@@ -243,5 +213,5 @@ def test_a_host_that_lies_about_whose_call_it_is_reaches_nobody_elses_instance(c
             assert set(await keep(host, "lied", "relay.local.call.notes.keep", **said)) == {"lied"}, claim
         assert "lied" not in await ada.call("notes.keep", "x") + await bob.call("notes.pass_on", "y")
 
-    within_deadline(cluster, work)
+    with_people(cluster, work)
     assert over_http(cluster, "again", "mia") == ["kims", "again"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -21,9 +19,9 @@ from motes.model.call import pack_request
 from motes.model.keeper import AskLogs, AskRoutes, Inspect, LogLine, decode_answer
 from motes.model.release import Manifest
 from motes.model.routes import Routes
-from system.running import RunningCluster, wait_until
+from system.people import People, with_people
+from system.running import DEADLINE_S, RunningCluster, wait_until
 
-DEADLINE_S = 60.0
 NOT_TEXT = b"\xff\xfe"
 
 HELLO = """
@@ -56,33 +54,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
         cluster.down()
 
 
-class People:
-    """Connections of the cluster's users."""
-
-    def __init__(self, cluster: RunningCluster, stack: AsyncExitStack) -> None:
-        self.home = cluster.home
-        self._stack = stack
-
-    async def join(self, user: str) -> Connection:
-        connection = await Connection.open(self.home.nats_url(), self.home.credentials(user))
-        self._stack.push_async_callback(connection.close)
-        return connection
-
-    async def ask(self, connection: Connection, verb: str, question: object, kind: type[Any]) -> Any:
-        """What the controller answers. Raises what it refuses with."""
-        data = msgspec.msgpack.encode(question)
-        subject = f"keeper.{connection.user}.{verb}"
-        return decode_answer(await connection.request(subject, data, DEADLINE_S), kind)
-
-
-def attack(cluster: RunningCluster, work: Callable[[People], Awaitable[None]]) -> None:
-    async def within_deadline() -> None:
-        async with asyncio.timeout(DEADLINE_S), AsyncExitStack() as stack:
-            await work(People(cluster, stack))
-
-    asyncio.run(within_deadline())
-
-
 def send_raw(connection: Connection, subject: bytes, reply: bytes, data: bytes) -> None:
     """As a client does that checks nothing."""
     assert connection._wire is not None
@@ -106,12 +77,12 @@ def log_of(cluster: RunningCluster, process: str) -> str:
 
 def test_a_reply_subject_that_is_no_text_disconnects_nobody(cluster: RunningCluster) -> None:
     async def work(people: People) -> None:
-        caller = await people.join("local")
+        caller = await people.connect("local")
         for subject in (b"host.local.ps", b"keeper.local.apps", b"host.local.call.hello.greet.local"):
             send_raw(caller, subject, b"_INBOX.local." + NOT_TEXT, pack_request(os.urandom(16), 1.0, b'"x"'))
         await caller.flush()
 
-    attack(cluster, work)
+    with_people(cluster, work)
     assert is_whole(cluster)
     for process in ("agent-local", "controller"):
         assert "cannot be read" not in log_of(cluster, process)
@@ -119,7 +90,7 @@ def test_a_reply_subject_that_is_no_text_disconnects_nobody(cluster: RunningClus
 
 def test_an_answer_that_cannot_be_sent_stops_neither_the_next_call_nor_the_heartbeat(cluster: RunningCluster) -> None:
     async def work(people: People) -> None:
-        caller = await people.join("local")
+        caller = await people.connect("local")
         for reply in ("\u2028", "\x0b", "\u00a0"):
             inbox = f"{caller.inbox}.a{reply}b".encode()
             # One ends at its time's end while it runs, the others while they wait.
@@ -129,7 +100,7 @@ def test_an_answer_that_cannot_be_sent_stops_neither_the_next_call_nor_the_heart
         with contextlib.suppress(MotesError):
             await caller.request("host.local.call.hello.nap.local", last, DEADLINE_S)
 
-    attack(cluster, work)
+    with_people(cluster, work)
     assert is_whole(cluster)
     assert json.loads(cluster.motes("call", "hello.nap", "0")) == 0
     assert "is no subject" not in log_of(cluster, "agent-local")
@@ -140,7 +111,7 @@ def test_a_bundle_is_named_by_its_hash_and_never_by_a_path(cluster: RunningClust
     """A path would show a folder of the host, as its agent may read it, to code of the asker's choice."""
 
     async def work(people: People) -> None:
-        keeper, owner = await people.join("keeper"), await people.join("local")
+        keeper, owner = await people.connect("keeper"), await people.connect("local")
         question = Inspect("spy", bundle, command=("sh", "-c", "ls /app; exit 1"))
         with pytest.raises(BadInput, match="no bundle's hash"):
             await people.ask(owner, "inspect", question, Manifest)
@@ -149,29 +120,29 @@ def test_a_bundle_is_named_by_its_hash_and_never_by_a_path(cluster: RunningClust
         with pytest.raises(MotesError, match="no bundle's hash"):
             decode_answer(answer, Manifest)
 
-    attack(cluster, work)
+    with_people(cluster, work)
 
 
 def test_a_caller_that_is_not_the_owner_may_call_and_nothing_else(cluster: RunningCluster) -> None:
     async def work(people: People) -> None:
-        guest = await people.join("guest")
+        guest = await people.connect("guest")
         assert (await people.ask(guest, "routes", AskRoutes("hello"), Routes)).workloads
         for verb in ("remove", "deploy", "inspect", "bundle-put", "events", "logs", "hosts", "apps", "leave"):
             with pytest.raises(Refused):
                 await people.ask(guest, verb, "hello", object)
 
-    attack(cluster, work)
+    with_people(cluster, work)
     assert is_whole(cluster)
 
 
 def test_a_question_for_logs_cannot_become_another_one(cluster: RunningCluster) -> None:
     async def work(people: People) -> None:
-        owner = await people.join("local")
+        owner = await people.connect("local")
         for workload in ('x","seq":1,"last_by_subj":"report.>', ">", "*", "a b", ""):
             with pytest.raises(BadInput, match="names no workload"):
                 await people.ask(owner, "logs", AskLogs("hello", workload), list[LogLine])
 
-    attack(cluster, work)
+    with_people(cluster, work)
 
 
 # A host.
@@ -191,7 +162,7 @@ def test_garbage_and_forged_reports_are_shown_to_nobody(cluster: RunningCluster)
     }
 
     async def work(people: People) -> None:
-        host = await people.join("host-evil")
+        host = await people.connect("host-evil")
         for subject, told in reports.items():
             for data in (b"garbage", NOT_TEXT, b"[]", *map(msgspec.json.encode, told)):
                 host.publish(subject, data)
@@ -199,7 +170,7 @@ def test_garbage_and_forged_reports_are_shown_to_nobody(cluster: RunningCluster)
         host.publish("report.evil.event", msgspec.json.encode({**event, "host": "evil", "reason": "honest"}))
         await host.flush()
 
-    attack(cluster, work)
+    with_people(cluster, work)
     wait_until(lambda: "honest" in {each["reason"] for each in cluster.json("events")}, "the honest event shows")
     assert "forged" not in {each["reason"] for each in cluster.json("events")}
     assert "forged" not in cluster.motes("logs", "hello")
@@ -236,7 +207,7 @@ def test_an_absurd_report_harms_only_who_sent_it(cluster: RunningCluster, absurd
     }
 
     async def work(people: People) -> None:
-        host = await people.join("host-evil")
+        host = await people.connect("host-evil")
         for number, report in enumerate((honest, {**honest, **absurd}), start=1):
             host.publish("report.evil.state", msgspec.msgpack.encode({**report, "number": number}))
         load = {f"a{number}.f": [2**63, -1, 10**9] for number in range(20_000)}
@@ -248,10 +219,10 @@ def test_an_absurd_report_harms_only_who_sent_it(cluster: RunningCluster, absurd
             host.publish("beat.evil", msgspec.msgpack.encode(beat))
         await host.flush()
         started = time.monotonic()
-        owner = await people.join("local")
+        owner = await people.connect("local")
         await people.ask(owner, "routes", AskRoutes("hello"), Routes)
         assert time.monotonic() - started < 10
 
-    attack(cluster, work)
+    with_people(cluster, work)
     assert is_whole(cluster)
     assert "a turn of the controller failed" not in log_of(cluster, "controller")

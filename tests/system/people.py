@@ -1,0 +1,52 @@
+"""The users of a cluster, each with its own key, for tests of what one may do to another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import msgspec
+
+from motes.bus.connection import Connection
+from motes.client.cluster import Cluster
+from motes.model.credentials import Credentials
+from motes.model.keeper import decode_answer
+from system.running import DEADLINE_S, RunningCluster
+
+
+class People:
+    """Opens connections in users' names; they are closed at the end of the test."""
+
+    def __init__(self, cluster: RunningCluster, stack: AsyncExitStack) -> None:
+        self.home = cluster.home
+        self._stack = stack
+
+    async def program(self, user: str) -> Cluster:
+        """A program that calls as `user`."""
+        opened = await Cluster.open(self.home, user)
+        self._stack.push_async_callback(opened.close)
+        return opened
+
+    async def connect(self, user: str, credentials: Credentials | None = None) -> Connection:
+        """Any NATS client with the key of `user`."""
+        opened = await Connection.open(self.home.nats_url(), credentials or self.home.credentials(user))
+        self._stack.push_async_callback(opened.close)
+        return opened
+
+    async def ask(self, connection: Connection, verb: str, question: object, kind: type[Any]) -> Any:
+        """What the controller answers. Raises what it refuses with."""
+        data = msgspec.msgpack.encode(question)
+        subject = f"keeper.{connection.user}.{verb}"
+        return decode_answer(await connection.request(subject, data, DEADLINE_S), kind)
+
+
+def with_people(cluster: RunningCluster, work: Callable[[People], Awaitable[None]]) -> None:
+    """Run `work`, which must end within DEADLINE_S."""
+
+    async def run() -> None:
+        async with asyncio.timeout(DEADLINE_S), AsyncExitStack() as stack:
+            await work(People(cluster, stack))
+
+    asyncio.run(run())
