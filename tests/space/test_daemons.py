@@ -139,6 +139,21 @@ async def test_a_daemon_that_was_killed_is_no_broken_protocol_though_its_helper_
 
 
 @trial
+async def test_one_that_is_closed_is_no_broken_protocol_though_its_channel_ends_first(lab: Lab) -> None:
+    space, told = await start(lab, ECHO)
+    await space.wait_until_listening(20)
+    closing = asyncio.create_task(space.close(0))
+    await asyncio.sleep(0)
+    # All has ended before the loop looks again, and it looks at the channel first.
+    hung_up = select.poll()
+    hung_up.register(space._control._socket, 0)
+    assert hung_up.poll(20_000)
+    space._control.read()
+    await closing
+    assert told.ends == [(EndReason.CRASHED, "signal SIGKILL")]
+
+
+@trial
 async def test_a_command_that_does_not_exist_is_said(lab: Lab) -> None:
     space, told = await start(lab, "", "no-such-program", port=None)
     await told.over.wait()

@@ -54,6 +54,7 @@ class DaemonSpace:
         self._daemon = -1
         self._folders: list[int] = []
         self._failure = ""
+        self._closing = False
         self._log = bytearray()
         self.view = view
         self._start(view, command)
@@ -142,6 +143,7 @@ class DaemonSpace:
         if grace_s > 0 and self._daemon >= 0 and not self._closed.done():
             measure.signal_process(self._daemon, signal.SIGTERM)
             await asyncio.wait([self._closed], timeout=grace_s)
+        self._closing = True
         self._enclosure.kill()
         await self._enclosure.close()
         await asyncio.shield(self._closed)
@@ -175,8 +177,8 @@ class DaemonSpace:
         return self._log.decode(errors="replace")
 
     def _broken(self, why: str) -> None:
-        # Without a port nobody holds the channel once the daemon runs.
-        if self.port is not None:
+        # Without a port nobody holds the channel once the daemon runs, and who is killed may lose it before it is gone.
+        if self.port is not None and not self._closing:
             self._fail(why)
 
     def _fail(self, why: str) -> None:
