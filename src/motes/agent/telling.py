@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from motes import __version__
 from motes.agent.code import PLATFORM, PYTHON
 from motes.agent.effects import Tell
 from motes.bus import subjects
@@ -101,6 +102,7 @@ class Telling:
             number=self._report_number,
             running=machine.running(),
             walls=self._walls,
+            version=__version__,
         )
         return msgspec.msgpack.encode(report)
 

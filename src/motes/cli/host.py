@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from motes.cli.linux import refuse_elsewhere
 from motes.errors import BadInput, NotFound, Unavailable
 from motes.home import Home
+from motes.model.names import MOST_LABELS, is_name
 from motes.model.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _row(host: HostStatus) -> tuple[str, ...]:
 
 @command.command()
 @click.option("--name", help="A letter or digit, then up to 62 of A-Z a-z 0-9 _ -. Default: the next free local-N.")
-@click.option("--lend", default="", metavar="KEY=VALUE,...", help="What it lends: cpus, memory, spaces.")
+@click.option("--lend", default="", metavar="KEY=VALUE,...", help="What it lends: cpus, memory, spaces, labels.")
 @click.option("--python", help="The interpreter it runs with, in which motes is installed. Default: this one.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: name, pid.")
 def start(name: str | None, lend: str, python: str | None, as_json: bool) -> None:
@@ -174,23 +175,49 @@ def rm(name: str, as_json: bool) -> None:
     click.echo(json.dumps({"name": name}) if as_json else f"host {name} is removed")
 
 
-def parse_lend(text: str) -> dict[str, float | int]:
-    """`"cpus=2,memory=1GiB,spaces=100"` as the fields of an Offer. Raises BadInput."""
-    offer: dict[str, float | int] = {}
+def parse_lend(text: str) -> dict[str, Any]:
+    """`"cpus=2,memory=1GiB,spaces=100,labels=gpu+attic,machine=nas"` as the fields of an Offer. Raises BadInput."""
+    offer: dict[str, Any] = {}
     for part in filter(None, (each.strip() for each in text.split(","))):
         key, _, value = part.partition("=")
-        field, parse = _LENT.get(key, ("", float))
+        field, parse = _LENT.get(key, ("", _name))
         try:
             offer[field] = parse(value)
         except ValueError:
             field = ""
-        if not field or not 0 < offer[field] < float("inf"):
-            raise BadInput(f"--lend {part!r} is not understood; write: cpus=2,memory=1GiB,spaces=100")
+        if not field:
+            raise BadInput(f"--lend {part!r} is not understood; write: {_LENT_EXAMPLE}")
     return offer
 
 
-_LENT: dict[str, tuple[str, Callable[[str], float | int]]] = {
-    "cpus": ("cpus", float),
-    "memory": ("memory_bytes", parse_bytes),
-    "spaces": ("spaces", int),
+def _amount(parse: Callable[[str], float]) -> Callable[[str], float]:
+    def parsed(text: str) -> float:
+        found = parse(text)
+        if not 0 < found < float("inf"):
+            raise ValueError(f"{text!r} is no amount")
+        return found
+
+    return parsed
+
+
+def _name(text: str) -> str:
+    if not is_name(text):
+        raise ValueError(f"{text!r} is no name")
+    return text
+
+
+def _labels(text: str) -> list[str]:
+    found = sorted({_name(each) for each in text.split("+")})
+    if len(found) > MOST_LABELS:
+        raise ValueError(f"over {MOST_LABELS} labels")
+    return found
+
+
+_LENT: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "cpus": ("cpus", _amount(float)),
+    "memory": ("memory_bytes", _amount(parse_bytes)),
+    "spaces": ("spaces", _amount(int)),
+    "labels": ("labels", _labels),
+    "machine": ("machine", _name),
 }
+_LENT_EXAMPLE = "cpus=2,memory=1GiB,spaces=100,labels=gpu+attic"

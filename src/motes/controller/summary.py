@@ -82,4 +82,5 @@ def _status(name: str, host: Host) -> HostStatus:
         report.python,
         report.platform,
         report.walls,
+        report.version,
     )

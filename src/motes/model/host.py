@@ -8,6 +8,7 @@ import msgspec
 
 from motes.model.bounds import MOST_LISTED, Count, Epoch, Number, Short, Size
 from motes.model.instance import InstanceReport
+from motes.model.names import MOST_LABELS
 from motes.model.totals import Totals
 from motes.model.walls import Walls
 
@@ -21,6 +22,10 @@ class Offer(msgspec.Struct, frozen=True):
     cpus: Number = 2.0
     memory_bytes: Size = 2**30
     spaces: Count = 100
+    labels: Annotated[tuple[Short, ...], msgspec.Meta(max_length=MOST_LABELS)] = ()
+    """Words of its owner's for what it is, as `gpu` or `attic`: names (motes.model.names)."""
+    machine: Short = ""
+    """Which machine it is: hosts of one machine go away together."""
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -109,6 +114,8 @@ class HostReport(msgspec.Struct, frozen=True):
     """By address, the process ids of the instances whose start was told and whose end was not."""
     walls: Short = Walls.BOTH
     """What its spaces are made of, a motes.model.walls.Walls; empty where none can be made."""
+    version: Short = ""
+    """Of Motes."""
 
 
 class HostStatus(msgspec.Struct, frozen=True):
@@ -124,6 +131,7 @@ class HostStatus(msgspec.Struct, frozen=True):
     python: str = ""
     platform: str = ""
     walls: str = Walls.BOTH
+    version: str = ""
 
 
 class HostInstances(msgspec.Struct, frozen=True):

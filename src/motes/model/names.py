@@ -15,6 +15,8 @@ OWN_USER = "local"
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
 """A name as a pattern, for who checks types by it."""
+MOST_LABELS = 32
+"""Of one host; each is a name."""
 _MOST_CHARACTERS = 63
 
 
