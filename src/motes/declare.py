@@ -8,6 +8,7 @@ import os
 import sys
 
 from motes.model.names import is_name
+from motes.model.place import SPREADS, parse_place
 from motes.model.units import parse_bytes, parse_seconds
 
 TYPE_CHECKING = False
@@ -293,6 +294,8 @@ def function(  # noqa: F811  as `typing` has it
     start: Callable[[], Any] | None = ...,
     calls: Sequence[Remote[..., Any] | str] = ...,
     tool: bool = ...,
+    place: str | Sequence[str] = ...,
+    spread: Literal["machines", "pack"] = ...,
     app: str | None = ...,
 ) -> Callable[[Callable[P, R]], Function[P, R]]: ...
 
@@ -311,6 +314,8 @@ def function(  # noqa: F811
     start: Callable[[], Any] | None = None,
     calls: Sequence[Remote[..., Any] | str] = (),
     tool: bool = False,
+    place: str | Sequence[str] = (),
+    spread: Literal["machines", "pack"] = "machines",
     app: str | None = None,
 ) -> Any:
     """Declare a function that the cluster may run.
@@ -323,8 +328,10 @@ def function(  # noqa: F811
     up is cancelled in it. `start` is run once in each instance before its first call, and `function.started` is what it
     returned: a model, a connection pool, a table. `calls` are the functions that it may call while it works on a call,
     and no others: declared ones or names of this app, or `"app.function"`. `tool=True` offers the function to agents,
-    at the gateway's `/mcp`. `app` names the app when it is not the file's or the folder's name. Raises ValueError for
-    what cannot be.
+    at the gateway's `/mcp`. `place` says which hosts may run it: `"own"`, `"named:SET"`, `"arch:PROCESSOR"`, a host's
+    label as `"gpu"`, without one as `"!attic"`; several with commas or as a tuple must all hold. `spread="machines"`
+    takes hosts of different machines where there are such, `"pack"` as few as hold it, the fullest that have room.
+    `app` names the app when it is not the file's or the folder's name. Raises ValueError for what cannot be.
     """
     least, most = scale
     if least < 0 or (most is not None and most < max(least, 1)):
@@ -337,6 +344,8 @@ def function(  # noqa: F811
         raise ValueError('concurrency: calls with reuse="call" share no process')
     if start is not None and not builtins.callable(start):
         raise ValueError(f"start={start!r}: something to call, without arguments")
+    if spread not in SPREADS:
+        raise ValueError(f"spread={spread!r}: one of {', '.join(SPREADS)}")
     options: dict[str, Any] = {
         "memory_bytes": parse_bytes(memory),
         "timeout_s": parse_seconds(timeout),
@@ -347,6 +356,8 @@ def function(  # noqa: F811
         "concurrency": concurrency,
         "calls": tuple(map(_callee, calls)),
         "tool": tool,
+        "place": parse_place(place),
+        "spread": spread,
     }
     if callable is None:
         return lambda found: Function(found, app, options, start)

@@ -28,6 +28,7 @@ LAYERS_LIMIT_BYTES = 4 * 2**30
 
 PYTHON = platform.python_version()
 PLATFORM = this_platform()
+ARCHITECTURE = platform.machine()
 
 T = TypeVar("T")
 

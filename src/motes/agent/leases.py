@@ -6,7 +6,7 @@ import msgspec
 
 from motes.agent.answers import no_lease, refuse_waiting
 from motes.agent.daemons import DaemonUnit
-from motes.agent.effects import Effect, Fetch
+from motes.agent.effects import Effect, Fetch, Report, Tell
 from motes.agent.instances import let_go
 from motes.agent.pool import Pool
 from motes.agent.releases import close_unused
@@ -15,7 +15,8 @@ from motes.agent.starting import approach, trim
 from motes.agent.state import HostState, SpaceView
 from motes.model.host import Lease
 from motes.model.instance import EndReason
-from motes.model.release import Daemon, Function
+from motes.model.place import of_the_hosts_own_word, traits_of, unmet
+from motes.model.release import Daemon, Function, Workload
 
 ENDED_LEASES = 100
 """Leases that have ended and are still remembered."""
@@ -23,6 +24,7 @@ ENDED_LEASES = 100
 
 def adopt(state: HostState, lease: Lease, now: float) -> list[Effect]:
     """Take a lease on; its release is fetched first when it is not here."""
+    state.misplaced.pop(lease.address, None)
     if lease.address in state.pools:
         state.pools[lease.address].lease = lease
     elif lease.address in state.daemons:
@@ -42,6 +44,8 @@ def place(state: HostState, lease: Lease, now: float) -> list[Effect]:
     """The manifest is known: the lease becomes a pool of instances, or a daemon."""
     manifest = state.spaces[lease.release].manifest
     workload = None if manifest is None else manifest.workload(lease.workload)
+    if workload is not None and (why := _why_not_here(state, workload)):
+        return _refuse(state, lease, why, now)
     if isinstance(workload, Function):
         effects = end_daemon(state, lease.address, EndReason.REPLACED)
         pool = state.pools.setdefault(lease.address, Pool(lease, now))
@@ -56,8 +60,26 @@ def place(state: HostState, lease: Lease, now: float) -> list[Effect]:
     return end_workload(state, lease.address, EndReason.REMOVED, now)
 
 
+def _why_not_here(state: HostState, workload: Workload) -> str:
+    """What the owner's signature says of the place, as far as this host knows of itself, or nothing.
+
+    The keeper places by it; this is for a keeper that does not.
+    """
+    wrong = unmet(of_the_hosts_own_word(workload.place), traits_of(state.offer.labels, state.architecture))
+    return f"its owner wants it on hosts that are {','.join(wrong)}, and this one is not" if wrong else ""
+
+
+def _refuse(state: HostState, lease: Lease, why: str, now: float) -> list[Effect]:
+    """Nothing of it runs here, also not of an earlier release."""
+    told = Tell("start.failed", EndReason.MISPLACED, lease.address, lease.release, 0, why)
+    effects = end_workload(state, lease.address, EndReason.MISPLACED, now)
+    state.misplaced[lease.address] = why
+    return [*effects, told, Report()]
+
+
 def end_workload(state: HostState, address: str, reason: EndReason, now: float) -> list[Effect]:
     """No lease any more: waiting calls go elsewhere, running ones finish."""
+    state.misplaced.pop(address, None)
     effects = end_daemon(state, address, reason)
     pool = state.pools.get(address)
     if pool is None:

@@ -119,6 +119,8 @@ class Instance(msgspec.Struct):
     is_free: bool = False
     """Whether it is among its lane's free ones."""
     idle_since: float = 0.0
+    kept_until: float = 0.0
+    """Until then it is not ended for another's sake (motes.agent.room)."""
     calls: int = 0
     cpu_s: float = 0.0
     waited_s: float = 0.0

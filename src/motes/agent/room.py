@@ -1,32 +1,52 @@
-"""A host whose spaces are all in use: who gives one up, and who gets it. Part of the agent's core."""
+"""A host whose spaces are all in use: who gives one up, and who gets it. Part of the agent's core.
+
+A space that changes hands costs two processes, so it does not do so for a moment's need: who has been given another's
+keeps it for KEPT_S, and who has a fair part already gets only what has been idle for as long.
+"""
 
 from __future__ import annotations
 
 from motes.agent.effects import Effect
 from motes.agent.instances import let_go
-from motes.agent.pool import Pool
+from motes.agent.pool import Instance, Pool
 from motes.agent.state import HostState
 from motes.model.instance import EndReason
 
+KEPT_S = 0.5
+"""Long against a start and a quick call, short against what a caller waits for."""
 
-def make_room(state: HostState, needy: Pool | None) -> list[Effect]:
+
+def make_room(state: HostState, needy: Pool | None, now: float) -> list[Effect]:
     """The longest idle instance ends, else another pool with more than its part gives one up.
 
-    `needy` is None when a daemon needs the room. Floors are not touched.
+    `needy` is None when a daemon needs the room, which waits for nobody's time. Floors are not touched.
     """
     if room_is_coming(state):
         return []
-    # A pool that keeps callers apart may have idle ones itself, which are of no use to those who wait.
-    idle = [each for pool in state.pools.values() for each in pool.spare()]
-    if idle:
-        return let_go(state, min(idle, key=lambda each: each.idle_since), EndReason.PRESSURE)
-    largest = max(_with_spare(state, needy), key=lambda other: len(other.live()), default=None)
     takers = sum(1 for each in state.pools.values() if each.instances or each.queued) + len(state.daemons)
     fair = max(state.offer.spaces // max(takers, 1), 1)
     has = 0 if needy is None else len(needy.live())
+    # A pool that keeps callers apart may have idle ones itself, which are of no use to those who wait.
+    idle = [each for pool in state.pools.values() for each in pool.spare() if needy is None or now >= each.kept_until]
+    if has >= fair and needy is not None:
+        idle = [each for each in idle if each.address == needy.address or now - each.idle_since >= KEPT_S]
+    if idle:
+        state.gave_room = True
+        return let_go(state, min(idle, key=lambda each: each.idle_since), EndReason.PRESSURE)
+    largest = max(_with_spare(state, needy), key=lambda other: len(other.live()), default=None)
     if largest is None or len(largest.live()) <= fair or has >= fair:
         return []
-    return let_go(state, largest.live()[-1], EndReason.PRESSURE)
+    newest = next((each for each in reversed(largest.live()) if needy is None or now >= each.kept_until), None)
+    if newest is None:
+        return []
+    state.gave_room = True
+    return let_go(state, newest, EndReason.PRESSURE)
+
+
+def took_space(state: HostState, instance: Instance, now: float) -> None:
+    """An instance has just got a space: another's is not for the next who asks at once."""
+    if state.gave_room and state.is_full():
+        state.gave_room, instance.kept_until = False, now + KEPT_S
 
 
 def room_is_coming(state: HostState) -> bool:

@@ -19,7 +19,7 @@ def tick_daemon(state: HostState, unit: DaemonUnit, now: float) -> list[Effect]:
     if not unit.is_due(now) or state.draining:
         return []
     if state.is_full():
-        return _make_room(state, unit)
+        return _make_room(state, unit, now)
     space = state.spaces[unit.lease.release]
     if space.manifest is None:
         return refetch(state, unit.lease.release, space, now)
@@ -28,9 +28,9 @@ def tick_daemon(state: HostState, unit: DaemonUnit, now: float) -> list[Effect]:
     return [StartDaemon(unit.lease.release, instance.number, unit.daemon)]
 
 
-def _make_room(state: HostState, unit: DaemonUnit) -> list[Effect]:
+def _make_room(state: HostState, unit: DaemonUnit, now: float) -> list[Effect]:
     """The host is full: others give up a space, or in the end the daemon's own old release does."""
-    effects = make_room(state, None)
+    effects = make_room(state, None, now)
     if room_is_coming(state):
         return effects
     if unit.number is not None:

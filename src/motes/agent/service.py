@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from motes.agent.code import Code
+from motes.agent.code import ARCHITECTURE, Code
 from motes.agent.effects import (
     Answer,
     Close,
@@ -64,7 +64,7 @@ class Agent:
 
     def __init__(self, host: str, offer: Offer, connection: Connection, trust: Trust, folder: Path) -> None:
         self.host = host
-        self.machine = Machine(host, offer)
+        self.machine = Machine(host, offer, ARCHITECTURE)
         self.connection = connection
         self._trust = trust
         self._loop = asyncio.get_running_loop()

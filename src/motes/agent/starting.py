@@ -7,7 +7,7 @@ from motes.agent.effects import Effect, Prepare, Report, Spawn
 from motes.agent.instances import end, let_go, work_on
 from motes.agent.pool import Instance, Pool
 from motes.agent.releases import close_unused, refetch
-from motes.agent.room import make_room, neediest_first, room_may_come
+from motes.agent.room import make_room, neediest_first, room_may_come, took_space
 from motes.agent.state import HostState, SpaceView
 from motes.errors import Overloaded
 from motes.model.call import failed
@@ -102,9 +102,10 @@ def _spawn_some(state: HostState, pool: Pool, function: Function, missing: int, 
     effects: list[Effect] = []
     for _ in range(missing):
         if state.is_full():
-            return [*effects, *make_room(state, pool), *_refuse_for_ever_full(state, pool)]
+            return [*effects, *make_room(state, pool, now), *_refuse_for_ever_full(state, pool)]
         instance = state.new_instance(pool.address, pool.serving, now)
         instance.concurrency = function.concurrency
+        took_space(state, instance, now)
         instance.may_call = function.may_call(pool.address.partition(".")[0])
         pool.add(instance, pool.next_to_grow(now))
         effects.append(Spawn(pool.serving, instance.number, function))

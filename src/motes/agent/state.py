@@ -46,19 +46,24 @@ class SpaceView(msgspec.Struct):
 class HostState:
     """Leases, releases, pools of function instances, daemons and calls of one host."""
 
-    def __init__(self, host: str, offer: Offer) -> None:
+    def __init__(self, host: str, offer: Offer, architecture: str = "") -> None:
         self.host = host
         self.offer = offer
+        self.architecture = architecture
         self.draining = False
         self.pools: dict[str, Pool] = {}
         self.daemons: dict[str, DaemonUnit] = {}
         self.leases: dict[str, Lease] = {}
         """By address; a lease with ceiling 0 stays for a while, so that its epoch is remembered."""
+        self.misplaced: dict[str, str] = {}
+        """By address, why a lease is not used: its release is for other hosts."""
         self.forgotten_epoch = 0
         """The highest epoch of the leases that are no longer remembered: epochs rise over all workloads together."""
         self.spaces: dict[str, SpaceView] = {}
         """By release."""
         self.instances: dict[int, Instance] = {}
+        self.gave_room = False
+        """Whether an instance was ended for another's sake, and that one has not come yet."""
         self.calls: dict[bytes, Call] = {}
         self.relayed: dict[bytes, Asker] = {}
         """Who waits for the calls that were to leave this host."""
@@ -110,6 +115,9 @@ class HostState:
     def held(self, now: float) -> dict[str, Held]:
         held = {address: pool.held(now, self.offer.cpus) for address, pool in self.pools.items()}
         held |= {address: unit.held() for address, unit in self.daemons.items()}
+        for address, why in self.misplaced.items():
+            lease = self.leases[address]
+            held[address] = Held(lease.epoch, "", lease.ceiling, failing=why, proof=lease.proof)
         ended = (lease for lease in self.leases.values() if lease.address not in held)
         return held | {lease.address: Held(lease.epoch, lease.release, 0) for lease in ended if lease.ceiling == 0}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from motes import __version__
-from motes.agent.code import PLATFORM, PYTHON
+from motes.agent.code import ARCHITECTURE, PLATFORM, PYTHON
 from motes.agent.effects import Tell
 from motes.bus import subjects
 from motes.errors import MotesError
@@ -103,6 +103,7 @@ class Telling:
             running=machine.running(),
             walls=self._walls,
             version=__version__,
+            architecture=ARCHITECTURE,
         )
         return msgspec.msgpack.encode(report)
 

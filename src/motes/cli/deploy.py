@@ -12,14 +12,18 @@ import click
 
 from motes.cli.session import with_cluster
 from motes.cli.target import Target, options, show_ways_in, target_of, ways_in
+from motes.model.place import SPREADS
 
 if TYPE_CHECKING:
     from motes.client.cluster import Cluster
+    from motes.client.placing import Placing
 
 
 @click.command(short_help="Deploy a file or folder as an app.")
 @click.argument("path")
 @options
+@click.option("--place", help="Which hosts may run it, and see it: own, named:SET, arch:PROCESSOR, labels, !LABEL.")
+@click.option("--spread", type=click.Choice(SPREADS), help="Of a daemon: a host with room, or (pack) the fullest.")
 @click.option("--lock", is_flag=True, help="Write the pins of its packages first, into a file beside it.")
 @click.option(
     "--json",
@@ -27,7 +31,16 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Print an object: app, release, changed, http, workloads (name, kind, signature or command, url, curl).",
 )
-def command(path: str, name: str | None, cmd: str | None, port: int | None, lock: bool, as_json: bool) -> None:
+def command(
+    path: str,
+    name: str | None,
+    cmd: str | None,
+    port: int | None,
+    place: str | None,
+    spread: str | None,
+    lock: bool,
+    as_json: bool,
+) -> None:
     """Deploy PATH, a Python file or a folder, as an app: hello.py becomes app hello.
 
     Its functions are those with the @function decorator, or the one named by FILE.py:CALLABLE. With --cmd the app is a
@@ -44,11 +57,14 @@ def command(path: str, name: str | None, cmd: str | None, port: int | None, lock
       motes deploy hello.py
       motes deploy plain.py:greet --name hello
       motes deploy ./bot --cmd 'python bot.py'
-      motes deploy ./site --cmd 'python -m http.server 8000' --port 8000
+      motes deploy ./site --cmd 'python -m http.server 8000' --port 8000 --place 'own,!attic'
     """
     target = target_of(path, name, cmd, port)
+    if spread and not target.command:
+        raise click.UsageError("--spread is a daemon's; a function says it itself: @function(spread=...)")
+    placing = placing_of(place, spread)
     with progress(quiet=as_json) as on_progress:
-        told = with_cluster(lambda cluster: deploy(cluster, target, on_progress, lock))
+        told = with_cluster(lambda cluster: deploy(cluster, target, on_progress, lock, placing))
     if as_json:
         click.echo(json.dumps(told))
         return
@@ -56,13 +72,35 @@ def command(path: str, name: str | None, cmd: str | None, port: int | None, lock
     show_ways_in(told["workloads"])
 
 
-async def deploy(cluster: Cluster, target: Target, on_progress: Any = None, lock: bool = False) -> dict[str, Any]:
+def placing_of(place: str | None, spread: str | None) -> Placing:
+    """Raises UsageError."""
+    from motes.client.placing import Placing
+    from motes.model.place import parse_place
+
+    try:
+        return Placing(parse_place(place or ()), "pack" if spread == "pack" else "machines")
+    except ValueError as error:
+        raise click.UsageError(f"--{error}") from None
+
+
+async def deploy(
+    cluster: Cluster, target: Target, on_progress: Any = None, lock: bool = False, placing: Placing | None = None
+) -> dict[str, Any]:
     """Deploy, and say what there is now: app, release, changed, http, workloads."""
     from motes.client.deploy import prepare, submit
+    from motes.client.placing import EVERYWHERE
 
     path, name, entries, command, port = target
     release = await prepare(
-        cluster, path, name=name, entries=entries, command=command, port=port, lock=lock, on_progress=on_progress
+        cluster,
+        path,
+        name=name,
+        entries=entries,
+        command=command,
+        port=port,
+        lock=lock,
+        placing=placing or EVERYWHERE,
+        on_progress=on_progress,
     )
     deployed = await submit(cluster, release, on_progress)
     http = cluster.home.cluster()["http"]

@@ -25,8 +25,8 @@ def command(path: str, name: str | None, cmd: str | None, port: int | None) -> i
     """Run PATH in a private cluster of one host, and deploy it again whenever a source changes.
 
     It serves at localhost:8080, or the next free port. What the app prints is shown; code that cannot be loaded shows
-    its traceback, and the last release that could goes on. Ctrl-C ends everything and leaves nothing behind; that is
-    how it ends, so the exit code is then 0.
+    its traceback, and the last release that could goes on. It runs here whatever its place says. Ctrl-C ends everything
+    and leaves nothing behind; that is how it ends, so the exit code is then 0.
 
     \b
     Example:
@@ -84,10 +84,11 @@ async def _keep_deployed(cluster: Cluster, target: Target, supervisor: subproces
 async def _deploy(cluster: Cluster, target: Target, is_first: bool) -> None:
     from motes.cli.deploy import deploy
     from motes.cli.main import say
+    from motes.client.placing import Placing
     from motes.errors import MotesError
 
     try:
-        told = await deploy(cluster, target)
+        told = await deploy(cluster, target, placing=Placing(anywhere=True))
     except MotesError as error:
         say(error)
         click.echo("waiting for a change ...", err=True)

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from motes.bundle.pack import app_name, pack
 from motes.client.cluster import Cluster
+from motes.client.placing import EVERYWHERE, Placing
 from motes.client.requirements import requirements_of
 from motes.errors import BadInput, MotesError, NoPackages, Refused, TimedOut, TooLarge, Unavailable, Untrusted
 from motes.grants.keys import Tag, load_or_create, sign
@@ -75,6 +76,7 @@ async def deploy(
     command: Sequence[str] = (),
     port: int | None = None,
     lock: bool = False,
+    placing: Placing = EVERYWHERE,
     on_progress: Progress | None = None,
 ) -> Deployed:
     """Deploy `path` as app `name`; returns when the release is stored and its daemons serve.
@@ -82,7 +84,15 @@ async def deploy(
     Raises LoadFailed when the code cannot be loaded or the daemon does not serve: then nothing has changed.
     """
     release = await prepare(
-        cluster, path, name=name, entries=entries, command=command, port=port, lock=lock, on_progress=on_progress
+        cluster,
+        path,
+        name=name,
+        entries=entries,
+        command=command,
+        port=port,
+        lock=lock,
+        placing=placing,
+        on_progress=on_progress,
     )
     return await submit(cluster, release, on_progress)
 
@@ -96,9 +106,13 @@ async def prepare(
     command: Sequence[str] = (),
     port: int | None = None,
     lock: bool = False,
+    placing: Placing = EVERYWHERE,
     on_progress: Progress | None = None,
 ) -> Release:
-    """The release of `path`, uploaded and looked at, not yet deployed; `lock` first writes the pins of its packages."""
+    """The release of `path`, uploaded and looked at, not yet deployed; `lock` first writes the pins of its packages.
+
+    Only a host at the `placing`'s own place sees the app; what its functions declare is known when one has loaded it.
+    """
     say = on_progress or _say_nothing
     app = _checked_name(name) if name is not None else app_name(path)
     packages = await _packages(cluster, path, say, lock)
@@ -106,10 +120,10 @@ async def prepare(
     bundle = await asyncio.to_thread(pack, path)
     await upload(cluster, bundle.hash, bundle.data, say, "the app")
     say("loading it in a space")
-    question = Inspect(app, bundle.hash, tuple(entries), tuple(command), port, packages=packages)
+    question = Inspect(app, bundle.hash, tuple(entries), tuple(command), port, packages=packages, place=placing.place)
     manifest = await _inspect(cluster, question, say)
     _check_is_what_was_asked(manifest, question)
-    return Release(manifest, bundle.hash, time.time(), packages)
+    return Release(placing.apply(manifest), bundle.hash, time.time(), packages)
 
 
 async def _inspect(cluster: Cluster, question: Inspect, say: Progress) -> Manifest:

@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from motes.controller.effects import Effect, Give, Tell
-from motes.controller.placement import ranked_hosts, why_nowhere
+from motes.controller.feasible import feasible, why_nowhere
+from motes.controller.ground import fullness
+from motes.controller.placement import ROOM
 from motes.controller.plan import confirm, plan, plan_workload
 from motes.controller.routing import Routing
 from motes.controller.running import Running
@@ -49,6 +51,10 @@ class Core:
         if known is not None and known.makes_stale(report):
             return []
         self.state.note_failures(report, now)
+        if known is not None and known.lives and known.report.boot != report.boot:
+            self.state.steadiness.broke(report.host, now)
+        if known is None or not known.lives or known.report.boot != report.boot:
+            self.state.steadiness.came_back(report.host, now)
         if known is None or known.report.boot != report.boot:
             load = {} if known is None else known.load
             self.state.hosts[report.host] = Host(report, now, load=load)
@@ -58,6 +64,8 @@ class Core:
             return [*ended, joined, *self._catch_up(report.host, now)]
         was_away = not known.lives
         known.report, known.heard_at, known.lives, known.lost = report, now, True, False
+        is_crowded = fullness(known) > ROOM
+        known.crowded_since = (now if known.crowded_since is None else known.crowded_since) if is_crowded else None
         back: list[Effect] = [Tell("host.up", StartReason.BACK, report.host, pid=report.pid)] if was_away else []
         return [*back, *self.running.compare(report, is_first=False), *self._catch_up(report.host, now)]
 
@@ -72,6 +80,7 @@ class Core:
                 self.state.active[address] = now
         if host.lives:
             return []
+        self.state.steadiness.came_back(beat.host, now)
         host.lives, host.lost = True, False
         return [Tell("host.up", StartReason.BACK, beat.host), *self._replan(now)]
 
@@ -82,6 +91,7 @@ class Core:
             return []
         known.lives = False
         known.heard_at = min(known.heard_at, now)
+        self.state.steadiness.broke(host, now)
         return [Tell("host.end", EndReason.HOST_LOST, host, detail="its connection broke"), *self._publish(now)]
 
     def on_left(self, host: str, now: float) -> list[Effect]:
@@ -107,6 +117,7 @@ class Core:
         """A new app, or a new release of one."""
         self.state.apps[release.app] = App(release_id, release)
         self.state.pardon_app(release.app)
+        self.state.moves.forget_app(release.app)
         told = Tell("app.deployed", StartReason.DEPLOYED, app=release.app, release=release_id)
         return [told, *self._replan(now)]
 
@@ -115,6 +126,7 @@ class Core:
         if removed is None:
             return []
         self.state.pardon_app(app)
+        self.state.moves.forget_app(app)
         self.state.forget_given(app)
         for workload in removed.release.manifest.workloads:
             self.state.active.pop(f"{app}.{workload.name}", None)
@@ -134,7 +146,7 @@ class Core:
         lost = self._lose_silent_holders(address)
         leases = plan_workload(self.state, address, found, wanted, now)
         packages = found.release.packages
-        if not self.state.holders(address) and not ranked_hosts(self.state, address, wanted, packages):
+        if not self.state.holders(address) and not feasible(self.state, wanted, packages):
             raise why_nowhere(self.state, address, wanted, packages)
         given: list[Effect] = [Give(lease) for lease in leases]
         published = self._publish(now)
@@ -155,10 +167,12 @@ class Core:
             self._excuse(now)
         self._ticked_at = now
         self.state.pardon(now)
+        self.state.steadiness.forgive(now)
         for name, host in list(self.state.hosts.items()):
             silent_s = now - host.heard_at
             if host.lives and silent_s >= SILENCE_S:
                 host.lives = False
+                self.state.steadiness.broke(name, now)
                 effects.append(Tell("host.end", EndReason.HOST_LOST, name, detail=f"silent for {silent_s:.1f} s"))
             if not host.lives and not host.lost and silent_s >= LOST_S:
                 effects += self._lose(name)
@@ -204,6 +218,7 @@ class Core:
 
     def _lose(self, name: str) -> list[Effect]:
         self.state.hosts[name].lost = True
+        self.state.lapse(name)
         return [*self.running.end_all(name)]
 
     def _publish(self, now: float) -> Sequence[Effect]:

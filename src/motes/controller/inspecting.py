@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from motes.bus import subjects
+from motes.controller.feasible import needs, runs, traits, who_is_there, why_at_no_place
 from motes.controller.fetches import Fetches
-from motes.controller.placement import needs, runs, who_is_there
 from motes.errors import HostLost, MotesError, NoRoom, SpaceFailed, TimedOut, Unavailable
 from motes.model.keeper import Inspect, decode_answer
-from motes.model.release import Manifest, Packages
+from motes.model.place import unmet
+from motes.model.release import Manifest
 from motes.model.units import format_seconds
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Inspecting:
         """Have a host load the bundle in a space; tries another when one cannot make spaces, or is lost."""
         failed: MotesError = Unavailable("no host is up to load the app (see `motes host ls`)")
         for _ in range(TRIES):
-            for host in await self._hosts_up(question.packages):
+            for host in await self._hosts_up(question):
                 try:
                     return await self._inspect_at(host, question)
                 except (SpaceFailed, Unavailable, HostLost) as error:
@@ -49,22 +50,27 @@ class Inspecting:
                 break
         raise failed
 
-    async def _hosts_up(self, packages: Packages) -> list[str]:
-        """The hosts that could load an app, the emptiest first; just after a start they may not have been heard yet.
+    async def _hosts_up(self, question: Inspect) -> list[str]:
+        """The hosts that could load an app, the owner's own before others, for they describe what he signs, and the
+        emptiest first; just after a start they may not have been heard yet.
 
-        Raises NoRoom when there are hosts, but none with what the app needs.
+        Raises NoRoom when there are hosts, but none with what the app needs, or none that may see it.
         """
         state = self._controller.core.state
+        packages = question.packages
         deadline = self._controller.now() + HOSTS_TIMEOUT_S
         while True:
             up = {name: host for name, host in sorted(state.hosts.items()) if host.takes_work and host.lives}
-            fitting = [name for name, host in up.items() if runs(host, packages)]
+            there = {name: host for name, host in up.items() if not unmet(question.place, traits(state, name))}
+            fitting = [name for name, host in there.items() if runs(host, packages)]
             if fitting or self._controller.now() > deadline:
                 break
             await asyncio.sleep(0.02)
+        if up and not there:
+            raise NoRoom(f"the app {why_at_no_place(state, up, question.place)}")
         if up and not fitting:
-            raise NoRoom(f"the app {needs(packages)}; {who_is_there(up.values())}")
-        return sorted(fitting, key=lambda name: state.hosts[name].report.spaces_used)
+            raise NoRoom(f"the app {needs(packages)}; {who_is_there(there.values())}")
+        return sorted(fitting, key=lambda name: (not state.is_own(name), state.hosts[name].report.spaces_used))
 
     async def _inspect_at(self, host: str, question: Inspect) -> Manifest:
         data = msgspec.msgpack.encode(question)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from motes.controller.ground import Ground
 from motes.controller.placement import ranked_hosts
 from motes.controller.scaling import Share, shares
 from motes.controller.state import App, State
@@ -14,18 +15,25 @@ MOST_ENDING = 100
 """Leases of one host at a time that are ended and not confirmed; the others' turn comes after them."""
 
 
-def plan_workload(state: State, address: str, app: App, workload: Workload, now: float) -> list[Lease]:
-    """The leases to give for one workload; they are entered in the state."""
+def plan_workload(
+    state: State, address: str, app: App, workload: Workload, now: float, ground: Ground | None = None
+) -> list[Lease]:
+    """The leases to give for one workload; they are entered in the state, and in `ground`."""
+    ground = ground or Ground(state)
     active = now - state.active.get(address, float("-inf")) < ASLEEP_S
-    hosts = ranked_hosts(state, address, workload, app.release.packages)
-    wanted = shares(state, address, workload, hosts, active)
+    hosts = ranked_hosts(state, address, workload, app.release.packages, now, ground)
+    wanted = shares(state, address, workload, hosts, active, now)
+    before = {host: state.lease(host, address) for host in [*wanted, *state.holders(address)]}
     leases = [
         _give(state, host, address, app.release_id, share)
         for host, share in wanted.items()
-        if _differs(state.lease(host, address), app.release_id, share)
+        if _differs(before[host], app.release_id, share)
     ]
-    ended = [host for host in state.holders(address) if host not in wanted]
-    return leases + [end_lease(state, host, address) for host in ended]
+    leases += [end_lease(state, host, address) for host in before if host not in wanted]
+    for lease in leases:
+        ground.gave(lease, before[lease.host])
+    state.lapsed -= {(host, address) for host in before}
+    return leases
 
 
 def plan_removed(state: State) -> list[Lease]:
@@ -42,8 +50,9 @@ def plan_removed(state: State) -> list[Lease]:
 def plan(state: State, now: float) -> list[Lease]:
     """Everything that must change now."""
     leases = plan_removed(state)
+    ground = Ground(state)
     for address, app, workload in state.workloads():
-        leases += plan_workload(state, address, app, workload, now)
+        leases += plan_workload(state, address, app, workload, now, ground)
     return leases
 
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from motes.controller.floors import daemon_host, floors
+from motes.controller.placement import is_good, machine, machines
 from motes.controller.state import State
-from motes.model.release import Daemon, Scale, Workload
+from motes.model.release import Daemon, Function, Workload
 
 FIRST_HOSTS = 4
 """Hosts that an unbounded function gets at first; doubled while they are saturated."""
 SPREAD = 2
-"""A function that may have two instances or more gets at least two hosts, where there are, so that one may be lost."""
+"""A function that may have two instances or more gets at least two hosts, where there are, so that one may be lost;
+with spread="pack" as few as hold it."""
 
 
 class Share(NamedTuple):
@@ -26,27 +29,68 @@ class Share(NamedTuple):
     floor: int
 
 
-def shares(state: State, address: str, workload: Workload, hosts: Sequence[str], active: bool) -> dict[str, Share]:
+def shares(
+    state: State, address: str, workload: Workload, hosts: Sequence[str], active: bool, now: float
+) -> dict[str, Share]:
     """By host, for hosts in the order of their rank; empty when nothing shall run."""
+    packs = workload.spread == "pack"
     if isinstance(workload, Daemon):
-        return {host: Share(1, 1) for host in hosts[:1]}
+        host = daemon_host(state, address, hosts, packs, now)
+        return {} if host is None else {host: Share(1, 1)}
     if not active and workload.scale.min == 0:
         return {}
-    chosen = hosts[: _how_many_hosts(state, address, workload.scale, hosts)]
-    floors = _divide(workload.scale.min, chosen)
-    if workload.scale.max is None:
-        return {host: Share(max(_spaces(state, host), 1), floors[host]) for host in chosen}
-    ceilings = _bounded_ceilings(state, address, workload.scale.max, chosen, floors)
-    return {host: Share(ceilings[host], min(floors[host], ceilings[host])) for host in chosen if ceilings[host] > 0}
+    most = workload.scale.max
+    chosen = (_chosen if most is None else _chosen_of_bounded)(state, address, workload, hosts, now)
+    kept = floors(state, address, workload.scale.min, chosen, packs, now)
+    if most is None:
+        return {host: Share(max(_spaces(state, host), 1), kept[host]) for host in chosen}
+    ceilings = _bounded_ceilings(state, address, most, chosen, kept)
+    return {host: Share(ceilings[host], min(kept[host], ceilings[host])) for host in chosen if ceilings[host] > 0}
 
 
-def _how_many_hosts(state: State, address: str, scale: Scale, hosts: Sequence[str]) -> int:
-    if scale.max is not None:
-        capacity = max((_spaces(state, host) for host in hosts), default=1)
-        return max(min(SPREAD, scale.max), min(scale.min, scale.max), -(-scale.max // max(capacity, 1)))
+def _chosen(state: State, address: str, function: Function, hosts: Sequence[str], now: float) -> list[str]:
+    """The hosts of a function without a maximum: a lease there is a permission only, so one more costs nothing."""
+    packs = function.spread == "pack"
     holders = state.holders(address)
     needed = len(holders) * 2 if holders and all(_is_saturated(state, host, address) for host in holders) else 0
-    return max(FIRST_HOSTS, len(holders), needed, scale.min)
+    least = _fewest(state, function.scale.min, hosts) if packs else max(FIRST_HOSTS, function.scale.min)
+    chosen = list(hosts[: max(least, len(holders), needed)])
+    return chosen if packs or machines(state, chosen) > 1 else chosen + _elsewhere(state, address, hosts, chosen, now)
+
+
+def _chosen_of_bounded(state: State, address: str, function: Function, hosts: Sequence[str], now: float) -> list[str]:
+    """The hosts among which a maximum is divided: few, and no doubtful new ones, for each change divides it anew."""
+    least, most = function.scale.min, function.scale.max or 1
+    known = [host for host in hosts if state.standing(host, address) or state.steadiness.holds(host, now)] or hosts
+    capacity = max((_spaces(state, host) for host in known), default=1)
+    holding = -(-most // max(capacity, 1))
+    if function.spread == "pack":
+        return list(known[: max(holding, 1)])
+    chosen = list(known[: max(min(SPREAD, most), min(least, most), holding)])
+    if len(chosen) < 2 or machines(state, chosen) > 1:
+        return chosen
+    elsewhere = _elsewhere(state, address, known, chosen, now)
+    is_held = any(state.standing(host, address) for host in chosen)
+    if elsewhere and (not is_held or state.moves.better_fit(address, now)):
+        return chosen[:-1] + elsewhere
+    return chosen
+
+
+def _elsewhere(state: State, address: str, hosts: Sequence[str], chosen: Sequence[str], now: float) -> list[str]:
+    """The best good host of a machine that none of the chosen is of, or none."""
+    taken = {machine(state, host) for host in chosen}
+    found = (host for host in hosts if machine(state, host) not in taken and is_good(state, host, address, now))
+    return [host for host in (next(found, None),) if host is not None]
+
+
+def _fewest(state: State, count: int, hosts: Sequence[str]) -> int:
+    """How many of the hosts, in their order, hold so many instances."""
+    held = 0
+    for number, host in enumerate(hosts, 1):
+        held += _spaces(state, host)
+        if held >= count:
+            return number
+    return len(hosts)
 
 
 def _is_saturated(state: State, host: str, address: str) -> bool:

@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from motes.controller.moves import Moves
+from motes.controller.steadiness import Steadiness
 from motes.model.host import Held, HostReport, Lease, Load
+from motes.model.place import OWN
 from motes.model.release import Release, Workload
 
 IsProven = Callable[[str, str, Held], bool]
@@ -32,6 +35,8 @@ class Host(msgspec.Struct):
     lost: bool = False
     """Away for so long that its work was given to others."""
     load: dict[str, Load] = {}
+    crowded_since: float | None = None
+    """Since when it has been fuller than motes.controller.placement.ROOM."""
 
     def makes_stale(self, report: HostReport) -> bool:
         """Whether the report was sent before what this host has told since."""
@@ -71,6 +76,14 @@ class State:
         """Hosts that have told what they hold from controllers before this one: only their first word counts."""
         self.most_given: dict[tuple[str, str], int] = {}
         """The highest ceiling that a host had for a workload, by host and address: it cannot rightly use more."""
+        self.lapsed: set[tuple[str, str]] = set()
+        """Leases, by host and address, that were in force when their host was lost: others have that work since."""
+        self.steadiness = Steadiness()
+        self.moves = Moves()
+        self.joined: set[str] = set()
+        """Hosts that came with an invite; the others are the keeper's own machine's."""
+        self.sets: dict[str, frozenset[str]] = {}
+        """By host, in which sets the cluster's owner has put it."""
 
     def next_epoch(self) -> int:
         self.epoch += 1
@@ -82,6 +95,7 @@ class State:
         self.leases.pop(host, None)
         self.unconfirmed.pop(host, None)
         self.failures = {key: at for key, at in self.failures.items() if key[0] != host}
+        self.lapsed = {key for key in self.lapsed if key[0] != host}
 
     def note_failures(self, report: HostReport, now: float) -> None:
         """Remember where starts fail also when the lease is there no more: else the work would come straight back."""
@@ -137,6 +151,21 @@ class State:
         """The lease in force there, or None."""
         lease = self.leases.get(host, {}).get(address)
         return lease if lease is not None and lease.ceiling > 0 else None
+
+    def standing(self, host: str, address: str) -> Lease | None:
+        """The same, but for a lease that has lapsed: its host comes back to work that others have."""
+        return None if (host, address) in self.lapsed else self.lease(host, address)
+
+    def lapse(self, host: str) -> None:
+        """The host is lost."""
+        self.lapsed |= {(host, address) for address, lease in self.leases.get(host, {}).items() if lease.ceiling > 0}
+
+    def sets_of(self, host: str) -> frozenset[str]:
+        return self.sets.get(host, frozenset())
+
+    def is_own(self, host: str) -> bool:
+        """Whether the host is the cluster's owner's own: of the keeper's machine, or named so."""
+        return host not in self.joined or OWN in self.sets_of(host)
 
     def holders(self, address: str) -> list[str]:
         """Hosts that are not lost and hold a lease for the workload."""

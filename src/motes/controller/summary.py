@@ -10,7 +10,10 @@ from motes.model.release import Daemon, Function
 
 def statuses(state: State) -> list[HostStatus]:
     """Every host, for `motes host ls`."""
-    return [_status(name, host) for name, host in sorted(state.hosts.items())]
+    return [
+        _status(name, host, state.is_own(name), tuple(sorted(state.sets_of(name))))
+        for name, host in sorted(state.hosts.items())
+    ]
 
 
 def summaries(state: State) -> list[AppSummary]:
@@ -68,7 +71,7 @@ def _summary(state: State, name: str, app: App) -> AppSummary:
     return AppSummary(name, app.release_id, app.release.created_at, app.release.manifest, instances, failing)
 
 
-def _status(name: str, host: Host) -> HostStatus:
+def _status(name: str, host: Host, is_own: bool, sets: tuple[str, ...]) -> HostStatus:
     report = host.report
     state = "draining" if report.draining else "up" if host.lives else "silent"
     used = {"spaces": float(report.spaces_used), "memory_bytes": float(report.memory_bytes), "cpu_s": report.cpu_s}
@@ -83,4 +86,7 @@ def _status(name: str, host: Host) -> HostStatus:
         report.platform,
         report.walls,
         report.version,
+        report.architecture,
+        is_own,
+        sets,
     )

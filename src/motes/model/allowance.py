@@ -13,11 +13,15 @@ class Allowance(msgspec.Struct):
     left: float
     at: float
 
-    def take(self, now: float, count: float = 1.0) -> bool:
-        """Take tokens, if there is one; those that are not there are owed, so that large takers get their turn too."""
+    def has(self, now: float) -> bool:
+        """Whether there is a token."""
         self.left = min(self.left + max(now - self.at, 0.0) * self.per_s, self.most)
         self.at = now
-        if self.left < 1.0:
+        return self.left >= 1.0
+
+    def take(self, now: float, count: float = 1.0) -> bool:
+        """Take tokens, if there is one; those that are not there are owed, so that large takers get their turn too."""
+        if not self.has(now):
             return False
         self.left -= count
         return True

@@ -116,6 +116,8 @@ class HostReport(msgspec.Struct, frozen=True):
     """What its spaces are made of, a motes.model.walls.Walls; empty where none can be made."""
     version: Short = ""
     """Of Motes."""
+    architecture: Short = ""
+    """Its processor, such as `aarch64`."""
 
 
 class HostStatus(msgspec.Struct, frozen=True):
@@ -132,6 +134,10 @@ class HostStatus(msgspec.Struct, frozen=True):
     platform: str = ""
     walls: str = Walls.BOTH
     version: str = ""
+    architecture: str = ""
+    is_own: bool = True
+    sets: tuple[str, ...] = ()
+    """In which sets the cluster's owner has put it."""
 
 
 class HostInstances(msgspec.Struct, frozen=True):

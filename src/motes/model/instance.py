@@ -45,6 +45,8 @@ class EndReason(StrEnum):
     """A newer release took over."""
     REMOVED = "removed"
     """Its lease ended: the app was removed or the work moved."""
+    MISPLACED = "misplaced"
+    """Its owner wants it on other hosts (`place`)."""
     HOST_STOPPED = "host_stopped"
     HOST_LOST = "host_lost"
     UNHEARD = "unheard"

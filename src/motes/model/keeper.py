@@ -11,7 +11,7 @@ import msgspec
 
 from motes.errors import MotesError, Unavailable, from_wire
 from motes.model.bounds import Count, Number
-from motes.model.release import Function, Manifest, Packages, Signed
+from motes.model.release import Function, Manifest, Packages, Place, Signed
 
 CHUNK_BYTES = 256 * 2**10
 """A bundle travels in chunks of this size."""
@@ -85,6 +85,8 @@ class Inspect(msgspec.Struct, frozen=True):
     port: int | None = None
     memory_bytes: int = 256 * 2**20
     packages: Packages = Packages()
+    place: Place = ()
+    """Only a host there may see the app."""
 
 
 class Deploy(msgspec.Struct, frozen=True):

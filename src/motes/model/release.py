@@ -9,6 +9,7 @@ import msgspec
 
 from motes.model.bounds import Count, Number, Size
 from motes.model.names import NAME
+from motes.model.place import MOST_TERMS, TERM
 from motes.model.platform import accepts, target
 
 MIB = 2**20
@@ -23,6 +24,14 @@ MOST_CALLS = 100
 
 Callee = Annotated[str, msgspec.Meta(pattern=rf"^{NAME}(\.{NAME})?\Z")]
 """`name` of the same app, or `app.name`."""
+
+
+Place = Annotated[
+    tuple[Annotated[str, msgspec.Meta(pattern=TERM, max_length=80)], ...], msgspec.Meta(max_length=MOST_TERMS)
+]
+"""Which hosts may run it (motes.model.place); empty: any."""
+Spread = Literal["machines", "pack"]
+"""Its hosts are of different machines where there are such, or the fullest that have room."""
 
 
 def address_of(name: str, app: str) -> str:
@@ -64,6 +73,8 @@ class Function(msgspec.Struct, frozen=True, tag="function", tag_field="kind"):
     """A generator: it gives items one after the other, and `result` is the schema of one."""
     calls: Annotated[tuple[Callee, ...], msgspec.Meta(max_length=MOST_CALLS)] = ()
     """The functions that it may call: `name` in its own app, `app.name` in another."""
+    place: Place = ()
+    spread: Spread = "machines"
 
     def may_call(self, app: str) -> tuple[str, ...]:
         """The addresses of `calls`, of a function of this app."""
@@ -79,6 +90,8 @@ class Daemon(msgspec.Struct, frozen=True, tag="daemon", tag_field="kind"):
     """The TCP port it listens on inside its space; None serves nobody."""
     memory_bytes: Size = 256 * MIB
     processes: Count = 64
+    place: Place = ()
+    spread: Spread = "machines"
 
 
 Workload = Function | Daemon
