@@ -6,6 +6,7 @@ from agent.lent_host import LentHost, function
 from motes.agent.effects import Close, Prepare
 from motes.agent.pool import START_COST_S
 from motes.agent.releases import ZYGOTE_IDLE_S
+from motes.agent.room import KEPT_S
 from motes.errors import (
     Overloaded,
     SpaceFailed,
@@ -98,3 +99,54 @@ def test_a_space_that_nobody_called_for_long_ends_and_wakes_on_the_next_call() -
     assert [effect.release for effect in host.seen(Close)] == ["r1"]
     host.call()
     assert len(host.busy()) == 1
+
+
+def two_busy_functions(spaces: int) -> LentHost:
+    """Each is called again the moment it has answered, by more callers than there are spaces, for two seconds."""
+    host = LentHost(function("f"), function("g"), offer=Offer(spaces=spaces))
+    host.lease("f"), host.lease("g")
+    for _ in range(spaces):
+        host.call("f"), host.call("g")
+    for _ in range(1000):
+        host.wait(0.002)
+        for name in ("f", "g"):
+            for number in list(host.busy(name)):
+                if host.machine.instances[number].alive:
+                    host.reply(number)
+                    host.call(name)
+    return host
+
+
+def test_two_busy_functions_on_a_full_host_do_not_end_each_other_all_the_time() -> None:
+    host = two_busy_functions(spaces=4)
+    assert len(host.live("f")) == len(host.live("g")) == 2
+    assert host.ends().count("pressure") <= 4
+
+
+def test_two_functions_that_share_one_space_take_turns_of_half_a_second() -> None:
+    host = LentHost(function("f"), function("g"), offer=Offer(spaces=1))
+    host.lease("f"), host.lease("g")
+    served = {"f": 0, "g": 0}
+    host.call("f"), host.call("g")
+    for _ in range(2500):
+        host.wait(0.002)
+        for name in ("f", "g"):
+            for number in list(host.busy(name)):
+                host.reply(number)
+                served[name] += 1
+                host.call(name)
+    assert 4 <= host.ends().count("pressure") <= 5 / KEPT_S + 1
+    assert min(served.values()) >= 100
+
+
+def test_what_is_idle_between_two_calls_is_not_taken_by_who_has_its_part_already() -> None:
+    host = LentHost(function("f"), function("g"), offer=Offer(spaces=2))
+    host.lease("f"), host.lease("g")
+    host.call("f"), host.call("g")
+    host.wait(0.01)
+    host.reply(host.busy("g")[0])
+    host.call("f")
+    host.wait(0.1)
+    assert len(host.live("g")) == 1 and not host.ends()
+    host.wait(KEPT_S)
+    assert len(host.live("f")) == 2 and host.ends() == ["pressure"]

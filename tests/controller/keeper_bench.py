@@ -37,6 +37,8 @@ class FakeHost:
         self.draining = False
         self.running: dict[str, list[int]] = {}
         self.walls: str = Walls.BOTH
+        self.architecture = ""
+        self.spaces_used = 0
 
     def report(self) -> HostReport:
         held = {address: self._held(address, lease) for address, lease in self.leases.items()}
@@ -53,6 +55,8 @@ class FakeHost:
             number=self.reports,
             running=self.running,
             walls=self.walls,
+            architecture=self.architecture,
+            spaces_used=self.spaces_used,
         )
 
     def _held(self, address: str, lease: Lease) -> Held:
@@ -82,12 +86,13 @@ class Bench:
         python: str = "3.11.7",
         platform: str = "",
         walls: str = Walls.BOTH,
+        architecture: str = "",
         **offer: object,
     ) -> None:
         self.hosts[name] = FakeHost(name, Offer(**{"spaces": self.spaces, **offer}), python, platform)  # type: ignore[arg-type]
         self.hosts[name].leases.update({lease.address: lease for lease in holds})
         self.hosts[name].running = running or {}
-        self.hosts[name].walls = walls
+        self.hosts[name].walls, self.hosts[name].architecture = walls, architecture
         self.report(name)
 
     def deploy(

@@ -25,22 +25,35 @@ def make_room(state: HostState, needy: Pool | None, now: float) -> list[Effect]:
         return []
     takers = sum(1 for each in state.pools.values() if each.instances or each.queued) + len(state.daemons)
     fair = max(state.offer.spaces // max(takers, 1), 1)
-    has = 0 if needy is None else len(needy.live())
-    # A pool that keeps callers apart may have idle ones itself, which are of no use to those who wait.
-    idle = [each for pool in state.pools.values() for each in pool.spare() if needy is None or now >= each.kept_until]
-    if has >= fair and needy is not None:
-        idle = [each for each in idle if each.address == needy.address or now - each.idle_since >= KEPT_S]
-    if idle:
-        state.gave_room = True
-        return let_go(state, min(idle, key=lambda each: each.idle_since), EndReason.PRESSURE)
-    largest = max(_with_spare(state, needy), key=lambda other: len(other.live()), default=None)
-    if largest is None or len(largest.live()) <= fair or has >= fair:
-        return []
-    newest = next((each for each in reversed(largest.live()) if needy is None or now >= each.kept_until), None)
-    if newest is None:
+    given_up = _idle(state, needy, fair, now) or _beyond_its_part(state, needy, fair, takers, now)
+    if given_up is None:
         return []
     state.gave_room = True
-    return let_go(state, newest, EndReason.PRESSURE)
+    return let_go(state, given_up, EndReason.PRESSURE)
+
+
+def _idle(state: HostState, needy: Pool | None, fair: int, now: float) -> Instance | None:
+    """The one that was idle the longest."""
+    # A pool that keeps callers apart may have idle ones itself, which are of no use to those who wait.
+    idle = [each for pool in state.pools.values() for each in pool.spare() if needy is None or now >= each.kept_until]
+    if needy is not None and len(needy.live()) >= fair:
+        idle = [each for each in idle if each.address == needy.address or now - each.idle_since >= KEPT_S]
+    return min(idle, key=lambda each: each.idle_since, default=None)
+
+
+def _beyond_its_part(state: HostState, needy: Pool | None, fair: int, takers: int, now: float) -> Instance | None:
+    """The newest of who has most, if that is more than a part; where not everybody can have one, they take turns."""
+    has = 0 if needy is None else len(needy.live())
+    having = _with_spare(state, needy)
+    largest = max(having, key=lambda other: len(other.live()), default=None)
+    if largest is None or has >= fair:
+        return None
+    if len(largest.live()) > fair:
+        return next((each for each in reversed(largest.live()) if needy is None or now >= each.kept_until), None)
+    if has or takers <= state.offer.spaces:
+        return None
+    first = min((each for pool in having for each in pool.live()), key=lambda each: each.started)
+    return first if needy is None or now - first.started >= KEPT_S else None
 
 
 def took_space(state: HostState, instance: Instance, now: float) -> None:

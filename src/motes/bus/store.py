@@ -3,6 +3,7 @@
     KV apps, removals       desired state: by app, its signed release, or the owner's word that it was removed
     KV releases, cluster    release by id; the generation counter
     KV invites, members     by guest, what an invite allows; by host, who has joined
+    KV sets                 by host, in which sets the cluster's owner has put it
     stream BUNDLES          bundle.<hash>.<index>: chunks of code; bundle.<hash>.done: how many there are
     stream EVENTS           event.<sender>: what the controller told, or heard of a host; bounded for each sender
     stream LOGS             log.<app>: what instances wrote; bounded for each app, the oldest is dropped
@@ -147,6 +148,16 @@ class Store:
     async def members(self) -> dict[str, bytes]:
         """Every host that has joined, by name; also those that have left since."""
         return await self._all("members")
+
+    async def put_sets(self, host: str, value: bytes) -> None:
+        await self._put("sets", host, value)
+
+    async def delete_sets(self, host: str) -> None:
+        await self._delete("sets", host)
+
+    async def sets(self) -> dict[str, bytes]:
+        """In which sets hosts are, by name."""
+        return await self._all("sets")
 
     # From here on: bundles.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from motes.cli import host_sets
 from motes.cli.linux import refuse_elsewhere
 from motes.errors import BadInput, NotFound, Unavailable
 from motes.home import Home
@@ -48,12 +49,16 @@ def command() -> None:
     """
 
 
+for each in (host_sets.show, host_sets.name, host_sets.unname):
+    command.add_command(each)
+
+
 @command.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects: name, pid, state, lends, used, spaces.")
 def ls(as_json: bool) -> None:
     """List the cluster's hosts: what each lends, and how much of it is used now.
 
-    STATE is one of up, draining, silent. A host that fetches the code or the packages of an app is named below.
+    STATE is one of up, draining, silent; `motes host show NAME` says more of one. A host that fetches the code or the packages of an app is named below.
 
     \b
     Example:

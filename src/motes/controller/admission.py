@@ -114,11 +114,13 @@ class Admission:
         else:
             self._check_has_room(promise, wanted.name, member)
             earlier = member.revoked() if member else {}
+            await self._controller.naming.forget(wanted.name)
             member = Member(public, time.time(), guest, earlier=earlier)
             await store.put_member(wanted.name, msgspec.msgpack.encode(member))
         if promise.joined.get(wanted.name) != public:
             promise.joined[wanted.name] = public
             await store.put_invite(guest, msgspec.msgpack.encode(promise))
+        self._controller.core.state.joined.add(wanted.name)
         token = jwt.user_token(self._account, role, wanted.public)
         return Admitted(token, self._controller.public, sorted(self._controller.owners))
 
@@ -144,6 +146,7 @@ class Admission:
                     f"no host {name!r} has joined this cluster (see `motes host ls`; one on the keeper's own machine is"
                     " stopped there: motes host stop)"
                 )
+            await self._controller.naming.forget(name)
             gone = msgspec.structs.replace(member, left_at=int(time.time()))
             # First, so that whoever is told of a failure can do it again.
             await self._revoke({**await self._members(), name: gone})
@@ -156,9 +159,13 @@ class Admission:
         return await self.remove(sender, sender.removeprefix(HOST_PREFIX))
 
     async def remind(self) -> None:
-        """Tell nats-server at the start of those who have left: its own memory may be lost, or older."""
+        """Tell nats-server at the start of those who have left: its own memory may be lost, or older.
+
+        Raises Unavailable when it cannot be read who has joined.
+        """
+        members = await self._members()
+        self._controller.core.state.joined = {name for name, member in members.items() if not member.left_at}
         try:
-            members = await self._members()
             if any(member.revoked() for member in members.values()):
                 await self._revoke(members)
         except MotesError as error:

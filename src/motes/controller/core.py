@@ -111,6 +111,10 @@ class Core:
         """What was told before this controller, the oldest first: what began then and ends unheard is told as well."""
         self.running.remember(events)
 
+    def on_named(self, now: float) -> list[Effect]:
+        """The cluster's owner has put hosts in sets, or taken them out: work leaves where it may not be any more."""
+        return self._replan(now)
+
     # ------------------------------------------------------------------ apps
 
     def on_deployed(self, release_id: str, release: Release, now: float) -> list[Effect]:

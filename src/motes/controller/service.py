@@ -18,6 +18,7 @@ from motes.controller.admission import Admission, Seal
 from motes.controller.core import SETTLE_S, Core
 from motes.controller.effects import Effect, Give, Publish, Tell
 from motes.controller.hearing import Hearing
+from motes.controller.naming import Naming
 from motes.controller.proofs import Proofs
 from motes.controller.requests import Requests
 from motes.grants.keys import Key, Tag, sign, verify
@@ -51,6 +52,7 @@ class Controller:
         self._key = key
         self._proofs = Proofs(key)
         self._hearing = Hearing(self)
+        self.naming = Naming(self)
         self._admission = Admission(self, seal)
         self._requests = Requests(self, self._admission)
         self.tasks = Tasks("controller")
@@ -78,6 +80,7 @@ class Controller:
             # One that is older is a removal that was cut short.
             if release.created_at > controller.removed_at.get(release.app, float("-inf")):
                 controller.carry_out(core.on_deployed(release_id(signed), release, now), quiet=True)
+        await controller.naming.load()
         await controller._admission.remind()
         await controller._hearing.start()
         await connection.subscribe(subjects.keeper("*", "*"), controller._requests.on_message)

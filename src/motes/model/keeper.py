@@ -146,6 +146,14 @@ WIRE = 1
 """The version of what hosts and keepers say to each other; it rises when an older side would misunderstand."""
 
 
+class NameHosts(msgspec.Struct, frozen=True):
+    """`host-name`: put hosts in a set, or take them out; answers True."""
+
+    set: str
+    hosts: list[str]
+    is_in: bool = True
+
+
 class AskInvite(msgspec.Struct, frozen=True):
     """`invite`: let machines join; answers an Invited."""
 

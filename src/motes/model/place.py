@@ -22,7 +22,7 @@ OWN = "own"
 NAMED = "named:"
 ARCH = "arch:"
 MOST_TERMS = 16
-TERM = rf"^(own|!?(named:|arch:)?{NAME})\Z"
+TERM = rf"^(?!!own\Z)!?(named:|arch:)?{NAME}\Z"
 """A term as a pattern, for who checks types by it."""
 SPREADS = ("machines", "pack")
 """Over as many machines as there are, or on as few hosts as have room."""

@@ -1,0 +1,68 @@
+"""The sets that the cluster's owner puts hosts in, for `place="named:SET"`, and `own` for those that are the owner's own.
+
+A host has no part in it. What is said of a host is said of who has its name now: one that joins under the name of one
+that left is in no set.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from motes.errors import BadInput, NotFound
+from motes.model.keeper import NameHosts
+from motes.model.names import is_name
+
+if TYPE_CHECKING:
+    from motes.controller.service import Controller
+
+MOST_SETS = 32
+"""Of one host."""
+MOST_HOSTS = 1_000
+"""Of one request."""
+
+
+class Naming:
+    """The sets by host, in the store and in the core's state; the store comes first."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+
+    async def load(self) -> None:
+        """What was said before this controller. Raises Unavailable: to place without it would be to guess."""
+        for host, data in (await self._controller.store.sets()).items():
+            self._controller.core.state.sets[host] = frozenset(msgspec.msgpack.decode(data, type=list[str]))
+
+    async def name(self, sender: str, wanted: NameHosts) -> bool:
+        """Put hosts in a set, or take them out. All or, when one is not known, none. Raises NotFound and BadInput."""
+        controller = self._controller
+        state = controller.core.state
+        if not is_name(wanted.set):
+            raise BadInput(f"{wanted.set[:80]!r} cannot be a set's name: use a letter or digit, then A-Z a-z 0-9 _ -")
+        if not 0 < len(wanted.hosts) <= MOST_HOSTS:
+            raise BadInput(f"{len(wanted.hosts)} hosts; name 1 to {MOST_HOSTS} at a time")
+        for host in wanted.hosts:
+            # A name that nobody has yet is whoever's joins with it first.
+            if host not in state.hosts and host not in state.joined:
+                raise NotFound(f"no host {host[:80]!r} (see `motes host ls`; one is named once it has been there)")
+            if wanted.is_in and len(state.sets_of(host) | {wanted.set}) > MOST_SETS:
+                raise BadInput(f"host {host!r} is in {MOST_SETS} sets, and may be in no more")
+        for host in wanted.hosts:
+            found = state.sets_of(host)
+            await self._put(host, found | {wanted.set} if wanted.is_in else found - {wanted.set})
+        controller.carry_out(controller.core.on_named(controller.now()))
+        return True
+
+    async def forget(self, host: str) -> None:
+        """Whoever has this name from now on is another. Raises Unavailable."""
+        await self._put(host, frozenset())
+
+    async def _put(self, host: str, sets: frozenset[str]) -> None:
+        state = self._controller.core.state
+        if sets:
+            await self._controller.store.put_sets(host, msgspec.msgpack.encode(sorted(sets)))
+            state.sets[host] = sets
+        elif host in state.sets:
+            await self._controller.store.delete_sets(host)
+            del state.sets[host]
