@@ -136,9 +136,12 @@ class Router:
             self.hosts.forget_app(routes.app)
             return self._retry_waiting(routes.app, now)
         self._routes[routes.app] = routes
-        for route in routes.workloads.values():
+        for name, route in routes.workloads.items():
+            before = known.workloads[name].hosts if known is not None and name in known.workloads else ()
             for host in route.hosts:
                 self.hosts.listed(host, now)
+                if before and host not in before:
+                    self.hosts.is_new(f"{routes.app}.{name}", host, now)
         self.hosts.changed()
         return self._retry_waiting(routes.app, now)
 

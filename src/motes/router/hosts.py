@@ -15,6 +15,10 @@ NO_LEASE_S = 1.0
 """How long a host is passed over that said it holds no lease: it may have been sent one just now."""
 COLD_SCORE = 0.5
 """What a host without a warm instance counts more than one with: less than one call in flight."""
+GENTLY_S = 5.0
+"""A host that is new to a workload, or back, gets a part of what the others have in flight that grows for so long: it has
+nothing in flight, and would be given every call while it still fetches, loads and forks."""
+LEAST_PART = 0.05
 
 
 class HostView(msgspec.Struct):
@@ -45,12 +49,20 @@ class Hosts:
         self._no_lease: dict[tuple[str, str], float] = {}
         """Until when, by address and host."""
         self._last: dict[str, str] = {}
+        self._fresh: dict[tuple[str, str], float] = {}
+        """Since when, by address (empty: for all) and host: who is called gently. Empty most of the time."""
+        self._fresh_until = 0.0
 
     def listed(self, host: str, now: float) -> None:
         """The controller names the host in a route: it lives as far as the controller knows."""
         view = self._views.setdefault(host, HostView(now))
         if not view.lives:
             view.lives, view.heard_at = True, now
+
+    def is_new(self, address: str, host: str, now: float) -> None:
+        """The host has come to others that serve this workload already; no address: it is back, and was thought gone."""
+        self._fresh[address, host] = now
+        self._fresh_until = now + GENTLY_S
 
     def names(self) -> list[str]:
         """Every host that was listed or heard and is not known to be gone."""
@@ -64,6 +76,8 @@ class Hosts:
         revived = not view.lives or now - view.heard_at >= SILENCE_S
         view.boot, view.number, view.load = beat.boot, beat.number, beat.load
         view.heard_at, view.lives = now, True
+        if revived:
+            self.is_new("", beat.host, now)
         return revived
 
     def gone(self, host: str) -> None:
@@ -136,6 +150,8 @@ class Hosts:
             first = self._random(len(usable))
             second = self._random(len(usable) - 1)
             usable = [usable[first], usable[second if second < first else second + 1]]
+        if self._fresh:
+            return min(usable, key=lambda host: self._gentle_score(address, host, now), default=None)
         return min(usable, key=lambda host: self._score(address, host), default=None)
 
     def another(self, address: str, hosts: Sequence[str], than: str, now: float) -> bool:
@@ -157,3 +173,11 @@ class Hosts:
         reported = max(load.queued, 0) if load is not None else 0
         cold = COLD_SCORE if load is None or load.idle + load.busy <= 0 else 0.0
         return self.in_flight.get((address, host), 0) + reported + cold, self._last.get(address) != host
+
+    def _gentle_score(self, address: str, host: str, now: float) -> tuple[float, bool]:
+        """The score, which weighs the more the shorter the host has been here."""
+        if now >= self._fresh_until:
+            self._fresh.clear()
+        score, is_another = self._score(address, host)
+        since = max(self._fresh.get((address, host), -GENTLY_S), self._fresh.get(("", host), -GENTLY_S))
+        return (score + 1) / min(max((now - since) / GENTLY_S, LEAST_PART), 1.0), is_another
