@@ -16,7 +16,7 @@ import pytest
 
 from motes.bus.connection import Connection
 from motes.bus.store import Store
-from motes.controller.admission import Promise
+from motes.controller.members import Promise
 from motes.errors import Unavailable
 from motes.grants import jwt, keys, roles
 from motes.home import Home

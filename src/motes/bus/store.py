@@ -3,6 +3,7 @@
     KV apps, removals       desired state: by app, its signed release, or the owner's word that it was removed
     KV releases, cluster    release by id; the generation counter
     KV invites, members     by guest, what an invite allows; by host, who has joined
+    KV callers              by name, the keys that were made for it
     stream BUNDLES          bundle.<hash>.<index>: chunks of code; bundle.<hash>.done: how many there are
     stream EVENTS           event.<sender>: what the controller told, or heard of a host; bounded for each sender
     stream LOGS             log.<app>: what instances wrote; bounded for each app, the oldest is dropped
@@ -147,6 +148,17 @@ class Store:
     async def members(self) -> dict[str, bytes]:
         """Every host that has joined, by name; also those that have left since."""
         return await self._all("members")
+
+    async def put_caller(self, name: str, value: bytes) -> None:
+        await self._put("callers", name, value)
+
+    async def caller(self, name: str) -> bytes | None:
+        """The keys of a caller."""
+        return await self._get("callers", name)
+
+    async def callers(self) -> dict[str, bytes]:
+        """Everybody for whom a key was ever made, by name."""
+        return await self._all("callers")
 
     # From here on: bundles.
 
