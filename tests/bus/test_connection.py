@@ -11,8 +11,10 @@ import pytest
 
 from motes.bus import connection, server
 from motes.bus.connection import Connection, Message
-from motes.bus.notices import DISCONNECTS, ended_user
+from motes.bus.notices import disconnects, ended_user
 from motes.errors import TimedOut, TooLarge, Unavailable
+from motes.grants import jwt, roles
+from motes.grants.keys import Key, Nkey, load_or_create
 
 DEADLINE_S = 20.0
 
@@ -255,12 +257,41 @@ def test_the_server_tells_whose_connection_ended_whatever_it_called_itself(nats_
     async def test(join: Join) -> None:
         system, host = await join("system"), await join("host-other")
         ended: asyncio.Queue[str] = asyncio.Queue()
-        await system.subscribe(DISCONNECTS, lambda message: ended.put_nowait(ended_user(message.data)))
+        await system.subscribe(ends(nats_server), lambda message: ended.put_nowait(ended_user(message.data)))
         await host.close()
         while await ended.get() != "host-other":
             pass
 
     run(nats_server, test)
+
+
+def test_who_is_not_let_in_ends_nobodys_connection_whatever_name_it_gives_itself(nats_server: Any) -> None:
+    """Else anybody who reaches the port could have the controller take a host for lost, without a key."""
+
+    async def test(join: Join) -> None:
+        system, other = await join("system"), await join("gateway")
+        ended: list[str] = []
+        last: asyncio.Queue[str] = asyncio.Queue()
+
+        def note(message: Message) -> None:
+            ended.append(ended_user(message.data))
+            last.put_nowait(ended[-1])
+
+        await system.subscribe(ends(nats_server), note)
+        stranger = jwt.credentials(Key.generate(), roles.host("other"))
+        with pytest.raises(Unavailable, match="Authorization Violation"):
+            await Connection.open(nats_server.url, stranger)
+        await other.close()
+        while await last.get() != "gateway":
+            pass
+        assert "host-other" not in ended
+
+    run(nats_server, test)
+
+
+def ends(running: Any) -> str:
+    """Where the server tells of ended connections of the cluster's own account."""
+    return disconnects(load_or_create(running.home.key("account")).nkey(Nkey.ACCOUNT))
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,15 @@ import msgspec
 import pytest
 
 from motes.bus.connection import Message
-from motes.controller.admission import Admission
-from motes.controller.requests import MAX_AT_ONCE, MAX_OF_ONE, Requests
+from motes.controller.door import Door
+from motes.controller.requests import Requests
 from motes.controller.service import Controller
+from motes.controller.slots import LIMITS
 from motes.errors import NotFound, Unavailable
 from motes.model.keeper import AskRoutes, decode_answer
 from motes.model.routes import Routes
 
-_DOOR = ("invite", "join", "remove", "quit")
+MAX_OF_ONE, MAX_AT_ONCE = LIMITS["caller"]
 
 
 class Desk:
@@ -29,7 +30,8 @@ class Desk:
         connection = SimpleNamespace(publish=lambda subject, data: self.answers.append((subject, data)))
         core = SimpleNamespace(routes=self._no_app)
         controller = SimpleNamespace(connection=connection, core=core, tasks=SimpleNamespace(spawn=self.waiting.append))
-        self.requests = Requests(cast(Controller, controller), cast(Admission, SimpleNamespace(**dict.fromkeys(_DOOR))))
+        door = SimpleNamespace(seal=SimpleNamespace(account=None))
+        self.requests = Requests(cast(Controller, controller), cast(Door, door))
 
     def _no_app(self, app: str) -> Routes:
         raise NotFound(f"there is no app {app!r}")
@@ -77,6 +79,31 @@ def test_all_together_are_bounded_and_who_was_answered_may_ask_again() -> None:
         desk.ask("loud", MAX_OF_ONE)
         assert len(desk.waiting) == MAX_OF_ONE
         desk.work()
+
+
+def test_however_many_invites_are_out_their_bearers_take_nobody_elses_turn() -> None:
+    """Who has an invite is anybody to whom it was passed on."""
+    desk = Desk()
+    for number in range(1_000):
+        desk.ask(f"guest-{number:016x}", 5)
+    of_one, of_all = LIMITS["guest"]
+    assert len(desk.waiting) == of_all == 8 * of_one
+    for sender in ("shop", "host-a", "local", "gateway"):
+        desk.ask(sender, MAX_OF_ONE)
+    assert len(desk.waiting) == of_all + 4 * MAX_OF_ONE
+    desk.work()
+
+
+def test_callers_keep_neither_the_owner_nor_the_gateway_waiting() -> None:
+    desk = Desk()
+    for number in range(10):
+        desk.ask(f"u{number}", MAX_OF_ONE)
+        desk.ask(f"host-{number}", MAX_OF_ONE)
+    assert len(desk.waiting) == 2 * MAX_AT_ONCE
+    desk.ask("local")
+    desk.ask("gateway")
+    assert len(desk.waiting) == 2 * MAX_AT_ONCE + 2
+    desk.work()
 
 
 @pytest.mark.parametrize("reply", ["_INBOX.other.x.request.y", "_INBOX.loudly.x", "host.a.lease", "$JS.API.INFO"])

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from motes.bus.connection import Connection
-from motes.errors import BadInput, MotesError, Refused
+from motes.errors import BadInput, MotesError
 from motes.grants import jwt, keys, roles
 from motes.model.call import pack_request
 from motes.model.keeper import AskLogs, AskRoutes, Inspect, LogLine, decode_answer
@@ -121,18 +121,6 @@ def test_a_bundle_is_named_by_its_hash_and_never_by_a_path(cluster: RunningClust
             decode_answer(answer, Manifest)
 
     with_people(cluster, work)
-
-
-def test_a_caller_that_is_not_the_owner_may_call_and_nothing_else(cluster: RunningCluster) -> None:
-    async def work(people: People) -> None:
-        guest = await people.connect("guest")
-        assert (await people.ask(guest, "routes", AskRoutes("hello"), Routes)).workloads
-        for verb in ("remove", "deploy", "inspect", "bundle-put", "events", "logs", "hosts", "apps", "leave"):
-            with pytest.raises(Refused):
-                await people.ask(guest, verb, "hello", object)
-
-    with_people(cluster, work)
-    assert is_whole(cluster)
 
 
 def test_a_question_for_logs_cannot_become_another_one(cluster: RunningCluster) -> None:

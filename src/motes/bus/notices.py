@@ -1,15 +1,21 @@
-"""What the server itself says, on `$SYS.ACCOUNT.*.DISCONNECT`: a connection has ended."""
+"""What the server itself says, on `$SYS.ACCOUNT.<account>.DISCONNECT`: a connection has ended."""
 
 from __future__ import annotations
 
 import base64
 import json
 
-DISCONNECTS = "$SYS.ACCOUNT.*.DISCONNECT"
+
+def disconnects(account: str) -> str:
+    """Where the ends of this account's connections are told.
+
+    Of no other: who was not let in shows there as a user of `$G`, under any name that it cares to give itself.
+    """
+    return f"$SYS.ACCOUNT.{account}.DISCONNECT"
 
 
 def ended_user(notice: bytes) -> str:
-    """Whose connection has ended: the name in the JWT that the server checked, or empty when it was no user's.
+    """Whose connection has ended: the name in its JWT, or empty when it was no user's.
 
     The notice's own `name` is whatever the client called itself, and `name_tag` is the account's name.
     """

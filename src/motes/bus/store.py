@@ -4,6 +4,7 @@
     KV releases, cluster    release by id; the generation counter
     KV invites, members     by guest, what an invite allows; by host, who has joined
     KV sets                 by host, in which sets the cluster's owner has put it
+    KV callers              by name, the keys that were made for it
     stream BUNDLES          bundle.<hash>.<index>: chunks of code; bundle.<hash>.done: how many there are
     stream EVENTS           event.<sender>: what the controller told, or heard of a host; bounded for each sender
     stream LOGS             log.<app>: what instances wrote; bounded for each app, the oldest is dropped
@@ -158,6 +159,17 @@ class Store:
     async def sets(self) -> dict[str, bytes]:
         """In which sets hosts are, by name."""
         return await self._all("sets")
+
+    async def put_caller(self, name: str, value: bytes) -> None:
+        await self._put("callers", name, value)
+
+    async def caller(self, name: str) -> bytes | None:
+        """The keys of a caller."""
+        return await self._get("callers", name)
+
+    async def callers(self) -> dict[str, bytes]:
+        """Everybody for whom a key was ever made, by name."""
+        return await self._all("callers")
 
     # From here on: bundles.
 

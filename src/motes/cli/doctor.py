@@ -21,7 +21,7 @@ STATUS_TIMEOUT_S = 5.0
     "--json",
     "as_json",
     is_flag=True,
-    help="Print an object: motes, home, cluster, works, checks (name, works, required, detail, mend).",
+    help="Print an object: motes, home, cluster, keeper, works, checks (name, works, required, detail, mend).",
 )
 def command(as_json: bool) -> int:
     """Say what this machine can do: each layer of the wall is tried by making a space and looking from inside.
@@ -44,10 +44,12 @@ def command(as_json: bool) -> int:
         namespaces = all(layer["required"] for layer in layers if layer["name"] == "user namespaces")
         checks += [_nats_server(), _bubblewrap(namespaces), *layers]
     works = all(check["works"] for check in checks if check["required"])
+    cluster = _cluster(home)
     told = {
         "motes": __version__,
         "home": str(home.path),
-        "cluster": _cluster(home),
+        "cluster": cluster,
+        "keeper": _keeper(home),
         "works": works,
         "checks": checks,
     }
@@ -139,9 +141,30 @@ def _cluster(home: Home) -> dict[str, Any] | None:
             return home.cluster()
         from motes.supervisor import control
 
-        return control.ask(home, "status", STATUS_TIMEOUT_S)
+        status = control.ask(home, "status", STATUS_TIMEOUT_S)
+        if home.keeper_file.exists():
+            del status["http"]  # The keeper serves that, not this machine.
+        return status
     except MotesError:
         return None
+
+
+def _keeper(home: Home) -> str | None:
+    """Where the keeper of the cluster is that this machine has joined; None where it has joined none."""
+    from motes.errors import Unavailable
+
+    try:
+        return home.keeper().servers if home.keeper_file.exists() else None
+    except Unavailable as error:
+        return error.message
+
+
+def _where(cluster: dict[str, Any] | None, keeper: str | None) -> str:
+    from motes.home import HOW_TO_START
+
+    if keeper is not None:
+        return f"this machine lends to the one at {keeper}" if cluster else f"joined at {keeper}; lend again: motes up"
+    return f"runs at {cluster['http']}" if cluster else f"none runs; {HOW_TO_START}"
 
 
 def _print(told: dict[str, Any]) -> None:
@@ -155,10 +178,8 @@ def _print(told: dict[str, Any]) -> None:
             # As they are, to be pasted: a profile must not be indented before the word that ends it.
             for line in others:
                 click.echo(line)
-    from motes.home import HOW_TO_START
-
     cluster = told["cluster"]
-    click.echo(f"cluster: runs at {cluster['http']}" if cluster else f"cluster: none runs; {HOW_TO_START}")
+    click.echo(f"cluster: {_where(cluster, told['keeper'])}")
     for process in (cluster or {}).get("processes", ()):
         if process["state"] != "running":
             click.echo(f"      {process['name']} is {process['state']}, last ended with {process['last_end']}")

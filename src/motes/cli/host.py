@@ -11,9 +11,9 @@ import click
 
 from motes.cli import host_sets
 from motes.cli.linux import refuse_elsewhere
-from motes.errors import BadInput, NotFound, Unavailable
+from motes.errors import BadInput, MotesError, NotFound, Unavailable
 from motes.home import Home
-from motes.model.names import MOST_LABELS, is_name
+from motes.model.names import HOST_PREFIX, MOST_LABELS, is_name
 from motes.model.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def start(name: str | None, lend: str, python: str | None, as_json: bool) -> Non
     offer = offers.get(name) or {**founding.default_offer(), **parse_lend(lend)}
     if python:
         offer["python"] = usable_interpreter(os.path.expanduser(python))
-    founding.admit_host(home, name)
+    _claim(home, name)
     home.write_json(home.hosts_file, {**offers, name: offer})
     try:
         answer = control.ask(home, "start-host", TIMEOUT_S, name=name)
@@ -133,6 +133,22 @@ def start(name: str | None, lend: str, python: str | None, as_json: bool) -> Non
         raise
     told = {"name": name, "pid": answer["pid"]}
     click.echo(json.dumps(told) if as_json else f"host {name} is up")
+
+
+def _claim(home: Home, name: str) -> None:
+    """Have the name for this machine. Raises Refused when another has joined as it."""
+    from motes.cli.session import with_cluster
+    from motes.supervisor import founding
+
+    is_new = not home.user(HOST_PREFIX + name).exists()
+    # First: from now on nobody joins as it, so the answer stays true.
+    founding.admit_host(home, name)
+    try:
+        with_cluster(lambda cluster: cluster.ask("claim", name, bool))
+    except MotesError:
+        if is_new:
+            home.user(HOST_PREFIX + name).unlink(missing_ok=True)
+        raise
 
 
 @command.command()

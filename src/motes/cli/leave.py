@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 
 import click
 
@@ -22,7 +23,7 @@ REVOKED = "Revoked"
 @click.command(short_help="Take this machine out of the cluster that it joined.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: name, told.")
 def command(as_json: bool) -> None:
-    """End what runs here, tell the keeper, and forget the cluster and its key.
+    """End what runs here, tell the keeper, and forget the cluster: its key, and all code that came from it.
 
     When the keeper cannot be told, this machine leaves all the same, and the keeper's owner removes what it remembers:
     motes host rm NAME
@@ -39,13 +40,21 @@ def command(as_json: bool) -> None:
         control.ask_to_end(home, DOWN_TIMEOUT_S)
     (name,) = home.offers() or ("",)
     told = asyncio.run(_tell(home, name))
-    for file in (home.keeper_file, home.hosts_file, home.user(HOST_PREFIX + name), home.key("host")):
-        file.unlink(missing_ok=True)
+    _forget(home, name)
     if as_json:
         click.echo(json.dumps({"name": name, "told": told}))
     else:
         untold = "" if told else f"; the keeper could not be told (there: motes host rm {name})"
         click.echo(f"this machine has left{untold}")
+
+
+def _forget(home: Home, name: str) -> None:
+    """Leave nothing of the cluster on this machine's disk; where the keeper is last, so that all may be done again."""
+    for folder in (home.host(name), home.host_run(name)) if name else ():
+        shutil.rmtree(folder, ignore_errors=True)
+    keys = (home.key("host"), *map(home.public_key, ("controller", "owner")))
+    for file in (home.user(HOST_PREFIX + name), home.log(f"agent-{name}"), *keys, home.hosts_file, home.keeper_file):
+        file.unlink(missing_ok=True)
 
 
 async def _tell(home: Home, name: str) -> bool:

@@ -28,7 +28,7 @@ COMMANDS = {
     "events": "Show what started and ended, and why.",
     "logs": "Show what an app has printed.",
     "rm": "Remove an app.",
-    "creds": "Make a caller's key for NATS clients in other languages.",
+    "creds": "Make, list and withdraw callers' keys for NATS clients in other languages.",
     "host": "List, start and stop hosts on this machine.",
     "pause": "Lend nothing of this machine until `motes resume`.",
     "resume": "Lend again.",

@@ -9,15 +9,14 @@ import logging
 import signal
 
 from motes.bus.connection import Connection
-from motes.controller.admission import Seal
+from motes.bus.notices import disconnects
+from motes.controller.door import Seal
 from motes.controller.service import Controller
 from motes.errors import MotesError
-from motes.grants.keys import load_or_create, load_public
+from motes.grants.keys import Nkey, load_or_create, load_public
 from motes.home import Home
 from motes.model.names import HOST_PREFIX
 from motes.supervised import announce_ready, end_with_parent
-
-DISCONNECTS = "$SYS.ACCOUNT.*.DISCONNECT"
 
 
 async def serve(home: Home) -> None:
@@ -36,7 +35,7 @@ async def serve(home: Home) -> None:
         seal = Seal(operator, account, system, lambda name: home.user(HOST_PREFIX + name).exists())
         controller = await Controller.open(connection, key, seal, owners)
         stack.push_async_callback(controller.close)
-        await system.subscribe(DISCONNECTS, controller.on_disconnect_notice)
+        await system.subscribe(disconnects(account.nkey(Nkey.ACCOUNT)), controller.on_disconnect_notice)
         announce_ready()
         await stop.wait()
 

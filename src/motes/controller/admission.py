@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from motes.bus.connection import Connection
-from motes.errors import BadInput, MotesError, NotFound, Refused, Unavailable
+from motes.controller.door import Door
+from motes.controller.members import Member, Promise, issue_time, revocation_time
+from motes.errors import BadInput, NotFound, Refused
 from motes.grants import jwt, roles
 from motes.grants.keys import KEY_BYTES, Key
 from motes.model.keeper import WIRE, Admitted, AskInvite, AskJoin, Invited
@@ -20,58 +18,17 @@ from motes.model.names import HOST_PREFIX, is_name
 if TYPE_CHECKING:
     from motes.controller.service import Controller
 
-UPDATE = "$SYS.REQ.CLAIMS.UPDATE"
-UPDATE_TIMEOUT_S = 5.0
 LONGEST_INVITE_S = 30 * 86400.0
 MOST_USES = 1000
 
-_log = logging.getLogger("motes.controller")
-
-
-class Promise(msgspec.Struct):
-    """An invite as it is remembered: it is used up when `joined` holds as many hosts as it has uses."""
-
-    expires_at: int
-    uses: int
-    joined: dict[str, str] = {}
-    """By host name, the public key in hexadecimal."""
-
-
-class Member(msgspec.Struct, frozen=True):
-    """A host that has joined."""
-
-    public: str
-    """Its NATS user's key, in hexadecimal."""
-    joined_at: float
-    invite: str
-    left_at: int = 0
-    """When it left or was removed, Unix time in seconds: what its key was given until then is worth nothing."""
-    earlier: dict[str, int] = {}
-    """The same of those who had this name before, by key."""
-
-    def revoked(self) -> dict[str, int]:
-        """Keys that are worth nothing any more, each with when it became so."""
-        return {**self.earlier, self.public: self.left_at} if self.left_at else self.earlier
-
-
-class Seal(msgspec.Struct, frozen=True):
-    """What the door is kept with: the keys of the operator and the account, and a way to nats-server itself."""
-
-    operator: Key
-    account: Key
-    system: Connection
-    is_own: Callable[[str], bool]
-    """Whether a host of that name is this machine's own, also while it is stopped."""
-
 
 class Admission:
-    """The cluster's door. One at a time goes through it."""
+    """Hosts in and out, one at a time."""
 
-    def __init__(self, controller: Controller, seal: Seal) -> None:
+    def __init__(self, controller: Controller, door: Door) -> None:
         self._controller = controller
-        self._seal = seal
-        self._account = seal.account
-        self._door = asyncio.Lock()
+        self._door = door
+        self._account = door.seal.account
 
     async def invite(self, sender: str, wanted: AskInvite) -> Invited:
         """A key that lets `wanted.uses` machines join within `wanted.expires_s`. Raises BadInput."""
@@ -94,7 +51,7 @@ class Admission:
             raise Refused(f"{older} has an older Motes ({wanted.version} joins); install the same version on both")
         if not is_name(wanted.name) or len(wanted.public) != KEY_BYTES:
             raise BadInput(f"{wanted.name[:80]!r} cannot be a host's name; choose one with --name")
-        async with self._door:
+        async with self._door.lock:
             return await self._admit(sender, wanted)
 
     async def _admit(self, guest: str, wanted: AskJoin) -> Admitted:
@@ -115,79 +72,90 @@ class Admission:
             self._check_has_room(promise, wanted.name, member)
             earlier = member.revoked() if member else {}
             await self._controller.naming.forget(wanted.name)
-            member = Member(public, time.time(), guest, earlier=earlier)
+            at = issue_time(time.time(), earlier.get(public, 0))
+            member = Member(public, float(at), guest, earlier=earlier)
             await store.put_member(wanted.name, msgspec.msgpack.encode(member))
         if promise.joined.get(wanted.name) != public:
             promise.joined[wanted.name] = public
             await store.put_invite(guest, msgspec.msgpack.encode(promise))
         self._controller.core.state.joined.add(wanted.name)
-        token = jwt.user_token(self._account, role, wanted.public)
+        token = jwt.user_token(self._account, role, wanted.public, int(member.joined_at))
         return Admitted(token, self._controller.public, sorted(self._controller.owners))
 
     def _check_has_room(self, promise: Promise, name: str, member: Member | None) -> None:
         if time.time() >= promise.expires_at:
             raise Refused("this invite has expired; make another where the keeper runs: motes invite")
+        if promise.ended_by:
+            raise Refused(
+                f"this invite ended when host {promise.ended_by!r}, which had joined with it, was removed;"
+                " make another where the keeper runs: motes invite"
+            )
         if len(promise.joined) >= promise.uses:
             raise Refused("this invite is used up; make another where the keeper runs: motes invite --uses N")
         is_member = member is not None and not member.left_at
-        if is_member or name in self._controller.core.state.hosts or self._seal.is_own(name):
+        if is_member or name in self._controller.core.state.hosts or self._door.seal.is_own(name):
             raise Refused(f"there is a host {name!r} already; choose another name: motes join --name NAME")
 
     @staticmethod
     def _removed(name: str) -> Refused:
         return Refused(f"host {name!r} joined with this invite and was removed; it needs another invite")
 
-    async def remove(self, sender: str, name: str) -> bool:
-        """See a host off, at once and for good: its connection ends, and its key opens no other. Raises NotFound."""
-        async with self._door:
+    async def claim(self, sender: str, name: str) -> bool:
+        """This machine's owner wants a host of that name here. Raises Refused when another machine has joined as it.
+
+        Nobody joins as it from now on: that this machine has credentials for it was so before this was asked.
+        """
+        async with self._door.lock:
             member = await self._member(name)
-            if member is None or member.left_at:
-                raise NotFound(
-                    f"no host {name!r} has joined this cluster (see `motes host ls`; one on the keeper's own machine is"
-                    " stopped there: motes host stop)"
+            if member is not None and not member.left_at:
+                raise Refused(
+                    f"host {name!r} is a machine that has joined; choose another name, or first: motes host rm {name}"
                 )
-            await self._controller.naming.forget(name)
-            gone = msgspec.structs.replace(member, left_at=int(time.time()))
-            # First, so that whoever is told of a failure can do it again.
-            await self._revoke({**await self._members(), name: gone})
-            await self._controller.store.put_member(name, msgspec.msgpack.encode(gone))
-        self._controller.carry_out(self._controller.core.on_left(name, self._controller.now()))
+        return True
+
+    async def remove(self, sender: str, name: str) -> bool:
+        """See a host off, at once and for good: its connections end, and its key opens no other. Raises NotFound.
+
+        Nor does anybody come in by its invite any more: it may have kept that.
+        """
+        async with self._door.lock:
+            member = await self._present(name)
+            await self._end_invite(member.invite, name)
+            await self._see_off(name, member)
         return True
 
     async def quit(self, sender: str, question: None) -> bool:
-        """A host goes by itself."""
-        return await self.remove(sender, sender.removeprefix(HOST_PREFIX))
+        """A host goes by itself. Raises NotFound."""
+        name = sender.removeprefix(HOST_PREFIX)
+        async with self._door.lock:
+            await self._see_off(name, await self._present(name))
+        return True
 
-    async def remind(self) -> None:
-        """Tell nats-server at the start of those who have left: its own memory may be lost, or older.
+    async def _present(self, name: str) -> Member:
+        member = await self._member(name)
+        if member is None or member.left_at:
+            raise NotFound(
+                f"no host {name!r} has joined this cluster (see `motes host ls`; one on the keeper's own machine is"
+                " stopped there: motes host stop)"
+            )
+        return member
 
-        Raises Unavailable when it cannot be read who has joined.
-        """
-        members = await self._members()
-        self._controller.core.state.joined = {name for name, member in members.items() if not member.left_at}
-        try:
-            if any(member.revoked() for member in members.values()):
-                await self._revoke(members)
-        except MotesError as error:
-            _log.error("hosts that were removed may connect again: %s", error)
+    async def _end_invite(self, invite: str, name: str) -> None:
+        found = await self._controller.store.invite(invite)
+        if found is not None:
+            promise = msgspec.msgpack.decode(found, type=Promise)
+            promise.ended_by = promise.ended_by or name
+            await self._controller.store.put_invite(invite, msgspec.msgpack.encode(promise))
+
+    async def _see_off(self, name: str, member: Member) -> None:
+        await self._controller.naming.forget(name)
+        gone = msgspec.structs.replace(member, left_at=revocation_time(time.time(), member.joined_at))
+        # First, so that whoever is told of a failure can do it again.
+        await self._door.shut_out(gone.revoked())
+        await self._controller.store.put_member(name, msgspec.msgpack.encode(gone))
+        self._controller.core.state.joined.discard(name)
+        self._controller.forget_host(name)
 
     async def _member(self, name: str) -> Member | None:
-        found = await self._controller.store.member(name)
+        found = await self._controller.store.member(name) if is_name(name) else None
         return None if found is None else msgspec.msgpack.decode(found, type=Member)
-
-    async def _members(self) -> dict[str, Member]:
-        found = await self._controller.store.members()
-        return {name: msgspec.msgpack.decode(data, type=Member) for name, data in found.items()}
-
-    async def _revoke(self, members: Mapping[str, Member]) -> None:
-        """Tell nats-server of every key that is worth nothing any more; it keeps that, and ends their connections."""
-        revoked: dict[bytes, int] = {}
-        for member in members.values():
-            for public, at in member.revoked().items():
-                key = bytes.fromhex(public)
-                revoked[key] = max(at, revoked.get(key, 0))
-        token = jwt.account_token(self._seal.operator, self._account, "motes", jetstream=True, revoked=revoked)
-        answer = await self._seal.system.request(UPDATE, token.encode(), UPDATE_TIMEOUT_S)
-        told = msgspec.json.decode(answer)
-        if not isinstance(told, dict) or "error" in told:
-            raise Unavailable(f"nats-server does not take the list of removed hosts: {str(told)[:300]}")

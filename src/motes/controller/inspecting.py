@@ -74,6 +74,7 @@ class Inspecting:
 
     async def _inspect_at(self, host: str, question: Inspect) -> Manifest:
         data = msgspec.msgpack.encode(question)
+        self._controller.readers.show(host, {question.bundle, *question.packages.layers.values()})
         boot = self._boot(host)
         began = self._controller.now()
         asked = asyncio.ensure_future(self._controller.connection.request(subjects.inspect(host), data, MOST_S))

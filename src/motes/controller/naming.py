@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from motes.controller.members import Member
 from motes.errors import BadInput, NotFound
 from motes.model.keeper import NameHosts
 from motes.model.names import is_name
@@ -31,8 +32,12 @@ class Naming:
 
     async def load(self) -> None:
         """What was said before this controller. Raises Unavailable: to place without it would be to guess."""
-        for host, data in (await self._controller.store.sets()).items():
-            self._controller.core.state.sets[host] = frozenset(msgspec.msgpack.decode(data, type=list[str]))
+        store, state = self._controller.store, self._controller.core.state
+        for host, data in (await store.members()).items():
+            if not msgspec.msgpack.decode(data, type=Member).left_at:
+                state.joined.add(host)
+        for host, data in (await store.sets()).items():
+            state.sets[host] = frozenset(msgspec.msgpack.decode(data, type=list[str]))
 
     async def name(self, sender: str, wanted: NameHosts) -> bool:
         """Put hosts in a set, or take them out. All or, when one is not known, none. Raises NotFound and BadInput."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,9 +16,12 @@ import msgspec
 from motes.bus import subjects
 from motes.bus.connection import Message
 from motes.controller.admission import Admission
+from motes.controller.callers import Callers
 from motes.controller.deployment import Deployment, check_question
+from motes.controller.door import Door
 from motes.controller.fetches import Fetches
 from motes.controller.inspecting import Inspecting
+from motes.controller.slots import Slots
 from motes.controller.summary import services, statuses, summaries, tools
 from motes.errors import (
     BadInput,
@@ -44,6 +46,7 @@ from motes.model.keeper import (
     AskJoin,
     AskLogs,
     AskRoutes,
+    AskToken,
     Deploy,
     Fetching,
     GetChunk,
@@ -68,10 +71,6 @@ _log = logging.getLogger("motes.controller")
 _log_lines = msgspec.msgpack.Decoder(LogLine)
 MAX_LIMIT = 5_000
 """Events or log lines in one answer."""
-MAX_AT_ONCE = 256
-"""Requests under way; beyond it they are answered with Unavailable."""
-MAX_OF_ONE = 128
-"""The same for one sender, so that none takes the others' turn."""
 
 
 class Verb(NamedTuple):
@@ -86,12 +85,13 @@ class Verb(NamedTuple):
 class Requests:
     """The verbs."""
 
-    def __init__(self, controller: Controller, admission: Admission) -> None:
+    def __init__(self, controller: Controller, door: Door) -> None:
         self._controller = controller
+        admission, callers = Admission(controller, door), Callers(controller, door)
         self._deployment = Deployment(controller)
         self._fetches = Fetches()
         self._inspecting = Inspecting(controller, self._fetches)
-        self._under_way: Counter[str] = Counter()
+        self._slots = Slots()
         self._verbs = {
             "routes": Verb("caller", AskRoutes, self._routes),
             "activate": Verb("caller", AskRoutes, self._activate),
@@ -113,7 +113,11 @@ class Requests:
             "host-name": Verb("owner", NameHosts, controller.naming.name),
             "invite": Verb("owner", AskInvite, admission.invite),
             "join": Verb("guest", AskJoin, admission.join),
+            "claim": Verb("owner", str, admission.claim),
             "expel": Verb("owner", str, admission.remove),
+            "callers": Verb("owner", None, callers.list),
+            "caller-admit": Verb("owner", AskToken, callers.admit),
+            "caller-withdraw": Verb("owner", str, callers.withdraw),
             "quit": Verb("host", None, admission.quit),
         }
 
@@ -122,12 +126,11 @@ class Requests:
         _, sender, name = message.subject.split(".")
         if not message.reply.startswith(subjects.inbox(sender) + "."):
             return  # An answer there would reach somebody who did not ask.
-        if self._under_way.total() >= MAX_AT_ONCE or self._under_way[sender] >= MAX_OF_ONE:
-            count = f"{self._under_way.total()} requests under way, {self._under_way[sender]} of them yours"
-            busy = Unavailable(f"the controller has {count}; try again")
+        try:
+            self._slots.take(sender)
+        except Unavailable as busy:
             self._controller.connection.publish(message.reply, encode_error(busy))
             return
-        self._under_way[sender] += 1
         self._controller.tasks.spawn(self._serve(sender, name, message))
 
     async def _serve(self, sender: str, name: str, message: Message) -> None:
@@ -141,7 +144,7 @@ class Requests:
             _log.exception("a request of %s failed: %s", sender, name)
             answer = encode_error(EngineError(f"the controller failed at {name}: {error!r}; its log says more"))
         finally:
-            self._under_way -= Counter((sender,))
+            self._slots.give_back(sender)
         self._controller.connection.publish(message.reply, answer)
 
     async def _answer(self, sender: str, name: str, data: bytes) -> object:
@@ -244,18 +247,24 @@ class Requests:
     # ------------------------------------------------------------------ hosts
 
     async def _get_chunk(self, sender: str, question: GetChunk) -> tuple[int, bytes]:
-        store = self._controller.store
+        store, host = self._controller.store, sender.removeprefix(HOST_PREFIX)
+        if not self._controller.readers.may_read(host, question.bundle):
+            raise Refused(f"host {host!r} was given nothing that needs bundle {question.bundle[:12]!r}")
         count = await store.bundle_size(question.bundle) if is_hash(question.bundle) else 0
         if count == 0:
             raise NotFound(f"no bundle {question.bundle[:12]!r}")
-        host = sender.removeprefix(HOST_PREFIX)
         self._fetches.note(host, question.bundle, question.index, count, self._controller.now())
         return count, await store.get_chunk(question.bundle, question.index)
 
     async def _release(self, sender: str, release: str) -> Signed:
         if not subjects.is_name(release):
             raise NotFound(f"no release {release!r}")
-        return msgspec.msgpack.decode(await self._controller.store.release(release), type=Signed)
+        signed = msgspec.msgpack.decode(await self._controller.store.release(release), type=Signed)
+        host, found = sender.removeprefix(HOST_PREFIX), self._controller.check(signed)
+        if not self._controller.readers.may_read_release(host, found):
+            raise Refused(f"host {host!r} was given nothing of app {found.app!r}")
+        self._controller.readers.show(host, found.archives)
+        return signed
 
     async def _leave(self, sender: str, question: None) -> bool:
         controller = self._controller

@@ -14,12 +14,13 @@ from motes.bus import subjects
 from motes.bus.connection import Connection, Message
 from motes.bus.notices import ended_user
 from motes.bus.store import Store
-from motes.controller.admission import Admission, Seal
 from motes.controller.core import SETTLE_S, Core
+from motes.controller.door import Door, Seal
 from motes.controller.effects import Effect, Give, Publish, Tell
 from motes.controller.hearing import Hearing
 from motes.controller.naming import Naming
 from motes.controller.proofs import Proofs
+from motes.controller.readers import Readers
 from motes.controller.requests import Requests
 from motes.grants.keys import Key, Tag, sign, verify
 from motes.model.instance import Event
@@ -53,8 +54,9 @@ class Controller:
         self._proofs = Proofs(key)
         self._hearing = Hearing(self)
         self.naming = Naming(self)
-        self._admission = Admission(self, seal)
-        self._requests = Requests(self, self._admission)
+        self.readers = Readers(core.state)
+        self._door = Door(self, seal)
+        self._requests = Requests(self, self._door)
         self.tasks = Tasks("controller")
         self._loop = asyncio.get_running_loop()
         self._do: dict[type, Callable[[Any], None]] = {
@@ -81,7 +83,7 @@ class Controller:
             if release.created_at > controller.removed_at.get(release.app, float("-inf")):
                 controller.carry_out(core.on_deployed(release_id(signed), release, now), quiet=True)
         await controller.naming.load()
-        await controller._admission.remind()
+        await controller._door.remind()
         await controller._hearing.start()
         await connection.subscribe(subjects.keeper("*", "*"), controller._requests.on_message)
         controller.tasks.spawn(controller._tick())
@@ -107,12 +109,18 @@ class Controller:
     # ------------------------------------------------------------------ events
 
     def on_disconnect_notice(self, message: Message) -> None:
-        """The server says that a connection has ended, `$SYS.ACCOUNT.*.DISCONNECT`; a host's means that it is gone."""
+        """The server says that a connection has ended, `$SYS.ACCOUNT.<ours>.DISCONNECT`: is it a host's, it is gone."""
         user = ended_user(message.data)
         if user.startswith(HOST_PREFIX):
             host = user.removeprefix(HOST_PREFIX)
             self.carry_out(self.core.on_gone(host, self.now()))
             self.connection.publish(subjects.gone(host), b"")
+
+    def forget_host(self, host: str) -> None:
+        """It was removed: what it had, another machine of its name has not."""
+        self.readers.forget(host)
+        self.core.state.forget_all_given(host)
+        self.carry_out(self.core.on_left(host, self.now()))
 
     async def _remember(self) -> None:
         """Read what was told before this controller; beside, for it may take half a second."""

@@ -129,6 +129,10 @@ class State:
         """The app is gone."""
         self.most_given = {key: most for key, most in self.most_given.items() if key[1].partition(".")[0] != app}
 
+    def forget_all_given(self, host: str) -> None:
+        """The host was removed; another may get its name."""
+        self.most_given = {key: most for key, most in self.most_given.items() if key[0] != host}
+
     def pardon_app(self, app: str) -> None:
         """A new release may do better."""
         self.failures = {key: at for key, at in self.failures.items() if key[1].partition(".")[0] != app}

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from motes.grants.keys import Key, Nkey, public_nkey
-from motes.grants.roles import Role
+from motes.grants.roles import NO_LIMIT, Role
 from motes.model.credentials import Credentials
 from motes.model.invite import Invite
 
@@ -21,7 +21,6 @@ JETSTREAM_DISK_BYTES = 16 * 2**30
 JETSTREAM_MEMORY_BYTES = 64 * 2**20
 _STREAMS = 64
 _CONSUMERS = 256
-_NO_LIMIT = -1
 
 
 def operator_token(operator: Key, system: Key) -> str:
@@ -37,7 +36,7 @@ def account_token(
 
     `revoked` has public keys of users, each with a Unix time: what was issued to it until then is worth nothing.
     """
-    limits: dict[str, Any] = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), _NO_LIMIT)
+    limits: dict[str, Any] = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), NO_LIMIT)
     limits["wildcards"] = True
     if jetstream:
         limits["mem_storage"] = JETSTREAM_MEMORY_BYTES
@@ -61,9 +60,10 @@ def credentials(account: Key, role: Role) -> Credentials:
     return Credentials(role.user, user_token(account, role, user.public), user.nkey_seed(Nkey.USER))
 
 
-def user_token(account: Key, role: Role, public: bytes) -> str:
+def user_token(account: Key, role: Role, public: bytes, issued_at: int | None = None) -> str:
     """The JWT of a user of `account` who holds the secret of the key `public`; whoever issues it need not."""
-    return _signed(_user_body(account.public, role, public, int(time.time()), None), account)
+    at = int(time.time()) if issued_at is None else issued_at
+    return _signed(_user_body(account.public, role, public, at, None), account)
 
 
 def guest_signature(account: Key, role: Role, guest: Key, issued_at: int, expires_at: int) -> bytes:
@@ -80,16 +80,8 @@ def guest_credentials(invite: Invite, role: Role) -> Credentials:
 
 
 def _user_body(account: bytes, role: Role, public: bytes, issued_at: int, expires_at: int | None) -> dict[str, Any]:
-    claims: dict[str, Any] = {
-        "type": "user",
-        "version": 2,
-        "pub": _allow(role.publish),
-        "sub": _allow(role.subscribe),
-        "subs": _NO_LIMIT,
-        "data": _NO_LIMIT,
-        "payload": _NO_LIMIT,
-    }
-    body = _body(public_nkey(Nkey.ACCOUNT, account), public_nkey(Nkey.USER, public), role.user, issued_at, claims)
+    subject = public_nkey(Nkey.USER, public)
+    body = _body(public_nkey(Nkey.ACCOUNT, account), subject, role.user, issued_at, role.claims())
     return body if expires_at is None else {**body, "exp": expires_at}
 
 
@@ -99,11 +91,6 @@ def creds_text(credentials: Credentials) -> str:
         f"-----BEGIN NATS USER JWT-----\n{credentials.jwt}\n------END NATS USER JWT------\n\n"
         f"-----BEGIN USER NKEY SEED-----\n{credentials.seed}\n------END USER NKEY SEED------\n"
     )
-
-
-def _allow(subjects: tuple[str, ...]) -> dict[str, list[str]]:
-    # An empty list of what is allowed would mean everything.
-    return {"allow": list(subjects)} if subjects else {"deny": [">"]}
 
 
 def _token(issuer: Key, kind: Nkey, subject: str, name: str, claims: dict[str, Any]) -> str:

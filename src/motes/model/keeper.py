@@ -188,6 +188,21 @@ class Admitted(msgspec.Struct, frozen=True):
     owners: list[bytes]
 
 
+class AskToken(msgspec.Struct, frozen=True):
+    """`caller-admit`: a NATS token for the caller of that name who holds the secret of the key `public`; text."""
+
+    name: str
+    public: bytes
+
+
+class KnownCaller(msgspec.Struct, frozen=True):
+    """`callers` lists them: who has how many keys, and when the last was made, Unix time in seconds."""
+
+    name: str
+    keys: int
+    last_at: int
+
+
 class AskLogs(msgspec.Struct, frozen=True):
     """`logs`: the last LogLines of an app, or of one workload."""
 

@@ -1,6 +1,6 @@
 """Make a home into a cluster: its keys, the accounts and users that NATS knows, and the server's configuration.
 
-Everything is made once and kept. Done again after a crash in the middle it completes what is missing.
+Keys are made once and kept. Done again after a crash in the middle it completes what is missing.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 
 from motes.bus import server
+from motes.grants import roles
+from motes.grants.roles import Role
 from motes.home import Home
-from motes.model.names import GATEWAY_ANSWERS, OWN_USER
+from motes.model.names import OWN_USER
 
 FIRST_HOST = "local"
 
@@ -23,9 +25,9 @@ def found(home: Home) -> None:
         home.write_json(home.hosts_file, {FIRST_HOST: default_offer()})
     if not server.has_config(home):
         _found_accounts(home)
-    for name in home.offers():
-        admit_host(home, name)
-    _admit_gateway(home)
+    _admit(home, "system", roles.SYSTEM)
+    for role in (roles.KEEPER, roles.caller(OWN_USER), roles.GATEWAY, roles.ANSWERING, *map(roles.host, home.offers())):
+        _admit(home, "account", role)
 
 
 def listen(home: Home, host: str, port: int) -> None:
@@ -48,26 +50,25 @@ def default_offer() -> dict[str, float | int]:
 
 def admit_host(home: Home, name: str) -> None:
     """Give host `name` its credentials, unless it has some. Raises BadInput."""
-    from motes.grants import jwt, keys, roles
-
-    role = roles.host(name)
-    if not home.user(role.user).exists():
-        account = keys.load_or_create(home.key("account"))
-        home.save_credentials(jwt.credentials(account, role))
+    _admit(home, "account", roles.host(name))
 
 
-def _admit_gateway(home: Home) -> None:
-    """A cluster that was founded by an earlier version had one user for it."""
-    if not home.user(GATEWAY_ANSWERS).exists():
-        from motes.grants import jwt, keys, roles
+def _admit(home: Home, account: str, role: Role) -> None:
+    """Credentials for the user of `role`; one to whom an earlier version gave other rights gets these for its key."""
+    known = home.credentials(role.user) if home.user(role.user).exists() else None
+    if known is not None and role.is_in(known.jwt):
+        return
+    from motes.grants import jwt, keys
 
-        account = keys.load_or_create(home.key("account"))
-        for role in (roles.GATEWAY, roles.ANSWERING):
-            home.save_credentials(jwt.credentials(account, role))
+    issuer = keys.load_or_create(home.key(account))
+    if known is None:
+        home.save_credentials(jwt.credentials(issuer, role))
+    else:
+        home.save_credentials(known._replace(jwt=jwt.user_token(issuer, role, keys.Key(known.secret).public)))
 
 
 def _found_accounts(home: Home) -> None:
-    from motes.grants import jwt, keys, roles
+    from motes.grants import jwt, keys
 
     operator, system, account, controller, owner = (
         keys.load_or_create(home.key(name)) for name in ("operator", "system", "account", "controller", "owner")
@@ -75,9 +76,6 @@ def _found_accounts(home: Home) -> None:
     # Who only checks signatures reads these, and never the secret ones.
     for name, key in (("controller", controller), ("owner", owner)):
         home.write_text(home.public_key(name), key.public.hex())
-    home.save_credentials(jwt.credentials(system, roles.SYSTEM))
-    for role in (roles.KEEPER, roles.caller(OWN_USER)):
-        home.save_credentials(jwt.credentials(account, role))
     system_id, account_id = (key.nkey(keys.Nkey.ACCOUNT) for key in (system, account))
     tokens = {
         system_id: jwt.account_token(operator, system, "system", jetstream=False),

@@ -1,0 +1,80 @@
+"""The cluster's door: whose keys nats-server lets in, and whose no more. One at a time goes through it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from motes.bus.connection import Connection
+from motes.controller.members import CallerKeys, Member
+from motes.errors import MotesError, Unavailable
+from motes.grants import jwt
+from motes.grants.keys import Key
+
+if TYPE_CHECKING:
+    from motes.controller.service import Controller
+
+UPDATE = "$SYS.REQ.CLAIMS.UPDATE"
+UPDATE_TIMEOUT_S = 5.0
+
+_log = logging.getLogger("motes.controller")
+
+
+class Seal(msgspec.Struct, frozen=True):
+    """What the door is kept with: the keys of the operator and the account, and a way to nats-server itself."""
+
+    operator: Key
+    account: Key
+    system: Connection
+    is_own: Callable[[str], bool]
+    """Whether a host of that name is this machine's own, also while it is stopped."""
+
+
+class Door:
+    """Holds the list of those who are let in no more. Take `lock` to change who is known."""
+
+    def __init__(self, controller: Controller, seal: Seal) -> None:
+        self._controller = controller
+        self.seal = seal
+        self.lock = asyncio.Lock()
+
+    async def shut_out(self, keys: Mapping[str, int]) -> None:
+        """End the connections of these keys, beside all that were shut out before, and let them open no other.
+
+        By public key in hexadecimal, with the time until which its tokens are worth nothing. Raises Unavailable.
+        """
+        await self._tell({**await self._known(), **keys})
+        # What they had sent before is behind us when this is answered: afterwards nobody hears of them.
+        await self._controller.connection.flush()
+
+    async def remind(self) -> None:
+        """Tell nats-server at the start of those who have left: its own memory may be lost, or older."""
+        try:
+            if known := await self._known():
+                await self._tell(known)
+        except MotesError as error:
+            _log.error("hosts and callers that were removed may connect again: %s", error)
+
+    async def _known(self) -> dict[str, int]:
+        store = self._controller.store
+        found: list[Member | CallerKeys] = []
+        found += [msgspec.msgpack.decode(each, type=Member) for each in (await store.members()).values()]
+        found += [msgspec.msgpack.decode(each, type=CallerKeys) for each in (await store.callers()).values()]
+        revoked: dict[str, int] = {}
+        for each in found:
+            for public, at in each.revoked().items():
+                revoked[public] = max(at, revoked.get(public, 0))
+        return revoked
+
+    async def _tell(self, keys: Mapping[str, int]) -> None:
+        revoked = {bytes.fromhex(public): at for public, at in keys.items()}
+        seal = self.seal
+        token = jwt.account_token(seal.operator, seal.account, "motes", jetstream=True, revoked=revoked)
+        answer = await seal.system.request(UPDATE, token.encode(), UPDATE_TIMEOUT_S)
+        told = msgspec.json.decode(answer)
+        if not isinstance(told, dict) or "error" in told:
+            raise Unavailable(f"nats-server does not take the list of those who were removed: {str(told)[:300]}")
