@@ -60,8 +60,8 @@ class Seal(msgspec.Struct, frozen=True):
     operator: Key
     account: Key
     system: Connection
-    is_own: Callable[[str], bool]
-    """Whether a host of that name is this machine's own, also while it is stopped."""
+    own_key: Callable[[str], bytes | None]
+    """The public key of this machine's own host of that name, also while it is stopped; None: it has none."""
 
 
 class Admission:
@@ -128,7 +128,7 @@ class Admission:
         if len(promise.joined) >= promise.uses:
             raise Refused("this invite is used up; make another where the keeper runs: motes invite --uses N")
         is_member = member is not None and not member.left_at
-        if is_member or name in self._controller.core.state.hosts or self._seal.is_own(name):
+        if is_member or name in self._controller.core.state.hosts or self._seal.own_key(name):
             raise Refused(f"there is a host {name!r} already; choose another name: motes join --name NAME")
 
     @staticmethod
@@ -154,6 +154,16 @@ class Admission:
     async def quit(self, sender: str, question: None) -> bool:
         """A host goes by itself."""
         return await self.remove(sender, sender.removeprefix(HOST_PREFIX))
+
+    async def key_of(self, host: str) -> bytes:
+        """The public key with which a host of this cluster signs what it says. Raises Refused when it is none."""
+        own = self._seal.own_key(host)
+        if own is not None:
+            return own
+        member = await self._member(host)
+        if member is None or member.left_at:
+            raise Refused(f"{host!r} is no host of this cluster")
+        return bytes.fromhex(member.public)
 
     async def remind(self) -> None:
         """Tell nats-server at the start of those who have left: its own memory may be lost, or older."""

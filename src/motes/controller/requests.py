@@ -57,6 +57,7 @@ from motes.model.keeper import (
     encode_error,
 )
 from motes.model.names import GUEST_PREFIX, HOST_PREFIX, OWN_USER
+from motes.model.receipt import AskUsage
 from motes.model.release import Manifest, Signed, is_hash
 from motes.model.routes import Routes
 
@@ -112,6 +113,7 @@ class Requests:
             "invite": Verb("owner", AskInvite, admission.invite),
             "join": Verb("guest", AskJoin, admission.join),
             "expel": Verb("owner", str, admission.remove),
+            "usage": Verb("owner", AskUsage, controller.receipts.page),
             "quit": Verb("host", None, admission.quit),
         }
 

@@ -19,6 +19,7 @@ from motes.controller.core import SETTLE_S, Core
 from motes.controller.effects import Effect, Give, Publish, Tell
 from motes.controller.hearing import Hearing
 from motes.controller.proofs import Proofs
+from motes.controller.receipts import Receipts
 from motes.controller.requests import Requests
 from motes.grants.keys import Key, Tag, sign, verify
 from motes.model.instance import Event
@@ -49,10 +50,11 @@ class Controller:
         self.removed_at: dict[str, float] = {}
         """By app, what its owner last said; an app may be there again since."""
         self._key = key
-        self._proofs = Proofs(key)
+        self.proofs = Proofs(key)
+        self.receipts = Receipts(self, key)
         self._hearing = Hearing(self)
-        self._admission = Admission(self, seal)
-        self._requests = Requests(self, self._admission)
+        self.admission = Admission(self, seal)
+        self._requests = Requests(self, self.admission)
         self.tasks = Tasks("controller")
         self._loop = asyncio.get_running_loop()
         self._do: dict[type, Callable[[Any], None]] = {
@@ -78,7 +80,7 @@ class Controller:
             # One that is older is a removal that was cut short.
             if release.created_at > controller.removed_at.get(release.app, float("-inf")):
                 controller.carry_out(core.on_deployed(release_id(signed), release, now), quiet=True)
-        await controller._admission.remind()
+        await controller.admission.remind()
         await controller._hearing.start()
         await connection.subscribe(subjects.keeper("*", "*"), controller._requests.on_message)
         controller.tasks.spawn(controller._tick())
@@ -136,7 +138,7 @@ class Controller:
                 self._do[type(effect)](effect)
 
     def _do_give(self, effect: Give) -> None:
-        signed = sign(self._key, Tag.LEASE, msgspec.msgpack.encode(self._proofs.sealed(effect.lease)))
+        signed = sign(self._key, Tag.LEASE, msgspec.msgpack.encode(self.proofs.sealed(effect.lease)))
         self.connection.publish(subjects.lease(effect.lease.host), msgspec.msgpack.encode(signed))
 
     def _do_publish(self, effect: Publish) -> None:

@@ -56,6 +56,7 @@ class DaemonSpace:
         self._failure = ""
         self._closing = False
         self._log = bytearray()
+        self._cpu_s = 0.0
         self.view = view
         self._start(view, command)
 
@@ -130,6 +131,15 @@ class DaemonSpace:
         folders = [Usage(0.0, self._enclosure.folder_bytes(folder), 0) for folder in self._folders]
         return measure.add([*processes, *folders])
 
+    def cpu_s(self) -> float:
+        """CPU time of everything in the space, also of what has ended there; it only grows."""
+        if not self._enclosure.gone.done():
+            processes = self._enclosure.processes()
+            parents = (*processes, self._enclosure.init_pid())
+            now_s = sum(map(measure.cpu_s, processes)) + sum(map(measure.reaped_cpu_s, parents))
+            self._cpu_s = max(self._cpu_s, now_s)
+        return max(self._cpu_s, self._enclosure.spent_cpu_s)
+
     def pause_output(self) -> None:
         """Read no more until `resume_output`; what the daemon prints then waits, and so does the daemon."""
         self._output.pause()
@@ -144,7 +154,7 @@ class DaemonSpace:
             measure.signal_process(self._daemon, signal.SIGTERM)
             await asyncio.wait([self._closed], timeout=grace_s)
         self._closing = True
-        self._enclosure.kill()
+        self._kill()
         await self._enclosure.close()
         await asyncio.shield(self._closed)
 
@@ -183,6 +193,11 @@ class DaemonSpace:
 
     def _fail(self, why: str) -> None:
         self._failure = self._failure or why
+        self._kill()
+
+    def _kill(self) -> None:
+        # First: of what is killed the kernel tells nobody how much it used.
+        self.cpu_s()
         self._enclosure.kill()
 
     def _finish(self, status: int) -> None:
