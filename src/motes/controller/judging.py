@@ -56,7 +56,7 @@ def why_not(batch: Batch, offer: Offer, owners: Collection[bytes], is_proven: Is
     permit, spent = batch.permit, batch.spent
     held = Held(permit.epoch, "", permit.ceiling, proof=permit.proof)
     if permit.ceiling == 0 or not is_proven(batch.host, f"{batch.app}.{permit.workload}", held):
-        return f"the host was never given a lease for app {batch.app!r}"
+        return f"the host was never given a lease for app {batch.app[:63]!r}"
     if batch.owner not in owners:
         return f"{batch.owner.hex()[:16]} owns no app of this cluster"
     if batch.seconds < 0:

@@ -133,7 +133,7 @@ class Receipts:
                 ledger.number, ledger.digest = batch.number, digest(receipt.batch)
         return self._ledgers.setdefault(host, ledger)
 
-    async def page(self, sender: str, question: AskUsage) -> UsagePage:
+    async def page(self, question: AskUsage) -> UsagePage:
         """Some of what is kept, as it is: who reads it checks it."""
         if question.host and not subjects.is_name(question.host):
             return UsagePage([])

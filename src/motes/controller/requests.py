@@ -57,7 +57,7 @@ from motes.model.keeper import (
     encode_error,
 )
 from motes.model.names import GUEST_PREFIX, HOST_PREFIX, OWN_USER
-from motes.model.receipt import AskUsage
+from motes.model.receipt import AskUsage, UsagePage
 from motes.model.release import Manifest, Signed, is_hash
 from motes.model.routes import Routes
 
@@ -113,7 +113,7 @@ class Requests:
             "invite": Verb("owner", AskInvite, admission.invite),
             "join": Verb("guest", AskJoin, admission.join),
             "expel": Verb("owner", str, admission.remove),
-            "usage": Verb("owner", AskUsage, controller.receipts.page),
+            "usage": Verb("owner", AskUsage, self._usage),
             "quit": Verb("host", None, admission.quit),
         }
 
@@ -190,6 +190,9 @@ class Requests:
         found = [_log_lines.decode(data) for data in await self._controller.store.logs(question.app)]
         lines = [line for line in found if question.workload in (None, line.workload)]
         return sorted(lines, key=lambda line: line.at)[-max(1, min(question.limit, MAX_LIMIT)) :]
+
+    async def _usage(self, sender: str, question: AskUsage) -> UsagePage:
+        return await self._controller.receipts.page(question)
 
     # ------------------------------------------------------------------ deploying
 

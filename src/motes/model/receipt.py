@@ -17,8 +17,8 @@ from motes.model.host import PROOF_BYTES
 from motes.model.release import Signed
 
 BATCH_INTERVAL_S = 10.0
-SIGNED_BATCH_BYTES = 2 * 2**10
-"""The most that a signed batch may take: its bounds leave it far less."""
+SIGNED_BATCH_BYTES = 2**10
+"""The most that a signed batch may take; names as long as they may be leave it well below."""
 MOST_IN_PAGE = 500
 
 PublicKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]

@@ -53,8 +53,6 @@ class Enclosure(ABC):
         self._loop = asyncio.get_running_loop()
         self._monitor = os.pidfd_open(self._process.pid)
         self._gone: asyncio.Future[int] = self._loop.create_future()
-        self.spent_cpu_s = 0.0
-        """CPU time of all that was inside, known once it has ended by itself; of what was killed, only some of it."""
         self._loop.add_reader(self._monitor, self._monitor_ended)
 
     @abstractmethod
@@ -106,10 +104,7 @@ class Enclosure(ABC):
         self._released()
         self._loop.remove_reader(self._monitor)
         os.close(self._monitor)
-        _, status, usage = os.wait4(self._process.pid, 0)
-        self._process.returncode = os.waitstatus_to_exitcode(status)
-        self.spent_cpu_s = usage.ru_utime + usage.ru_stime
-        self._gone.set_result(self._process.returncode)
+        self._gone.set_result(self._process.wait())
 
 
 def _check_may_start() -> None:

@@ -284,7 +284,7 @@ class FunctionSpace:
             parents = (self.pid, self._enclosure.init_pid())
             now_s = sum(map(measure.cpu_s, (self.pid, *living))) + sum(map(measure.reaped_cpu_s, parents))
             self._cpu_s = max(self._cpu_s, now_s)
-        return max(self._cpu_s, self._enclosure.spent_cpu_s)
+        return self._cpu_s
 
     def space_usage(self) -> Usage:
         """The zygote with its whole memory, all instances with what each has beyond it, and /tmp."""
