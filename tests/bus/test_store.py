@@ -3,15 +3,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from motes.bus import streams
 from motes.bus.connection import Connection
 from motes.bus.store import Store
 from motes.bus.streams import CHUNK_LIMIT_BYTES, EVENTS_OF_ONE_LIMIT, LOG_LIMIT_BYTES, LOGS_OF_ONE_LIMIT
-from motes.errors import NotFound, Unavailable
+from motes.errors import NotFound, Refused, Unavailable
 
 DEADLINE_S = 30.0
 
@@ -218,5 +220,65 @@ def test_nobody_but_the_keeper_opens_the_store(own_nats_server: Any) -> None:
             async with asyncio.timeout(1):
                 await Store.open(host)
         assert "Publish Violation" in own_nats_server.home.log("nats-server").read_text()
+
+    run(own_nats_server, test)
+
+
+def test_receipts_are_read_page_by_page_of_one_host_or_of_all_from_a_number_or_a_time(own_nats_server: Any) -> None:
+    async def test(store: Store, host: Connection) -> None:
+        assert (await store.last_receipt("a"), await store.receipts("*", 0.0, 0, 10)) == ((0, b""), ([], False))
+        last = 0
+        for number in range(5):
+            last = await store.add_receipt("a", b"a%d" % number, last)
+        await store.add_receipt("b", b"b", 0)
+        assert await store.last_receipt("a") == (last, b"a4")
+        page = await store.receipts("a", 0.0, 0, 3)
+        assert ([each.data for each in page.messages], page.more) == ([b"a0", b"a1", b"a2"], True)
+        rest = await store.receipts("a", 0.0, page.messages[-1].sequence + 1, 3)
+        assert ([each.data for each in rest.messages], rest.more) == ([b"a3", b"a4"], False)
+        assert [each.subject for each in (await store.receipts("*", 0.0, 0, 10)).messages][-1] == "receipt.b"
+        assert (await store.receipts("*", time.time() + 60, 0, 10)).messages == []
+        assert len((await store.receipts("*", time.time() - 60, 0, 10)).messages) == 6
+
+    run(own_nats_server, test)
+
+
+def test_a_receipt_is_kept_only_behind_the_last_that_its_keeper_knows(own_nats_server: Any) -> None:
+    async def test(store: Store, host: Connection) -> None:
+        first = await store.add_receipt("a", b"1", 0)
+        with pytest.raises(Refused, match="another receipt of host a"):
+            await store.add_receipt("a", b"2", 0)
+        await store.add_receipt("b", b"1", 0)
+        second = await store.add_receipt("a", b"2", first)
+        assert await store.last_receipt("a") == (second, b"2")
+
+    run(own_nats_server, test)
+
+
+def test_a_receipt_is_there_after_the_server_was_killed(own_nats_server: Any) -> None:
+    async def put(store: Store, host: Connection) -> None:
+        await store.add_receipt("a", b"1", 0)
+
+    async def look(store: Store, host: Connection) -> None:
+        assert (await store.last_receipt("a"))[1] == b"1"
+
+    run(own_nats_server, put)
+    own_nats_server.stop(signal.SIGKILL)
+    own_nats_server.start()
+    run(own_nats_server, look)
+
+
+def test_a_host_that_sends_without_end_pushes_out_its_own_receipts_only(
+    own_nats_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "RECEIPTS_OF_ONE_LIMIT", 10)
+
+    async def test(store: Store, host: Connection) -> None:
+        await store.add_receipt("quiet", b"1", 0)
+        last = 0
+        for number in range(50):
+            last = await store.add_receipt("loud", b"%d" % number, last)
+        kept = [each.data for each in (await store.receipts("*", 0.0, 0, 100)).messages]
+        assert kept == [b"1", *(b"%d" % number for number in range(40, 50))]
 
     run(own_nats_server, test)

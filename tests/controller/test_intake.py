@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from controller.keeper_bench import Bench
 from motes.controller.intake import (
+    BATCHES_BURST,
+    BATCHES_PER_S,
     EVENTS_BURST,
     EVENTS_PER_S,
     LOGS_BURST,
@@ -30,6 +32,13 @@ def test_a_host_may_send_a_burst_and_then_so_much_a_second() -> None:
     assert taken(intake, "a", 10_000, 1.0) == LOGS_PER_S
     assert sum(intake.takes_event("a", 1.0) for _ in range(10_000)) == EVENTS_BURST
     assert sum(intake.takes_event("a", 2.0) for _ in range(10_000)) == EVENTS_PER_S
+
+
+def test_of_a_million_batches_so_many_a_second_are_looked_at() -> None:
+    intake = new_intake()
+    taken = sum(intake.takes_batch("a", number / 1e6) for number in range(1_000_000))
+    assert BATCHES_BURST <= taken <= BATCHES_BURST + BATCHES_PER_S
+    assert intake.takes_batch("b", 1.0)
 
 
 def test_what_one_sends_too_much_costs_another_nothing() -> None:

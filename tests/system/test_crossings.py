@@ -82,6 +82,9 @@ TO_STORE = (
 AS_ANOTHER_HOST = (
     "beat.other",
     "report.other.state",
+    "report.other.usage",
+    "receipt.local",
+    "receipt.other",
     "report.other.event",
     "report.other.log.a.f",
     "relay.other.call.a.f",

@@ -69,6 +69,8 @@ def answer(state: HostState, call: Call, outcome: Outcome) -> Answer:
     tally = state.tally(call.address)
     tally.calls += 1
     tally.errors += outcome.status != STATUS_OK
+    tally.in_bytes += len(call.body)
+    tally.out_bytes += len(outcome.body)
     return Answer(tuple(call.replies), outcome)
 
 

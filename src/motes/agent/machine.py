@@ -31,6 +31,7 @@ from motes.errors import MotesError, SpaceFailed
 from motes.model.call import STATUS_ITEM, Outcome
 from motes.model.host import Lease
 from motes.model.instance import EndReason
+from motes.model.receipt import Spent
 from motes.model.release import Manifest
 from motes.model.units import format_bytes
 
@@ -51,13 +52,16 @@ class Machine(HostState):
         if lease.host != self.host or lease.epoch <= last_epoch or self.draining:
             return []
         self.leases[lease.address] = lease
-        if lease.ceiling == 0:
+        if lease.ceiling > 0:
+            self.meter.note_lease(lease)
+        else:
             forget_ended_leases(self)
             return [*end_workload(self, lease.address, EndReason.REMOVED, now), Report()]
         return [*adopt(self, lease, now), Report()]
 
-    def on_release(self, release: str, manifest: Manifest, now: float) -> list[Effect]:
-        """The release's bundle is on this host, checked."""
+    def on_release(self, release: str, manifest: Manifest, now: float, owner: bytes = b"") -> list[Effect]:
+        """The release's bundle is on this host, checked; `owner` has signed it."""
+        self.meter.owners[manifest.app] = owner
         space = self.spaces.setdefault(release, SpaceView())
         space.manifest, space.state, space.last_used = manifest, "absent", now
         space.missing_bytes = 0
@@ -202,6 +206,7 @@ class Machine(HostState):
         if call.window == 0:
             return [end(self, instance, EndReason.PROTOCOL, "it sends items that nobody takes")]
         call.window -= 1
+        self.tally(instance.address).out_bytes += len(body)
         return [Answer(tuple(call.replies), Outcome(STATUS_ITEM, body))] if call.gone_at is None else []
 
     def on_more(self, call_id: bytes, count: int) -> list[Effect]:
@@ -227,6 +232,7 @@ class Machine(HostState):
         if instance is None:
             return []
         self.tally(instance.address).ended_cpu_s += instance.cpu_s
+        self.meter.note_ended(instance, now)
         told = Tell("instance.end", reason, instance.address, instance.release, instance.pid, detail)
         if instance.is_daemon:
             return [told, *daemon_ended(self, self.daemons[instance.address], instance, reason, detail, now)]
@@ -248,8 +254,10 @@ class Machine(HostState):
 
     # ------------------------------------------------------------------ time
 
-    def on_usage(self, usages: Mapping[int, Usage], memory_bytes: int, now: float) -> list[Effect]:
-        """What the instances use, and what all spaces use together."""
+    def on_usage(
+        self, usages: Mapping[int, Usage], memory_bytes: int, now: float, shared: Mapping[str, int] | None = None
+    ) -> list[Effect]:
+        """What the instances use, what all spaces use together, and by app what is of no single instance."""
         self.memory_bytes = memory_bytes
         effects: list[Effect] = []
         for number, usage in usages.items():
@@ -258,7 +266,12 @@ class Machine(HostState):
                 continue
             instance.cpu_s, instance.memory_bytes = usage.cpu_s, usage.memory_bytes
             effects += check_usage(self, instance, usage)
+        self.meter.note_memory(self.instances.values(), shared or {}, now)
         return [*effects, *relieve(self, now)]
+
+    def cut(self, cpu_s: Mapping[str, float], now: float) -> dict[str, Spent]:
+        """By app, what was used since the last cut; `cpu_s` is CPU time since the agent's start."""
+        return self.meter.cut(self.tallies, self.instances.values(), cpu_s, now)
 
     def tick(self, now: float) -> list[Effect]:
         """What only time brings: timeouts, idle ends, further starts. Often while calls wait, else each 250 ms."""

@@ -38,6 +38,7 @@ from motes.agent.large import LargeResults
 from motes.agent.logs import FLUSH_S, Logs
 from motes.agent.machine import Machine
 from motes.agent.pool import START_COST_S, Call
+from motes.agent.receipts import Receipts
 from motes.agent.relaying import Relaying
 from motes.agent.spaces import Spaces
 from motes.agent.spans import HostSpans
@@ -74,6 +75,7 @@ class Agent:
         self._inspection = Inspection(self.code)
         self.telling = Telling(self)
         self.relaying = Relaying(self)
+        self._receipts = Receipts(self, trust.controller, folder)
         found = tracer("agent")
         self.spans = None if found is None else HostSpans(found, host)
         self._soon: asyncio.TimerHandle | None = None
@@ -106,7 +108,7 @@ class Agent:
         await self.relaying.start()
         self.telling.beat()
         self.telling.report()
-        for work in (self._beats(), self._flushes()):
+        for work in (self._beats(), self._flushes(), self._receipts.work()):
             self.tasks.spawn(work)
 
     async def stop(self) -> None:
@@ -120,6 +122,7 @@ class Agent:
         await self.tasks.wait()
         await self.spaces.close_all()
         self._logs.flush_all()
+        await self._receipts.finish()
         with contextlib.suppress(MotesError):
             await self.connection.request(subjects.keeper(self.connection.user, "leave"), b"\xc0", 1.0)
 
@@ -192,7 +195,8 @@ class Agent:
             return
         known = {name: each for name, each in self.spaces.releases.items() if name in self.machine.spaces}
         self.spaces.releases = {**known, release: found}
-        self.feed(self.machine.on_release(release, found.manifest, self.now()))
+        owner = self._trust.signers[found.app]
+        self.feed(self.machine.on_release(release, found.manifest, self.now(), owner))
 
     async def connect(self, app: str, workload: str) -> Any:
         """A socket connected to a daemon that serves here, for the gateway. Raises NotFound and SpaceFailed."""
@@ -260,8 +264,8 @@ class Agent:
 
     def _watch(self) -> None:
         self._large.tick(self.now())
-        usages, memory_bytes = self.spaces.measure(self.now())
-        self.feed(self.machine.on_usage(usages, memory_bytes, self.now()))
+        usages, memory_bytes, shared = self.spaces.measure(self.now())
+        self.feed(self.machine.on_usage(usages, memory_bytes, self.now(), shared))
         self.feed(self.machine.tick(self.now()))
 
     async def _flushes(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from motes.agent import machine as core
 from motes.agent.code import Folders
+from motes.agent.cpu import CpuByApp
 from motes.agent.effects import Close, Deliver, End, Inform, More, Prepare, Spawn, StartDaemon, Stop
 from motes.agent.pool import Ask, Work
 from motes.errors import MotesError, SpaceFailed
@@ -79,7 +80,7 @@ class Spaces:
         """Daemons to end as soon as their space has been made."""
         self._written: dict[tuple[str, int], int] = {}
         """Bytes since the last flush of the logs, by release (empty: a daemon) and number."""
-        self._spent_cpu_s = 0.0
+        self.cpu = CpuByApp()
 
     def used_folders(self) -> set[Path]:
         """Folders that must stay: those of open spaces. One that is being opened was used last, so it stays too."""
@@ -99,8 +100,11 @@ class Spaces:
     def close(self, effect: Close) -> None:
         space = self._by_release.pop(effect.release, None)
         if space is not None:
-            self._spent_cpu_s += space.space_usage().cpu_s
-            self._closing.spawn(space.close())
+            self._closing.spawn(self._close(space))
+
+    async def _close(self, space: FunctionSpace) -> None:
+        await space.close()
+        self.cpu.ended(space)
 
     def spawn(self, effect: Spawn) -> None:
         space = self._by_release.get(effect.release)
@@ -159,13 +163,17 @@ class Spaces:
 
     async def _open(self, release: str) -> None:
         agent = self._agent
+        space: FunctionSpace | None = None
         try:
             events = _FunctionEvents(self, release)
             manifest = agent.machine.manifest(release)
             view = function_view(await self._folders(release), max(each.memory_bytes for each in manifest.workloads))
             space = await self._blank.take(view) or FunctionSpace(view, events)
+            self.cpu.opened(space, manifest.app)
             await space.load(view, events, entries=manifest.entries, timeout_s=OPEN_TIMEOUT_S)
         except MotesError as error:
+            if space is not None:
+                self.cpu.ended(space)
             agent.feed(agent.machine.on_space_failed(release, error, agent.now()))
             return
         finally:
@@ -195,7 +203,9 @@ class Spaces:
         self._agent.feed(self._agent.machine.on_ended(number, reason, detail, self._agent.now()))
 
     def closed(self, release: str, detail: str) -> None:
-        if self._by_release.pop(release, None) is not None:
+        space = self._by_release.pop(release, None)
+        if space is not None:
+            self.cpu.ended(space)
             self._agent.feed(self._agent.machine.on_space_closed(release, detail, self._agent.now()))
 
     def output(self, release: str, number: int, data: bytes) -> None:
@@ -241,6 +251,7 @@ class Spaces:
             view = daemon_view(await self._folders(effect.release), daemon)
             space = await DaemonSpace.open(view, daemon.command, daemon.port, events)
             self._daemons[effect.number] = space
+            self.cpu.opened(space, self.releases[effect.release].app)
             instance = self._agent.machine.instances.get(effect.number)
             if instance is None or instance.ending:
                 # It was told to end while its space was being made.
@@ -259,13 +270,15 @@ class Spaces:
         """End a daemon for a reason of ours; what its process then says of its end is not the reason."""
         space = self._daemons.pop(number, None)
         if space is not None:
-            self._spent_cpu_s += space.usage().cpu_s
             await space.close(DAEMON_GRACE_S)
+            self.cpu.ended(space)
         self.ended(number, reason, detail)
 
     def daemon_closed(self, number: int, reason: EndReason, detail: str) -> None:
         """A daemon ended by itself."""
-        if self._daemons.pop(number, None) is not None:
+        space = self._daemons.pop(number, None)
+        if space is not None:
+            self.cpu.ended(space)
             self.ended(number, reason, detail)
 
     async def connect(self, number: int) -> socket.socket:
@@ -281,7 +294,7 @@ class Spaces:
             await self._end_daemon(number, EndReason.HOST_STOPPED, "")
         spaces, self._by_release = list(self._by_release.values()), {}
         for space in spaces:
-            await space.close()
+            await self._close(space)
         await self._closing.wait()
         await self._blank.close()
 
@@ -301,23 +314,24 @@ class Spaces:
             instance = self._agent.machine.instances[number]
             instance.cpu_s, instance.memory_bytes = usage.cpu_s, usage.memory_bytes
 
-    def measure(self, now: float) -> tuple[dict[int, core.Usage], int]:
-        """What instances use, and what all spaces use together, in bytes."""
+    def measure(self, now: float) -> tuple[dict[int, core.Usage], int, dict[str, int]]:
+        """What instances use, what all spaces use together, in bytes, and by app what is of no single instance."""
         usages = self._usages()
-        shared_bytes = sum(space.shared_usage().memory_bytes for space in self._by_release.values())
-        used_bytes = shared_bytes + sum(usage.memory_bytes for usage in usages.values())
+        shared: dict[str, int] = {}
+        for space in self._by_release.values():
+            app = self.cpu.app_of(space)
+            shared[app] = shared.get(app, 0) + space.shared_usage().memory_bytes
+        used_bytes = sum(shared.values()) + sum(usage.memory_bytes for usage in usages.values())
         blank_bytes = self._blank.memory_bytes()
         if used_bytes + blank_bytes > self._agent.machine.offer.memory_bytes:
             # Before any instance has to go.
             self._closing.spawn(self._blank.drop())
-            return usages, used_bytes
-        return usages, used_bytes + blank_bytes
+            return usages, used_bytes, shared
+        return usages, used_bytes + blank_bytes, shared
 
     def cpu_s(self) -> float:
         """CPU time of all spaces, also of those that have ended."""
-        spaces = [space.space_usage().cpu_s for space in self._by_release.values()]
-        daemons = [space.usage().cpu_s for space in self._daemons.values()]
-        return self._spent_cpu_s + sum(spaces) + sum(daemons)
+        return sum(self.cpu.seconds().values())
 
     def _usages(self) -> dict[int, core.Usage]:
         known = self._agent.machine.instances

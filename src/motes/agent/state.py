@@ -6,6 +6,7 @@ import msgspec
 
 from motes.agent.daemons import DaemonUnit
 from motes.agent.effects import Asker
+from motes.agent.meter import Meter
 from motes.agent.pool import Call, Instance, Pool
 from motes.agent.tally import Tally
 from motes.errors import MotesError
@@ -75,6 +76,7 @@ class HostState:
         """By app, how many bytes its instances' calls may carry to other hosts now."""
         self.tallies: dict[str, Tally] = {}
         """By address, of all workloads that have done something here."""
+        self.meter = Meter()
         self.memory_bytes = 0
         """What all spaces use together, as last measured."""
         self._number = 0

@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from typing import NamedTuple
 
 from motes.model.totals import LATENCY_BOUNDS_S, Totals
+
+
+class Counts(NamedTuple):
+    """What goes into a batch of usage (motes.agent.meter)."""
+
+    calls: int = 0
+    starts: int = 0
+    in_bytes: int = 0
+    out_bytes: int = 0
 
 
 class Tally:
     """The counts behind a workload's Totals."""
 
-    __slots__ = ("_answered_s", "_answers", "_buckets", "calls", "ended_cpu_s", "errors", "starts")
+    __slots__ = (
+        "_answered_s",
+        "_answers",
+        "_buckets",
+        "_taken",
+        "calls",
+        "ended_cpu_s",
+        "errors",
+        "in_bytes",
+        "out_bytes",
+        "starts",
+    )
 
     def __init__(self) -> None:
         self.calls = self.errors = self.starts = self._answers = 0
+        self.in_bytes = self.out_bytes = 0
+        """Of the calls' bodies, and of their answers and items."""
+        self._taken = Counts()
         self.ended_cpu_s = 0.0
         """Of instances that have ended."""
         self._answered_s = 0.0
@@ -24,6 +48,13 @@ class Tally:
         self._answers += 1
         self._answered_s += seconds
         self._buckets[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
+
+    def take(self) -> Counts:
+        """What was counted since this was last asked."""
+        now = Counts(self.calls, self.starts, self.in_bytes, self.out_bytes)
+        since = Counts(*(new - old for new, old in zip(now, self._taken, strict=True)))
+        self._taken = now
+        return since
 
     def totals(self, live_cpu_s: float) -> Totals:
         """`live_cpu_s` is what the instances that live have used."""

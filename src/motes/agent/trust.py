@@ -19,6 +19,8 @@ class Trust(msgspec.Struct, frozen=True):
     owners: frozenset[bytes]
     newest: dict[str, float] = msgspec.field(default_factory=dict)
     """By app, when the newest release that was believed was made."""
+    signers: dict[str, bytes] = msgspec.field(default_factory=dict)
+    """By app, who signed that one."""
 
     def lease(self, data: bytes) -> Lease:
         """The lease in a message. Raises Untrusted, also for bytes that are none."""
@@ -42,5 +44,5 @@ class Trust(msgspec.Struct, frozen=True):
             raise Untrusted(f"release {expected_id} cannot be read: {error}") from error
         if release.created_at < self.newest.get(release.app, release.created_at):
             raise Untrusted(f"release {expected_id} of app {release.app!r} is older than one that this host has had")
-        self.newest[release.app] = release.created_at
+        self.newest[release.app], self.signers[release.app] = release.created_at, signed.signer
         return release

@@ -7,6 +7,7 @@
     KV callers              by name, the keys that were made for it
     stream BUNDLES          bundle.<hash>.<index>: chunks of code; bundle.<hash>.done: how many there are
     stream EVENTS           event.<sender>: what the controller told, or heard of a host; bounded for each sender
+    stream RECEIPTS         receipt.<host>: what hosts spent, checked and signed; bounded for each host
     stream LOGS             log.<app>: what instances wrote; bounded for each app, the oldest is dropped
 
 What is acknowledged is on disk. EVENTS and LOGS acknowledge nothing: they are written as fast as hosts tell.
@@ -19,6 +20,7 @@ import base64
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import nats
@@ -28,12 +30,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from motes.bus import subjects
 from motes.bus.connection import CONNECT_TIMEOUT_S, PING_INTERVAL_S, PINGS_UNANSWERED, RECONNECT_WAIT_S, Connection
-from motes.bus.streams import BUCKETS, LOGS_OF_ONE_LIMIT, Settings, bucket, streams, tail
-from motes.errors import NotFound, Unavailable
+from motes.bus.streams import BUCKETS, LOGS_OF_ONE_LIMIT, Page, Settings, bucket, page, streams, tail
+from motes.errors import NotFound, Refused, Unavailable
 from motes.model.credentials import Credentials
 
 _TIMEOUT_S = 5.0
 _READS_AT_ONCE = 32
+_WRONG_LAST_SEQUENCE = 10071
+"""nats-server's own number for it."""
 _log = logging.getLogger("motes.bus")
 
 
@@ -250,6 +254,38 @@ class Store:
         async with _translated("delete logs"):
             await self._connection.flush(_TIMEOUT_S)
             await self._js.purge_stream("LOGS", subject=subjects.kept_log(app))
+
+    # From here on: receipts.
+
+    async def add_receipt(self, host: str, data: bytes, after: int) -> int:
+        """Keep a receipt as the next one of this host, whose last is number `after`: returns the new one's number.
+
+        Raises Refused when the last is another one.
+        """
+        expected = {"Nats-Expected-Last-Subject-Sequence": str(after)}
+        async with _translated("keep a receipt"):
+            try:
+                told = await self._js.publish(subjects.kept_receipt(host), data, stream="RECEIPTS", headers=expected)
+            except nats.js.errors.APIError as error:
+                if error.err_code != _WRONG_LAST_SEQUENCE:
+                    raise
+                raise Refused(f"another receipt of host {host} was kept meanwhile") from None
+        return int(told.seq)
+
+    async def last_receipt(self, host: str) -> tuple[int, bytes]:
+        """The last one of this host, with its number; 0 and nothing: there is none."""
+        async with _translated("read receipts"):
+            try:
+                found = await self._js.get_msg("RECEIPTS", subject=subjects.kept_receipt(host), direct=True)
+            except nats.js.errors.NotFoundError:
+                return 0, b""
+        return int(found.seq), found.data or b""
+
+    async def receipts(self, host: str, since: float, first: int, count: int) -> Page:
+        """The next `count` of a host, or of all (`*`), from the number `first` on, or if that is 0 from a Unix time."""
+        start = first or f"{datetime.fromtimestamp(since, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+        async with _translated("read receipts"):
+            return await page(self._client, "RECEIPTS", subjects.kept_receipt(host), start, count, _TIMEOUT_S)
 
     # From here on: buckets.
 

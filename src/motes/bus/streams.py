@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 Settings = dict[str, Any]
 """As nats-py takes them."""
@@ -24,6 +24,12 @@ LOGS_OF_ONE_LIMIT = 1_000
 LOG_LIMIT_BYTES = 16 * 2**10
 LOGS_LIMIT_BYTES = 4 * 2**30
 """A thousand apps, each with as many messages as it may have and 4 KiB in each."""
+RECEIPTS_LIMIT = 1_000_000
+RECEIPTS_OF_ONE_LIMIT = 100_000
+"""Receipts of one host, 70 MB: one that sends without end pushes out its own."""
+RECEIPT_LIMIT_BYTES = 4 * 2**10
+RECEIPTS_KEPT_S = 35 * 24 * 3600.0
+"""More than a month, so that a month can be added up."""
 KEPT_S = 14 * 24 * 3600.0
 """How long events and logs are kept at most."""
 _ASYNC_PERSISTENCE_SINCE = (2, 12)
@@ -81,27 +87,63 @@ def streams(server_version: tuple[int, int]) -> list[Settings]:
             max_msg_size=LOG_LIMIT_BYTES,
             **noted,
         ),
+        dict(
+            name="RECEIPTS",
+            subjects=["receipt.*"],
+            storage="file",
+            discard="old",
+            max_age=RECEIPTS_KEPT_S,
+            max_msgs_per_subject=RECEIPTS_OF_ONE_LIMIT,
+            # Without a limit in bytes, which would be set aside of what there is for all streams.
+            max_msgs=RECEIPTS_LIMIT,
+            max_msg_size=RECEIPT_LIMIT_BYTES,
+            allow_direct=True,
+        ),
     ]
+
+
+class Kept(NamedTuple):
+    """One message of a stream."""
+
+    sequence: int
+    subject: str
+    data: bytes
+
+
+class Page(NamedTuple):
+    """Some messages of a stream, and whether there are more."""
+
+    messages: list[Kept]
+    more: bool
 
 
 async def tail(client: Any, stream: str, subject: str, first: int, limit: int, timeout_s: float) -> list[bytes]:
     """The last `limit` messages on `subject` from sequence number `first` on, by batched direct gets."""
     kept: deque[bytes] = deque(maxlen=limit)
+    while True:
+        found = await page(client, stream, subject, first, _PAGE, timeout_s)
+        kept.extend(each.data for each in found.messages)
+        if not found.more:
+            return list(kept)
+        first = found.messages[-1].sequence + 1
+
+
+async def page(client: Any, stream: str, subject: str, first: int | str, count: int, timeout_s: float) -> Page:
+    """The next `count` messages on `subject`, from a sequence number on, or from a time, as RFC 3339 writes it."""
+    messages: list[Kept] = []
     inbox = client.new_inbox()
     answers = await client.subscribe(inbox)
     try:
+        start = b'"seq":%d' % first if isinstance(first, int) else b'"start_time":"%b"' % first.encode()
+        ask = b'{%b,"next_by_subj":"%b","batch":%d}' % (start, subject.encode(), count)
+        await client.publish(f"$JS.API.DIRECT.GET.{stream}", ask, reply=inbox)
         while True:
-            ask = b'{"seq":%d,"next_by_subj":"%b","batch":%d}' % (first, subject.encode(), _PAGE)
-            await client.publish(f"$JS.API.DIRECT.GET.{stream}", ask, reply=inbox)
-            while True:
-                message = await answers.next_msg(timeout=timeout_s)
-                headers = message.headers or {}
-                if "Status" in headers:
-                    break
-                first = int(headers["Nats-Sequence"]) + 1
-                kept.append(message.data)
-            # 404: nothing at all; 204: the page ends, and says how many more there are.
-            if headers["Status"] != "204" or headers.get("Nats-Num-Pending", "0") == "0":
-                return list(kept)
+            message = await answers.next_msg(timeout=timeout_s)
+            headers = message.headers or {}
+            if "Status" in headers:
+                break
+            messages.append(Kept(int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data))
     finally:
         await answers.unsubscribe()
+    # 404: nothing at all; 204: the page ends, and says how many more there are.
+    return Page(messages, headers["Status"] == "204" and headers.get("Nats-Num-Pending", "0") != "0")

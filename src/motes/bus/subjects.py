@@ -14,7 +14,9 @@ beat.<host>                              agent -> everybody, every 250 ms
 report.<host>.state                      agent -> controller
 report.<sender>.event                    agent or controller -> controller and whoever follows
 report.<host>.log.<app>.<workload>       agent -> controller and whoever follows
+report.<host>.usage                      agent -> controller, request: a signed Batch, for a signed Receipt
 event.<sender>, log.<app>                controller -> the EVENTS and LOGS streams: what is kept of those
+receipt.<host>                           controller -> the RECEIPTS stream
 keeper.<sender>.<verb>                   anybody -> controller, request; the reply must lie in the sender's inbox
 route.<app>                              controller -> routers: the app's routes have changed
 gone.<host>                              controller -> routers: this host has ended
@@ -83,6 +85,14 @@ def event(sender: str) -> str:
 
 def log(host: str, app: str, workload: str) -> str:
     return f"report.{host}.log.{app}.{workload}"
+
+
+def usage(host: str) -> str:
+    return f"report.{host}.usage"
+
+
+def kept_receipt(host: str) -> str:
+    return f"receipt.{host}"
 
 
 def kept_event(sender: str) -> str:

@@ -27,6 +27,7 @@ COMMANDS = {
     "top": "Show live what runs, how fast, and what happens.",
     "events": "Show what started and ended, and why.",
     "logs": "Show what an app has printed.",
+    "usage": "Show what ran where, whose, and what it used.",
     "rm": "Remove an app.",
     "creds": "Make, list and withdraw callers' keys for NATS clients in other languages.",
     "host": "List, start and stop hosts on this machine.",

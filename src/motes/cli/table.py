@@ -12,7 +12,9 @@ import click
 
 from motes.model.units import format_bytes
 
-NUMBERS = frozenset({"pid", "age", "calls", "cpu", "cpus", "memory", "instances", "spaces"})
+NUMBERS = frozenset(
+    {"pid", "age", "calls", "cpu", "cpus", "memory", "instances", "spaces", "starts", "time", "in", "out"}
+)
 """Columns that are set to the right."""
 NAMES = frozenset({"instance", "host", "app", "workloads"})
 """Columns that may be cut where the terminal is too narrow for all."""

@@ -12,7 +12,8 @@ from motes.bus.connection import Connection
 from motes.bus.notices import disconnects
 from motes.controller.door import Seal
 from motes.controller.service import Controller
-from motes.errors import MotesError
+from motes.errors import MotesError, NotFound
+from motes.grants.jwt import public_key_of
 from motes.grants.keys import Nkey, load_or_create, load_public
 from motes.home import Home
 from motes.model.names import HOST_PREFIX
@@ -32,12 +33,20 @@ async def serve(home: Home) -> None:
         system = await Connection.open(server, home.credentials("system"))
         stack.push_async_callback(system.close)
         key, operator, account = (load_or_create(home.key(name)) for name in ("controller", "operator", "account"))
-        seal = Seal(operator, account, system, lambda name: home.user(HOST_PREFIX + name).exists())
+        seal = Seal(operator, account, system, lambda name: own_host_key(home, name))
         controller = await Controller.open(connection, key, seal, owners)
         stack.push_async_callback(controller.close)
         await system.subscribe(disconnects(account.nkey(Nkey.ACCOUNT)), controller.on_disconnect_notice)
         announce_ready()
         await stop.wait()
+
+
+def own_host_key(home: Home, name: str) -> bytes | None:
+    """The public key of a host of this machine; None where there is none of that name."""
+    try:
+        return public_key_of(home.credentials(HOST_PREFIX + name).jwt)
+    except NotFound:
+        return None
 
 
 def main() -> None:

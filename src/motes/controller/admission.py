@@ -93,7 +93,7 @@ class Admission:
         if len(promise.joined) >= promise.uses:
             raise Refused("this invite is used up; make another where the keeper runs: motes invite --uses N")
         is_member = member is not None and not member.left_at
-        if is_member or name in self._controller.core.state.hosts or self._door.seal.is_own(name):
+        if is_member or name in self._controller.core.state.hosts or self._door.seal.own_key(name):
             raise Refused(f"there is a host {name!r} already; choose another name: motes join --name NAME")
 
     @staticmethod
@@ -130,6 +130,16 @@ class Admission:
         async with self._door.lock:
             await self._see_off(name, await self._present(name))
         return True
+
+    async def key_of(self, host: str) -> bytes:
+        """The public key with which a host of this cluster signs what it says. Raises Refused when it is none."""
+        own = self._door.seal.own_key(host)
+        if own is not None:
+            return own
+        member = await self._member(host)
+        if member is None or member.left_at:
+            raise Refused(f"{host!r} is no host of this cluster")
+        return bytes.fromhex(member.public)
 
     async def _present(self, name: str) -> Member:
         member = await self._member(name)

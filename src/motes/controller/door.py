@@ -30,8 +30,8 @@ class Seal(msgspec.Struct, frozen=True):
     operator: Key
     account: Key
     system: Connection
-    is_own: Callable[[str], bool]
-    """Whether a host of that name is this machine's own, also while it is stopped."""
+    own_key: Callable[[str], bytes | None]
+    """The public key of this machine's own host of that name, also while it is stopped; None: it has none."""
 
 
 class Door:

@@ -45,6 +45,7 @@ class Hearing:
         await connection.subscribe(subjects.beat("*"), self._on_beat)
         await connection.subscribe(subjects.event("*"), self._on_event)
         await connection.subscribe(subjects.log("*", "*", "*"), self._on_log)
+        await connection.subscribe(subjects.usage("*"), self._on_usage)
 
     def tick(self) -> None:
         """Reports that came too soon, and what was dropped."""
@@ -83,6 +84,11 @@ class Hearing:
         if self._intake.takes_event(event.host, controller.now()):
             kept = msgspec.structs.replace(event, detail=event.detail[:TEXT_LENGTH])
             controller.store.add_event(event.host, msgspec.json.encode(kept))
+
+    def _on_usage(self, message: Message) -> None:
+        host = message.subject.split(".")[1]
+        if self._intake.takes_batch(host, self._controller.now()):
+            self._controller.receipts.take(host, message)
 
     def _on_log(self, message: Message) -> None:
         controller = self._controller

@@ -18,6 +18,8 @@ LOGS_PER_S, LOGS_BURST = 500.0, 1_000.0
 EVENTS_PER_S, EVENTS_BURST = 200.0, 2_000.0
 REPORTS_PER_S, REPORTS_BURST = 50.0, 200.0
 BEATS_PER_S, BEATS_BURST = 20.0, 100.0
+BATCHES_PER_S, BATCHES_BURST = 150.0, 2_000.0
+"""Of usage: a thousand apps of one host make 100 a second."""
 TELL_INTERVAL_S = 1.0
 TOLD_BY_HOSTS = frozenset({"instance.start", "instance.end", "start.failed"})
 """Of everything else the controller tells."""
@@ -33,6 +35,7 @@ class _Sender:
         self.events = Allowance(EVENTS_PER_S, EVENTS_BURST, EVENTS_BURST, now)
         self.reports = Allowance(REPORTS_PER_S, REPORTS_BURST, REPORTS_BURST, now)
         self.beats = Allowance(BEATS_PER_S, BEATS_BURST, BEATS_BURST, now)
+        self.batches = Allowance(BATCHES_PER_S, BATCHES_BURST, BATCHES_BURST, now)
         self.late: HostReport | None = None
         self.dropped = {"log messages": 0, "events": 0}
 
@@ -59,6 +62,10 @@ class Intake:
         """The same for an event that is to be kept."""
         sender = self._sender(host, now)
         return sender.take(sender.events, "events", now)
+
+    def takes_batch(self, host: str, now: float) -> bool:
+        """The same for a batch of usage; one that is not taken is sent again."""
+        return self._sender(host, now).batches.take(now)
 
     def takes_beat(self, host: str, now: float) -> bool:
         return self._sender(host, now).beats.take(now)

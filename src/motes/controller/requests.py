@@ -15,7 +15,6 @@ import msgspec
 
 from motes.bus import subjects
 from motes.bus.connection import Message
-from motes.controller.admission import Admission
 from motes.controller.callers import Callers
 from motes.controller.deployment import Deployment, check_question
 from motes.controller.door import Door
@@ -61,6 +60,7 @@ from motes.model.keeper import (
     encode_error,
 )
 from motes.model.names import GUEST_PREFIX, HOST_PREFIX, OWN_USER
+from motes.model.receipt import AskUsage, UsagePage
 from motes.model.release import Manifest, Signed, is_hash
 from motes.model.routes import Routes
 
@@ -87,7 +87,7 @@ class Requests:
 
     def __init__(self, controller: Controller, door: Door) -> None:
         self._controller = controller
-        admission, callers = Admission(controller, door), Callers(controller, door)
+        admission, callers = controller.admission, Callers(controller, door)
         self._deployment = Deployment(controller)
         self._fetches = Fetches()
         self._inspecting = Inspecting(controller, self._fetches)
@@ -118,6 +118,7 @@ class Requests:
             "callers": Verb("owner", None, callers.list),
             "caller-admit": Verb("owner", AskToken, callers.admit),
             "caller-withdraw": Verb("owner", str, callers.withdraw),
+            "usage": Verb("owner", AskUsage, self._usage),
             "quit": Verb("host", None, admission.quit),
         }
 
@@ -193,6 +194,9 @@ class Requests:
         found = [_log_lines.decode(data) for data in await self._controller.store.logs(question.app)]
         lines = [line for line in found if question.workload in (None, line.workload)]
         return sorted(lines, key=lambda line: line.at)[-max(1, min(question.limit, MAX_LIMIT)) :]
+
+    async def _usage(self, sender: str, question: AskUsage) -> UsagePage:
+        return await self._controller.receipts.page(question)
 
     # ------------------------------------------------------------------ deploying
 

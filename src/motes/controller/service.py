@@ -14,6 +14,7 @@ from motes.bus import subjects
 from motes.bus.connection import Connection, Message
 from motes.bus.notices import ended_user
 from motes.bus.store import Store
+from motes.controller.admission import Admission
 from motes.controller.core import SETTLE_S, Core
 from motes.controller.door import Door, Seal
 from motes.controller.effects import Effect, Give, Publish, Tell
@@ -21,6 +22,7 @@ from motes.controller.hearing import Hearing
 from motes.controller.naming import Naming
 from motes.controller.proofs import Proofs
 from motes.controller.readers import Readers
+from motes.controller.receipts import Receipts
 from motes.controller.requests import Requests
 from motes.grants.keys import Key, Tag, sign, verify
 from motes.model.instance import Event
@@ -51,11 +53,13 @@ class Controller:
         self.removed_at: dict[str, float] = {}
         """By app, what its owner last said; an app may be there again since."""
         self._key = key
-        self._proofs = Proofs(key)
+        self.proofs = Proofs(key)
+        self.receipts = Receipts(self, key)
         self._hearing = Hearing(self)
         self.naming = Naming(self)
         self.readers = Readers(core.state)
         self._door = Door(self, seal)
+        self.admission = Admission(self, self._door)
         self._requests = Requests(self, self._door)
         self.tasks = Tasks("controller")
         self._loop = asyncio.get_running_loop()
@@ -147,7 +151,7 @@ class Controller:
                 self._do[type(effect)](effect)
 
     def _do_give(self, effect: Give) -> None:
-        signed = sign(self._key, Tag.LEASE, msgspec.msgpack.encode(self._proofs.sealed(effect.lease)))
+        signed = sign(self._key, Tag.LEASE, msgspec.msgpack.encode(self.proofs.sealed(effect.lease)))
         self.connection.publish(subjects.lease(effect.lease.host), msgspec.msgpack.encode(signed))
 
     def _do_publish(self, effect: Publish) -> None:

@@ -12,7 +12,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from motes.grants.keys import Key, Nkey, public_nkey
+from motes.errors import NotFound
+from motes.grants.keys import Key, Nkey, public_nkey, read_public_nkey
 from motes.grants.roles import NO_LIMIT, Role
 from motes.model.credentials import Credentials
 from motes.model.invite import Invite
@@ -83,6 +84,16 @@ def _user_body(account: bytes, role: Role, public: bytes, issued_at: int, expire
     subject = public_nkey(Nkey.USER, public)
     body = _body(public_nkey(Nkey.ACCOUNT, account), subject, role.user, issued_at, role.claims())
     return body if expires_at is None else {**body, "exp": expires_at}
+
+
+def public_key_of(token: str) -> bytes:
+    """The key of the user whose JWT this is: 32 bytes. Raises NotFound for what is none."""
+    try:
+        claims = token.split(".")[1]
+        found = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        return read_public_nkey(str(found["sub"]))
+    except (ValueError, LookupError, TypeError) as error:
+        raise NotFound(f"a user's JWT that is none: {error}") from error
 
 
 def creds_text(credentials: Credentials) -> str:

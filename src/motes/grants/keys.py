@@ -30,6 +30,8 @@ class Tag(Enum):
     RELEASE = b"motes release 1\x00"
     REMOVAL = b"motes removal 1\x00"
     PROOF = b"motes proof 1\x00"
+    BATCH = b"motes batch 1\x00"
+    RECEIPT = b"motes receipt 1\x00"
 
 
 class Nkey(Enum):
@@ -82,6 +84,14 @@ class Key:
 def public_nkey(kind: Nkey, public: bytes) -> str:
     """A public key as NATS writes it."""
     return _encode_nkey(bytes((kind.value,)) + public)
+
+
+def read_public_nkey(text: str) -> bytes:
+    """The 32 bytes in it. Raises ValueError."""
+    raw = base64.b32decode(text + "=" * (-len(text) % 8))
+    if len(raw) != KEY_BYTES + 3:
+        raise ValueError(f"{text[:80]!r} is no public key of NATS")
+    return raw[1 : 1 + KEY_BYTES]
 
 
 def _encode_nkey(raw: bytes) -> str:

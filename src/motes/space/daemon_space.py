@@ -26,6 +26,8 @@ from motes.space.view import View
 
 OPEN_LIMIT_S = 10.0
 LISTEN_POLL_S = 0.02
+LOOK_S = 0.05
+"""How often a daemon that was told to end is looked at: what it still uses counts."""
 LOG_KEPT_BYTES = 4000
 
 
@@ -56,6 +58,7 @@ class DaemonSpace:
         self._failure = ""
         self._closing = False
         self._log = bytearray()
+        self._cpu_s = 0.0
         self.view = view
         self._start(view, command)
 
@@ -126,9 +129,20 @@ class DaemonSpace:
 
     def usage(self) -> Usage:
         """All processes in the space, and what its /tmp and /dev/shm hold."""
+        # Often, for of a daemon that ends by itself nothing can be asked any more.
+        self.cpu_s()
         processes = [measure.fair_usage(pid) for pid in self._enclosure.processes()]
         folders = [Usage(0.0, self._enclosure.folder_bytes(folder), 0) for folder in self._folders]
         return measure.add([*processes, *folders])
+
+    def cpu_s(self) -> float:
+        """CPU time of everything in the space, also of what has ended there; it only grows."""
+        if not self._enclosure.gone.done():
+            processes = self._enclosure.processes()
+            parents = (*processes, self._enclosure.init_pid())
+            now_s = sum(map(measure.cpu_s, processes)) + sum(map(measure.reaped_cpu_s, parents))
+            self._cpu_s = max(self._cpu_s, now_s)
+        return self._cpu_s
 
     def pause_output(self) -> None:
         """Read no more until `resume_output`; what the daemon prints then waits, and so does the daemon."""
@@ -142,9 +156,12 @@ class DaemonSpace:
         """SIGTERM for the daemon, SIGKILL for everything after `grace_s`; returns when all is gone."""
         if grace_s > 0 and self._daemon >= 0 and not self._closed.done():
             measure.signal_process(self._daemon, signal.SIGTERM)
-            await asyncio.wait([self._closed], timeout=grace_s)
+            deadline = self._loop.time() + grace_s
+            while not self._closed.done() and self._loop.time() < deadline:
+                await asyncio.wait([self._closed], timeout=min(grace_s, LOOK_S))
+                self.cpu_s()
         self._closing = True
-        self._enclosure.kill()
+        self._kill()
         await self._enclosure.close()
         await asyncio.shield(self._closed)
 
@@ -183,6 +200,11 @@ class DaemonSpace:
 
     def _fail(self, why: str) -> None:
         self._failure = self._failure or why
+        self._kill()
+
+    def _kill(self) -> None:
+        # First: of what is killed the kernel tells nobody how much it used.
+        self.cpu_s()
         self._enclosure.kill()
 
     def _finish(self, status: int) -> None:

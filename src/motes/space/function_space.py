@@ -114,6 +114,7 @@ class FunctionSpace:
         """Numbers of which the zygote has been told and has told nothing."""
         self._log = bytearray()
         self._tmp = -1
+        self._cpu_s = 0.0
         self._closing: tuple[EndReason, str] | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self.view = view
@@ -276,6 +277,15 @@ class FunctionSpace:
         link = self._links[number]
         return measure.usage_since_fork(link.pid, link.memory_at_fork) if link.pid else Usage(0.0, 0, 0)
 
+    def cpu_s(self) -> float:
+        """CPU time of everything in the space, also of what has ended there; it only grows."""
+        if not self._enclosure.gone.done() and self.pid:
+            living = (*(link.pid for link in self._links.values() if link.pid), *self._strays())
+            parents = (self.pid, self._enclosure.init_pid())
+            now_s = sum(map(measure.cpu_s, (self.pid, *living))) + sum(map(measure.reaped_cpu_s, parents))
+            self._cpu_s = max(self._cpu_s, now_s)
+        return self._cpu_s
+
     def space_usage(self) -> Usage:
         """The zygote with its whole memory, all instances with what each has beyond it, and /tmp."""
         return measure.add([self.shared_usage(), *map(self.usage, self._links)])
@@ -305,7 +315,7 @@ class FunctionSpace:
         """End everything in the space, and wait until it is gone. Instances still there are reported with `reason`."""
         if self._closing is None:
             self._closing = (reason, detail)
-        self._enclosure.kill()
+        self._kill()
         await asyncio.shield(self._closed)
 
     # What comes from the zygote.
@@ -377,6 +387,11 @@ class FunctionSpace:
     def _fail(self, why: str, reason: EndReason = EndReason.SPACE_FAILED) -> None:
         if self._closing is None:
             self._closing = (reason, why)
+        self._kill()
+
+    def _kill(self) -> None:
+        # First: of what is killed the kernel tells nobody how much it used.
+        self.cpu_s()
         self._enclosure.kill()
 
     def _monitor_ended(self, gone: asyncio.Future[int]) -> None:

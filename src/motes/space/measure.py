@@ -13,6 +13,7 @@ from typing import NamedTuple
 from motes.space.limits import Usage
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _INODE_BYTES = 1024
 COPIED_BYTES = 2**20
 """What a fork copies of its parent's pages by running at all (measured: 1.2 MiB for a first call)."""
@@ -34,6 +35,16 @@ def cpu_s(pid: int) -> float:
         return time.clock_gettime_ns((~pid << 3) | 2) / 1e9
     except OSError:
         return 0.0
+
+
+def reaped_cpu_s(pid: int) -> float:
+    """CPU seconds of the children of a process that have ended and that it has waited for, and of theirs in turn."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            words = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(words[13]) + int(words[14])) / _TICKS_PER_S
 
 
 def waited_s(pid: int) -> float:

@@ -1,0 +1,152 @@
+"""Receipts for what hosts say they spent: each batch is checked, kept, and answered with the keeper's signature.
+
+What does not hold at all (a signature, a name, a number that was there before) is refused, and nothing of it is kept.
+What holds and cannot be true is kept with the reason, and does not count: so a host's chain has no hole, and its
+word stays on record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from motes.bus import subjects
+from motes.bus.connection import Message
+from motes.controller.judging import Credit, why_not
+from motes.errors import MotesError, Refused, TooLarge, Unavailable, Untrusted
+from motes.grants.keys import Key
+from motes.grants.receipts import digest, read_batch, read_receipt, read_signed, sign_receipt
+from motes.model.keeper import encode_answer, encode_error
+from motes.model.names import HOST_PREFIX
+from motes.model.receipt import MOST_IN_PAGE, SIGNED_BATCH_BYTES, AskUsage, Batch, Receipt, UsagePage
+from motes.model.release import Signed
+
+if TYPE_CHECKING:
+    from motes.controller.service import Controller
+
+MOST_AT_ONCE = 8
+"""Batches of one host under way; an agent sends one after the other."""
+
+
+class Ledger(msgspec.Struct):
+    """Where one host's chain ends."""
+
+    credit: Credit
+    sequence: int = 0
+    """Of its last receipt in the stream."""
+    signed: Signed | None = None
+    """That receipt."""
+    key: bytes = b""
+    number: int = 0
+    digest: bytes = b""
+
+
+class Receipts:
+    """The keeper's side of hosts' accounts (motes.agent.receipts is the other)."""
+
+    def __init__(self, controller: Controller, key: Key) -> None:
+        self._controller = controller
+        self._key = key
+        self._ledgers: dict[str, Ledger] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._under_way: Counter[str] = Counter()
+
+    def take(self, host: str, message: Message) -> None:
+        """A host, of whose name NATS is sure, sends a batch, and waits at `message.reply` for the receipt."""
+        if not message.reply.startswith(f"{subjects.inbox(HOST_PREFIX + host)}."):
+            return  # An answer there would reach somebody who did not ask.
+        if self._under_way[host] >= MOST_AT_ONCE:
+            return
+        self._under_way[host] += 1
+        self._controller.tasks.spawn(self._serve(host, message))
+
+    async def _serve(self, host: str, message: Message) -> None:
+        try:
+            async with self._turns.setdefault(host, asyncio.Lock()):
+                answer = encode_answer(await self._receipt(host, message.data))
+        except MotesError as error:
+            answer = encode_error(error)
+        finally:
+            self._under_way -= Counter((host,))
+        self._controller.connection.publish(message.reply, answer)
+
+    async def _receipt(self, host: str, data: bytes) -> Signed:
+        if len(data) > SIGNED_BATCH_BYTES:
+            raise TooLarge(f"a batch of {len(data)} bytes; it has at most {SIGNED_BATCH_BYTES}")
+        signed = read_signed(data)
+        batch = await self._checked(host, signed)
+        ledger = self._ledgers.get(host) or await self._load(host)
+        if ledger.key != signed.signer:
+            ledger.key, ledger.number, ledger.digest = signed.signer, 0, b""
+        elif batch.number == ledger.number and digest(signed) == ledger.digest and ledger.signed is not None:
+            return ledger.signed  # The answer was lost.
+        if batch.number <= ledger.number:
+            last = f"the last of this host has the number {ledger.number}"
+            raise Refused(f"batch {batch.number}: {last}", number=ledger.number, digest=ledger.digest.hex())
+        return await self._keep(host, ledger, signed, batch)
+
+    async def _checked(self, host: str, signed: Signed) -> Batch:
+        """Raises Untrusted when it is not this host's own."""
+        key = await self._controller.admission.key_of(host)
+        batch = read_batch(signed, key)
+        if batch.host != host:
+            raise Untrusted(f"host {host} tells what host {batch.host[:80]} spent")
+        return batch
+
+    async def _keep(self, host: str, ledger: Ledger, signed: Signed, batch: Batch) -> Signed:
+        controller = self._controller
+        known = controller.core.state.hosts.get(host)
+        if known is None:
+            raise Unavailable(f"host {host} has not told yet what it lends; send it again")
+        now = time.time()
+        ledger.credit.pass_time(now)
+        refused = why_not(batch, known.report.offer, controller.owners, controller.proofs.hold, ledger.credit)
+        receipt = sign_receipt(self._key, Receipt(signed, now, refused[:300], _missing(ledger, batch)))
+        try:
+            data = msgspec.msgpack.encode(receipt)
+            ledger.sequence = await controller.store.add_receipt(host, data, ledger.sequence)
+        except MotesError:
+            # Whether it was kept is not known, or another controller keeps them now: what is there counts.
+            self._ledgers.pop(host, None)
+            raise
+        ledger.signed, ledger.number, ledger.digest = receipt, batch.number, digest(signed)
+        return receipt
+
+    async def _load(self, host: str) -> Ledger:
+        """As it was with the last receipt that is kept."""
+        sequence, data = await self._controller.store.last_receipt(host)
+        ledger = Ledger(Credit(time.time()), sequence)
+        if data:
+            try:
+                signed = read_signed(data)
+                receipt, batch = read_receipt(signed, self._key.public)
+            except Untrusted:
+                # Somebody altered it, which `motes usage` says; the host's next batch names what should be there.
+                pass
+            else:
+                ledger.credit.at = receipt.heard_at
+                ledger.signed, ledger.key = signed, receipt.batch.signer
+                ledger.number, ledger.digest = batch.number, digest(receipt.batch)
+        return self._ledgers.setdefault(host, ledger)
+
+    async def page(self, question: AskUsage) -> UsagePage:
+        """Some of what is kept, as it is: who reads it checks it."""
+        if question.host and not subjects.is_name(question.host):
+            return UsagePage([])
+        host = question.host or "*"
+        found = await self._controller.store.receipts(host, question.since, question.first, MOST_IN_PAGE)
+        receipts = [(each.subject.partition(".")[2], each.data) for each in found.messages]
+        return UsagePage(receipts, found.messages[-1].sequence + 1 if found.more else 0)
+
+
+def _missing(ledger: Ledger, batch: Batch) -> str:
+    """What of this key's chain was not heard before the batch; empty: nothing."""
+    if batch.number > ledger.number + 1:
+        return f"batches {ledger.number + 1} to {batch.number - 1}"
+    if batch.before != ledger.digest:
+        return f"the batch {ledger.number} that it follows"
+    return ""
