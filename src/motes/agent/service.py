@@ -33,12 +33,14 @@ from motes.agent.effects import (
     Stop,
     Tell,
 )
+from motes.agent.holding import Holding
 from motes.agent.inspection import Inspection
 from motes.agent.large import LargeResults
 from motes.agent.logs import FLUSH_S, Logs
 from motes.agent.machine import Machine
 from motes.agent.pool import START_COST_S, Call
 from motes.agent.relaying import Relaying
+from motes.agent.resting import Resting
 from motes.agent.spaces import Spaces
 from motes.agent.spans import HostSpans
 from motes.agent.telling import Telling
@@ -62,9 +64,14 @@ _log = logging.getLogger("motes.agent")
 class Agent:
     """One host's agent. `start`, then it works until `stop`."""
 
-    def __init__(self, host: str, offer: Offer, connection: Connection, trust: Trust, folder: Path) -> None:
+    def __init__(
+        self, host: str, offer: Offer, connection: Connection, trust: Trust, folder: Path, holding: Holding
+    ) -> None:
         self.host = host
         self.machine = Machine(host, offer)
+        self.machine.memory_is_walled = holding.memory_is_walled
+        self._holding = holding
+        self._resting: Resting | None = None
         self.connection = connection
         self._trust = trust
         self._loop = asyncio.get_running_loop()
@@ -108,6 +115,9 @@ class Agent:
         self.telling.report()
         for work in (self._beats(), self._flushes()):
             self.tasks.spawn(work)
+        if self._holding.rests:
+            cpus = self.machine.offer.cpus
+            self._resting = Resting(cpus, self._holding.processors, self.spaces.processes)
 
     async def stop(self) -> None:
         """Take no more calls, let the running ones finish within DRAIN_S, and end every space."""
@@ -118,6 +128,8 @@ class Agent:
             await asyncio.sleep(0.02)
         self.tasks.cancel()
         await self.tasks.wait()
+        if self._resting is not None:
+            self._resting.close()
         await self.spaces.close_all()
         self._logs.flush_all()
         with contextlib.suppress(MotesError):
@@ -261,6 +273,8 @@ class Agent:
     def _watch(self) -> None:
         self._large.tick(self.now())
         usages, memory_bytes = self.spaces.measure(self.now())
+        # A cgroup counts also what no process is seen to hold.
+        memory_bytes = max(memory_bytes, self._holding.memory_bytes())
         self.feed(self.machine.on_usage(usages, memory_bytes, self.now()))
         self.feed(self.machine.tick(self.now()))
 

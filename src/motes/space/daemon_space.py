@@ -46,6 +46,7 @@ class DaemonSpace:
         self.port = port
         self.pid = 0
         """The daemon, as the host sees it; 0 also when it had ended before anybody looked."""
+        self._seen: list[int] = []
         self._greeted = False
         self._events = events
         self._loop = asyncio.get_running_loop()
@@ -126,9 +127,14 @@ class DaemonSpace:
 
     def usage(self) -> Usage:
         """All processes in the space, and what its /tmp and /dev/shm hold."""
-        processes = [measure.fair_usage(pid) for pid in self._enclosure.processes()]
+        self._seen = self._enclosure.processes()
+        processes = [measure.fair_usage(pid) for pid in self._seen]
         folders = [Usage(0.0, self._enclosure.folder_bytes(folder), 0) for folder in self._folders]
         return measure.add([*processes, *folders])
+
+    def processes(self) -> list[int]:
+        """All that run in it, as last seen."""
+        return self._seen
 
     def pause_output(self) -> None:
         """Read no more until `resume_output`; what the daemon prints then waits, and so does the daemon."""
