@@ -12,7 +12,7 @@ from typing import NamedTuple
 from motes.model.host import Offer
 
 CONTROLLERS = ("cpu", "memory", "pids")
-PREFIX = "motes."
+PREFIX = "lent."
 OTHERS = f"{PREFIX}others"
 """Where the processes go that were in the cgroup before: the supervisor, and who started it."""
 PERIOD_US = 20_000
