@@ -6,7 +6,7 @@ import pytest
 
 from agent.lent_host import DONE, LentHost, function
 from motes.agent.effects import End
-from motes.agent.limits import THREAD_LIMIT
+from motes.agent.limits import FAR_OVER, PRESSURE_S, THREAD_LIMIT
 from motes.agent.machine import OUTPUT_LIMIT_BYTES, Usage
 from motes.agent.pool import CRASHES_FREE
 from motes.errors import (
@@ -14,6 +14,7 @@ from motes.errors import (
     LimitExceeded,
 )
 from motes.model.call import STATUS_ERROR, STATUS_TRY_ELSEWHERE
+from motes.model.host import Offer
 from motes.model.instance import EndReason
 from motes.model.release import MIB
 
@@ -171,3 +172,93 @@ def test_a_crashed_instance_of_the_floor_is_replaced_and_the_reason_says_so() ->
     host.lease(floor=1)
     host.end(host.live()[0], EndReason.CRASHED)
     assert host.starts() == ["floor", "restart"]
+
+
+LENT_BYTES = 100 * MIB
+
+
+class ShortOfMemory(LentHost):
+    """It lends LENT_BYTES; `uses` says what its instances have, and all of it together."""
+
+    def __init__(self, *names: str) -> None:
+        functions = [function(name, memory_bytes=1024 * MIB) for name in names]
+        super().__init__(*functions, offer=Offer(cpus=8.0, memory_bytes=LENT_BYTES, spaces=50))
+        for name in names:
+            self.lease(name)
+
+    def uses(self, used: dict[int, int], more: int = 0) -> None:
+        usages = {number: Usage(0.0, count) for number, count in used.items()}
+        self.do(self.machine.on_usage(usages, sum(used.values()) + more, self.now))
+
+
+def test_where_all_are_busy_and_too_much_is_used_the_newest_of_the_largest_app_ends_after_a_moment() -> None:
+    host = ShortOfMemory("f")
+    first, second = host.call(), host.call()
+    host.wait(0.01)
+    older, newer = host.busy()
+    host.uses({older: 70 * MIB, newer: 32 * MIB})
+    assert not host.ends()
+    host.wait(PRESSURE_S / 2)
+    host.uses({older: 70 * MIB, newer: 32 * MIB})
+    assert not host.ends()
+    host.wait(PRESSURE_S / 2)
+    host.uses({older: 70 * MIB, newer: 32 * MIB})
+    assert host.ends() == ["pressure"] and host.busy() == [older]
+    error = host.error(second)
+    assert isinstance(error, Exited) and error.detail["reason"] == "pressure"
+    assert "host 'h' lends 100 MiB of memory" in error.message and "app 'app' has the most (102 MiB)" in error.message
+    assert not host.answers(first)
+
+
+def test_who_is_over_for_a_moment_only_ends_nobody() -> None:
+    host = ShortOfMemory("f")
+    host.call()
+    (number,) = host.busy()
+    for _ in range(10):
+        host.uses({number: 101 * MIB})
+        host.wait(PRESSURE_S * 0.9)
+        host.uses({number: 99 * MIB})
+        host.wait(PRESSURE_S * 0.9)
+    assert not host.ends() and host.busy() == [number]
+
+
+def test_far_over_what_is_lent_nobody_waits() -> None:
+    host = ShortOfMemory("f")
+    host.call()
+    (number,) = host.busy()
+    host.uses({number: int(LENT_BYTES * FAR_OVER) + 1})
+    assert host.ends() == ["pressure"]
+
+
+def test_while_one_is_on_its_way_out_no_other_has_to_go() -> None:
+    host = ShortOfMemory("f")
+    host.by_hand = (End,)
+    host.call(), host.call()
+    host.wait(0.01)
+    for _ in range(20):
+        host.uses(dict.fromkeys(host.busy(), 80 * MIB), more=80 * MIB)
+        host.wait(1.0)
+    assert len(host.seen(End)) == 1
+
+
+def test_what_stands_ready_by_its_scale_goes_last_and_only_after_a_moment() -> None:
+    host = ShortOfMemory("f")
+    host.lease("f", floor=2)
+    ready = host.live()
+    assert len(ready) == 2
+    host.uses(dict.fromkeys(ready, 90 * MIB))
+    assert not host.ends()
+    host.wait(PRESSURE_S)
+    host.uses(dict.fromkeys(ready, 90 * MIB))
+    assert host.ends() == ["pressure"]
+
+
+def test_where_the_kernel_walls_the_memory_the_agent_is_first_to_say_who_ends() -> None:
+    host = ShortOfMemory("f")
+    host.machine.memory_is_walled = True
+    host.call()
+    (number,) = host.busy()
+    host.uses({number: 96 * MIB})
+    host.wait(PRESSURE_S)
+    host.uses({number: 96 * MIB})
+    assert host.ends() == ["pressure"]

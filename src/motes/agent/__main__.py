@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from motes.agent.holding import Holding, hold
 from motes.agent.service import Agent
 from motes.agent.trust import Trust
 from motes.bus.connection import Connection
@@ -84,7 +85,7 @@ def program_paths() -> tuple[Path, ...]:
     return (Path(sys.base_prefix), Path(sys.prefix), Path(__file__).parents[1])
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, holding: Holding) -> None:
     """Run until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -97,7 +98,7 @@ async def serve(settings: Settings) -> None:
             return
         connection = connecting.result()
         stack.push_async_callback(connection.close)
-        agent = Agent(settings.name, settings.offer, connection, settings.trust, settings.folder)
+        agent = Agent(settings.name, settings.offer, connection, settings.trust, settings.folder, holding)
         await agent.start()
         stack.push_async_callback(agent.stop)
         ingress = await serve_ingress(settings.run / INGRESS, agent.connect)
@@ -146,11 +147,12 @@ def main() -> None:
         settings = settings_from(Home(arguments.home), arguments.name)
         for folder in (settings.folder, settings.run):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        holding = hold(settings.offer, settings.name)
         descend(readable=program_paths(), writable=(settings.folder, settings.run), name=settings.name)
         logging.getLogger("motes.space").info("the walls of process spaces here: %s", walls_in_words())
         import uvloop
 
-        uvloop.run(serve(settings))
+        uvloop.run(serve(settings, holding))
     except MotesError as error:
         raise SystemExit(f"agent {arguments.name}: {error}") from None
 

@@ -43,7 +43,7 @@ GRACE_S = 1.0
 def ask(state: HostState, instance: Instance, wanted: Ask, now: float) -> list[Effect]:
     """An instance calls `wanted.name`. Its `number` is the instance's own."""
     call = instance.calls_now.get(wanted.tag)
-    app = instance.address.partition(".")[0]
+    app = instance.app
     wanted.address = address_of(wanted.name, app)
     refused = _why_not(state, instance, call, wanted)
     if call is None or refused is not None:
@@ -199,7 +199,7 @@ def _still_awaited(state: HostState, now: float) -> list[Effect]:
 def _relay(state: HostState, instance: Instance, found: Ask, now: float) -> list[Effect]:
     found.relayed_at = found.relayed_at or now
     state.relayed[found.id] = Asker(instance.number, found.number)
-    if not _leaving_of(state, instance.address.partition(".")[0], now).take(now, len(found.body)):
+    if not _leaving_of(state, instance.app, now).take(now, len(found.body)):
         found.again_at = now + AGAIN_S
         return []
     found.again_at, found.sent_at = None, now

@@ -19,6 +19,11 @@ THREAD_LIMIT = 64
 STOP_GRACE_S = 2.0
 """How long a call that was told to stop may take to do so; then its instance ends, and with it its other calls."""
 
+PRESSURE_S = 1.0
+"""How long all that runs may together be over what is lent, when nothing is idle: calls that end soon give it back."""
+FAR_OVER = 1.1
+"""So many times what is lent are never waited for."""
+
 
 class Usage(msgspec.Struct, frozen=True):
     """What one instance has used: CPU seconds since its start, private memory, threads."""
@@ -46,13 +51,47 @@ def _memory_limit(state: HostState, instance: Instance) -> int | None:
 
 
 def relieve(state: HostState, now: float) -> list[Effect]:
-    """Over what the owner lends: the newest idle instance ends, then the space longest unused."""
-    if state.memory_bytes <= state.offer.memory_bytes:
+    """Over what the owner lends: the newest idle instance ends, then the space longest unused, then one that works."""
+    if state.memory_bytes <= state.memory_limit_bytes:
+        state.pressed_since = None
         return []
     idle = [each for pool in state.pools.values() for each in pool.spare()]
-    if idle:
-        return [end(state, max(idle, key=lambda each: each.started), EndReason.PRESSURE)]
-    return close_unused(state, now, pressure=True)
+    effects = (
+        [end(state, max(idle, key=lambda each: each.started), EndReason.PRESSURE)]
+        if idle
+        else close_unused(state, now, pressure=True)
+    )
+    if effects or any(each.ending for each in state.instances.values()):
+        # What ends gives back its memory only when it has ended.
+        state.pressed_since = None
+        return effects
+    if state.pressed_since is None:
+        state.pressed_since = now
+    has_waited = now - state.pressed_since >= PRESSURE_S
+    if not has_waited and state.memory_bytes <= state.memory_limit_bytes * FAR_OVER:
+        return []
+    effects = _end_largest(state, also_ready=has_waited)
+    if effects:
+        state.pressed_since = None
+    return effects
+
+
+def _end_largest(state: HostState, also_ready: bool) -> list[Effect]:
+    """The newest working instance of the app that uses the most memory; with `also_ready` else one that stands ready,
+    of the least of `scale`, which comes again with less."""
+    used: dict[str, int] = {}
+    for each in state.instances.values():
+        used[each.app] = used.get(each.app, 0) + each.memory_bytes
+    largest = max(used, key=used.__getitem__, default="")
+    theirs = [each for each in state.instances.values() if each.app == largest and each.alive]
+    ending = [each for each in theirs if each.calls_now or each.is_daemon] or (theirs if also_ready else [])
+    if not ending:
+        return []
+    lent, has = format_bytes(state.offer.memory_bytes), format_bytes(used[largest])
+    detail = (
+        f"host {state.host!r} lends {lent} of memory, all of it is in use, and app {largest!r} has the most ({has})"
+    )
+    return [end(state, max(ending, key=lambda each: each.started), EndReason.PRESSURE, detail)]
 
 
 def expire(state: HostState, pool: Pool, now: float) -> list[Effect]:

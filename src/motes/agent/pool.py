@@ -135,6 +135,10 @@ class Instance(msgspec.Struct):
     """Told to end; only its end is still to come."""
 
     @property
+    def app(self) -> str:
+        return self.address.partition(".")[0]
+
+    @property
     def has_room(self) -> bool:
         return len(self.calls_now) < self.concurrency and not self.ending and self.leaving is None
 

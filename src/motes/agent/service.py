@@ -33,6 +33,7 @@ from motes.agent.effects import (
     Stop,
     Tell,
 )
+from motes.agent.holding import Holding
 from motes.agent.inspection import Inspection
 from motes.agent.large import LargeResults
 from motes.agent.logs import FLUSH_S, Logs
@@ -40,6 +41,7 @@ from motes.agent.machine import Machine
 from motes.agent.pool import START_COST_S, Call
 from motes.agent.receipts import Receipts
 from motes.agent.relaying import Relaying
+from motes.agent.resting import Resting
 from motes.agent.spaces import Spaces
 from motes.agent.spans import HostSpans
 from motes.agent.telling import Telling
@@ -63,9 +65,14 @@ _log = logging.getLogger("motes.agent")
 class Agent:
     """One host's agent. `start`, then it works until `stop`."""
 
-    def __init__(self, host: str, offer: Offer, connection: Connection, trust: Trust, folder: Path) -> None:
+    def __init__(
+        self, host: str, offer: Offer, connection: Connection, trust: Trust, folder: Path, holding: Holding
+    ) -> None:
         self.host = host
         self.machine = Machine(host, offer, ARCHITECTURE)
+        self.machine.memory_is_walled = holding.memory_is_walled
+        self._holding = holding
+        self._resting: Resting | None = None
         self.connection = connection
         self._trust = trust
         self._loop = asyncio.get_running_loop()
@@ -110,6 +117,9 @@ class Agent:
         self.telling.report()
         for work in (self._beats(), self._flushes(), self._receipts.work()):
             self.tasks.spawn(work)
+        if self._holding.rests:
+            cpus = self.machine.offer.cpus
+            self._resting = Resting(cpus, self._holding.processors, self.spaces.processes)
 
     async def stop(self) -> None:
         """Take no more calls, let the running ones finish within DRAIN_S, and end every space."""
@@ -120,6 +130,8 @@ class Agent:
             await asyncio.sleep(0.02)
         self.tasks.cancel()
         await self.tasks.wait()
+        if self._resting is not None:
+            self._resting.close()
         await self.spaces.close_all()
         self._logs.flush_all()
         await self._receipts.finish()
@@ -265,6 +277,8 @@ class Agent:
     def _watch(self) -> None:
         self._large.tick(self.now())
         usages, memory_bytes, shared = self.spaces.measure(self.now())
+        # A cgroup counts also what no process is seen to hold.
+        memory_bytes = max(memory_bytes, self._holding.memory_bytes())
         self.feed(self.machine.on_usage(usages, memory_bytes, self.now(), shared))
         self.feed(self.machine.tick(self.now()))
 

@@ -72,6 +72,7 @@ class Spaces:
         self._blank = Blank(blank)
         self.releases: dict[str, Release] = {}
         self._by_release: dict[str, FunctionSpace] = {}
+        self._loading: set[FunctionSpace] = set()
         self._by_number: dict[int, FunctionSpace] = {}
         self._daemons: dict[int, DaemonSpace] = {}
         self._closing = Tasks("agent")
@@ -170,7 +171,11 @@ class Spaces:
             view = function_view(await self._folders(release), max(each.memory_bytes for each in manifest.workloads))
             space = await self._blank.take(view) or FunctionSpace(view, events)
             self.cpu.opened(space, manifest.app)
-            await space.load(view, events, entries=manifest.entries, timeout_s=OPEN_TIMEOUT_S)
+            self._loading.add(space)
+            try:
+                await space.load(view, events, entries=manifest.entries, timeout_s=OPEN_TIMEOUT_S)
+            finally:
+                self._loading.discard(space)
         except MotesError as error:
             if space is not None:
                 self.cpu.ended(space)
@@ -300,6 +305,11 @@ class Spaces:
 
     # ------------------------------------------------------------------ measuring
 
+    def processes(self) -> list[int]:
+        """All that run in spaces, as last seen."""
+        functions = [pid for space in (*self._by_release.values(), *self._loading) for pid in space.processes()]
+        return [*functions, *(pid for space in self._daemons.values() for pid in space.processes())]
+
     def sample_busy(self) -> None:
         """How much first calls want a processor, for whether more instances help; of later ones that is known."""
         for pool in self._agent.machine.pools.values():
@@ -321,7 +331,8 @@ class Spaces:
         for space in self._by_release.values():
             app = self.cpu.app_of(space)
             shared[app] = shared.get(app, 0) + space.shared_usage().memory_bytes
-        used_bytes = sum(shared.values()) + sum(usage.memory_bytes for usage in usages.values())
+        own_bytes = measure.memory_bytes(os.getpid())
+        used_bytes = own_bytes + sum(shared.values()) + sum(usage.memory_bytes for usage in usages.values())
         blank_bytes = self._blank.memory_bytes()
         if used_bytes + blank_bytes > self._agent.machine.offer.memory_bytes:
             # Before any instance has to go.

@@ -19,6 +19,8 @@ from motes.model.totals import Totals
 HELD_BYTES = 4 * 2**20
 """Calls wait on a host that has still to fetch so much; what is more takes its time, and another host may have it."""
 
+WALLED_SHARE = 15 / 16
+
 
 class SpaceView(msgspec.Struct):
     """A release's space on this host."""
@@ -78,7 +80,11 @@ class HostState:
         """By address, of all workloads that have done something here."""
         self.meter = Meter()
         self.memory_bytes = 0
-        """What all spaces use together, as last measured."""
+        """What the agent and all spaces use together, as last measured."""
+        self.memory_is_walled = False
+        """Whether the kernel ends something, whatever it is, when more is used than is lent."""
+        self.pressed_since: float | None = None
+        """Since when more memory is used than is lent and nothing is left that could be spared."""
         self._number = 0
 
     def new_instance(self, address: str, release: str, now: float, is_daemon: bool = False) -> Instance:
@@ -87,6 +93,11 @@ class HostState:
         instance = Instance(self._number, address, release, now, is_daemon, idle_since=now)
         self.instances[instance.number] = instance
         return instance
+
+    @property
+    def memory_limit_bytes(self) -> int:
+        """Over this something ends: before the kernel chooses what, where it does."""
+        return int(self.offer.memory_bytes * (WALLED_SHARE if self.memory_is_walled else 1))
 
     def spaces_used(self) -> int:
         return len(self.instances)

@@ -112,7 +112,7 @@ class Telling:
         self._agent.spaces.sample_all()
         reports = [
             InstanceReport(
-                app=instance.address.partition(".")[0],
+                app=instance.app,
                 workload=instance.address.partition(".")[2],
                 release=instance.release,
                 host=self._agent.host,

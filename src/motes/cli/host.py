@@ -97,7 +97,12 @@ def _row(host: HostStatus) -> tuple[str, ...]:
 
 @command.command()
 @click.option("--name", help="A letter or digit, then up to 62 of A-Z a-z 0-9 _ -. Default: the next free local-N.")
-@click.option("--lend", default="", metavar="KEY=VALUE,...", help="What it lends: cpus, memory, spaces, labels.")
+@click.option(
+    "--lend",
+    default="",
+    metavar="KEY=VALUE,...",
+    help="What it lends: cpus, memory, disk, spaces, labels; priority=idle.",
+)
 @click.option("--python", help="The interpreter it runs with, in which motes is installed. Default: this one.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: name, pid.")
 def start(name: str | None, lend: str, python: str | None, as_json: bool) -> None:
@@ -227,6 +232,12 @@ def _name(text: str) -> str:
     return text
 
 
+def _is_idle(text: str) -> bool:
+    if text not in ("idle", "normal"):
+        raise ValueError(f"{text!r} is neither idle nor normal")
+    return text == "idle"
+
+
 def _labels(text: str) -> list[str]:
     found = sorted({_name(each) for each in text.split("+")})
     if len(found) > MOST_LABELS:
@@ -238,6 +249,8 @@ _LENT: dict[str, tuple[str, Callable[[str], Any]]] = {
     "cpus": ("cpus", _amount(float)),
     "memory": ("memory_bytes", _amount(parse_bytes)),
     "spaces": ("spaces", _amount(int)),
+    "disk": ("disk_bytes", _amount(parse_bytes)),
+    "priority": ("idle_class", _is_idle),
     "labels": ("labels", _labels),
     "machine": ("machine", _name),
 }

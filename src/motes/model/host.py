@@ -22,6 +22,10 @@ class Offer(msgspec.Struct, frozen=True):
     cpus: Number = 2.0
     memory_bytes: Size = 2**30
     spaces: Count = 100
+    disk_bytes: Size = 20 * 2**30
+    """For code, packages and what is written where spaces have folders on the disk."""
+    idle_class: bool = False
+    """Whether all of it runs only when the machine has nothing else to do."""
     labels: Annotated[tuple[Short, ...], msgspec.Meta(max_length=MOST_LABELS)] = ()
     """Words of its owner's for what it is, as `gpu` or `attic`: names (motes.model.names)."""
     machine: Short = ""

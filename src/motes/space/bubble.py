@@ -10,7 +10,7 @@ import subprocess
 import msgspec
 
 from motes.errors import SpaceFailed
-from motes.space import bubblewrap, measure
+from motes.space import bubblewrap, manners, measure
 from motes.space.enclosure import Enclosure, Program, Streams, memory_file, or_nothing, pidfd_of
 from motes.space.interpreter import this_interpreter
 from motes.space.seccomp import filters
@@ -104,16 +104,18 @@ def _start(view: View, program: Program, information: int, streams: Streams) -> 
     own = (information, filter, listed, *content)
     try:
         options = ["--info-fd", str(information), "--seccomp", str(filter), "--args", str(listed)]
-        return subprocess.Popen(
-            [found.path, *options, "--", *python_command(program.module, *program.words)],
-            # Empty, for /proc/1/environ inside is that of bubblewrap.
-            env={},
-            cwd="/",
-            pass_fds=(*own, *program.inherited),
-            stdin=or_nothing(streams.input),
-            stdout=or_nothing(streams.output),
-            stderr=or_nothing(streams.error),
-        )
+        with manners.of_spaces() as in_the_child:
+            return subprocess.Popen(
+                [found.path, *options, "--", *python_command(program.module, *program.words)],
+                # Empty, for /proc/1/environ inside is that of bubblewrap.
+                env={},
+                cwd="/",
+                pass_fds=(*own, *program.inherited),
+                stdin=or_nothing(streams.input),
+                stdout=or_nothing(streams.output),
+                stderr=or_nothing(streams.error),
+                preexec_fn=in_the_child,
+            )
     finally:
         for descriptor in own[1:]:
             os.close(descriptor)

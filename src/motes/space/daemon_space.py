@@ -48,6 +48,7 @@ class DaemonSpace:
         self.port = port
         self.pid = 0
         """The daemon, as the host sees it; 0 also when it had ended before anybody looked."""
+        self._seen: list[int] = []
         self._greeted = False
         self._events = events
         self._loop = asyncio.get_running_loop()
@@ -131,9 +132,14 @@ class DaemonSpace:
         """All processes in the space, and what its /tmp and /dev/shm hold."""
         # Often, for of a daemon that ends by itself nothing can be asked any more.
         self.cpu_s()
-        processes = [measure.fair_usage(pid) for pid in self._enclosure.processes()]
+        self._seen = self._enclosure.processes()
+        processes = [measure.fair_usage(pid) for pid in self._seen]
         folders = [Usage(0.0, self._enclosure.folder_bytes(folder), 0) for folder in self._folders]
         return measure.add([*processes, *folders])
+
+    def processes(self) -> list[int]:
+        """All that run in it, as last seen."""
+        return self._seen
 
     def cpu_s(self) -> float:
         """CPU time of everything in the space, also of what has ended there; it only grows."""

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from motes.errors import SpaceFailed
-from motes.space import measure
+from motes.space import manners, measure
 from motes.space.enclosure import Enclosure, Program, Streams, memory_file, or_nothing
 from motes.space.guest.sweep import remove_tree
 from motes.space.interpreter import Interpreter, this_interpreter
@@ -111,16 +111,18 @@ def _start(folder: Path, view: View, program: Program, streams: Streams) -> subp
     start = _START.format(packages={name: str(at) for name, at in interpreter.packages})
     words = [str(order), str(script), program.module, *program.words]
     try:
-        return subprocess.Popen(
-            [interpreter.program, *PYTHON_OPTIONS, start, *words],
-            env=_environment(folder, view, interpreter),
-            cwd="/",
-            pass_fds=(*own, *program.inherited),
-            stdin=or_nothing(streams.input),
-            stdout=or_nothing(streams.output),
-            stderr=or_nothing(streams.error),
-            start_new_session=True,
-        )
+        with manners.of_spaces() as in_the_child:
+            return subprocess.Popen(
+                [interpreter.program, *PYTHON_OPTIONS, start, *words],
+                env=_environment(folder, view, interpreter),
+                cwd="/",
+                pass_fds=(*own, *program.inherited),
+                stdin=or_nothing(streams.input),
+                stdout=or_nothing(streams.output),
+                stderr=or_nothing(streams.error),
+                start_new_session=True,
+                preexec_fn=in_the_child,
+            )
     finally:
         for descriptor in own:
             os.close(descriptor)

@@ -112,6 +112,7 @@ class FunctionSpace:
         self._orders: deque[tuple[dict[str, Any], tuple[int, int]]] = deque()
         self._ordered: set[int] = set()
         """Numbers of which the zygote has been told and has told nothing."""
+        self._strays: list[int] = []
         self._log = bytearray()
         self._tmp = -1
         self._cpu_s = 0.0
@@ -296,7 +297,8 @@ class FunctionSpace:
             return Usage(0.0, 0, 0)
         zygote = measure.usage(self.pid)
         # A sweeper has little of its own; the allowance of usage_since_fork is for instances.
-        grown = sum(max(measure.memory_bytes(pid) - zygote.memory_bytes, 0) for pid in self._strays())
+        self._strays = self._look_for_strays()
+        grown = sum(max(measure.memory_bytes(pid) - zygote.memory_bytes, 0) for pid in self._strays)
         if grown > self.view.memory_bytes:
             self._fail("processes that its app's modules started use more memory than they may")
         held = self._enclosure.folder_bytes(self._tmp)
@@ -305,7 +307,12 @@ class FunctionSpace:
             self._fail(f"what its functions wrote to /tmp takes more than {limit}", EndReason.FILE_LIMIT)
         return measure.add([zygote, Usage(0.0, grown + held, 0)])
 
-    def _strays(self) -> list[int]:
+    def processes(self) -> list[int]:
+        """All that run in it, as last seen."""
+        instances = [link.pid for link in self._links.values() if link.runs]
+        return [*instances, *self._strays, *([self.pid] if self.pid else [])]
+
+    def _look_for_strays(self) -> list[int]:
         """Processes that are no instance: the zygote's sweepers, and whatever module code has forked."""
         known = {link.pid for link in self._links.values()} | {self.pid}
         near = [*measure.children(self.pid), *measure.children(self._enclosure.init_pid())]

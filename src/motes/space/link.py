@@ -31,7 +31,7 @@ from motes.space.guest.wire import (
     TOLD,
     frame,
 )
-from motes.space.measure import signal_process
+from motes.space.measure import GONE, signal_process
 from motes.space.output import Output
 from motes.space.replies import Untrustworthy, outcome_of_error
 
@@ -101,6 +101,11 @@ class Link(asyncio.Protocol):
     def is_forked(self) -> bool:
         """Whether its process was made, even if it has ended since."""
         return self._pidfd >= 0
+
+    @property
+    def runs(self) -> bool:
+        """Whether `pid` is a process of its own now."""
+        return self.pid != GONE and not self._gone
 
     # What the space asks of it.
 

@@ -73,7 +73,7 @@ _ALLOWED = """
     getuid geteuid getgid getegid getresuid getresgid getgroups setuid setgid setresuid setresgid setreuid setregid
     setgroups setfsuid setfsgid capget capset
     getrlimit setrlimit prlimit64 getrusage times sysinfo uname getcpu getpriority setpriority
-    sched_yield sched_getaffinity sched_setaffinity sched_getparam sched_getscheduler sched_setscheduler
+    sched_yield sched_getaffinity sched_getparam sched_getscheduler sched_setscheduler
     sched_get_priority_max sched_get_priority_min sched_rr_get_interval sched_getattr ioprio_get get_mempolicy
     arch_prctl seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self
 
@@ -96,7 +96,7 @@ _REFUSED = """
     setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr name_to_handle_at open_by_handle_at
     acct settimeofday clock_settime clock_adjtime adjtimex syslog quotactl quotactl_fd iopl ioperm modify_ldt vhangup
     fanotify_init fanotify_mark lookup_dcookie ustat sysfs sync syncfs sched_setattr sched_setparam ioprio_set
-    io_setup io_submit io_destroy io_getevents io_cancel uselib personality
+    sched_setaffinity io_setup io_submit io_destroy io_getevents io_cancel uselib personality
 """
 """Known and refused with EPERM; what no list names is answered with ENOSYS, so that libraries fall back."""
 
@@ -158,7 +158,6 @@ BARE: dict[str, Rule] = {
     # Other processes of the host's user: signals go to what installs this filter only, and not even from its children.
     **dict.fromkeys(_SIGNAL, (Condition(0, (OWN_PID,)),)),
     **dict.fromkeys(["tkill", "pidfd_send_signal", "setpriority", "sched_setscheduler"], Refuse()),
-    "sched_setaffinity": (Condition(0, (0, OWN_PID)),),
     "prlimit64": (Condition(0, (0, OWN_PID)),),
     "fcntl": (Condition(1, (_F_SETPIPE_SZ, _F_SETLEASE, _F_NOTIFY, *_OWNING), inverted=True),),
     # Terminals' sizes and modes, what may be read, blocking, closing on exec: nothing of a file system or a device.
@@ -185,7 +184,7 @@ INSTANCE: dict[str, Rule] = {
     # Allowed by NESTING.
     **dict.fromkeys(["unshare", "mount"], Refuse()),
     # These take the id of a neighbour.
-    **dict.fromkeys(["setpriority", "sched_setaffinity", "sched_setscheduler"], Refuse()),
+    **dict.fromkeys(["setpriority", "sched_setscheduler"], Refuse()),
     **_KEEPS_LIMITS,
     "clone": _THREADS_ONLY,
     # Signals to itself only: the wall between neighbours on kernels whose Landlock has no scopes.

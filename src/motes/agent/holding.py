@@ -1,0 +1,49 @@
+"""By what this host is kept to its offer: a cgroup where one was handed over, else what any process may do."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from motes.model.host import Offer
+from motes.space import manners
+from motes.space.cgroup import NoScope, Scope, enter
+from motes.space.descend import uid_of
+
+_log = logging.getLogger("motes.agent")
+
+
+class Holding:
+    """Made by `hold`."""
+
+    def __init__(self, offer: Offer, scope: Scope | None, processors: int) -> None:
+        self.scope = scope
+        self.processors = processors
+        """How many may be used at a time."""
+        self.rests = not self._limits("cpu") and offer.cpus < processors
+        """Whether they have to rest for some of the time."""
+        self.memory_is_walled = self._limits("memory")
+
+    def _limits(self, controller: str) -> bool:
+        return self.scope is not None and controller in self.scope.controllers
+
+    def memory_bytes(self) -> int:
+        """What the kernel counts for all of the host; 0 where it does not."""
+        return 0 if self.scope is None else self.scope.memory_bytes()
+
+
+def hold(offer: Offer, name: str) -> Holding:
+    """Keep this process and all that it starts to the offer. Call it first, before root is given up."""
+    manners.let_spaces_go_first()
+    if offer.idle_class:
+        manners.stand_back()
+    scope = None
+    try:
+        scope = enter(offer, name, uid_of(name) if os.geteuid() == 0 else None)
+        _log.info("kept to the offer by cgroup %s: %s", scope.folder, ", ".join(sorted(scope.controllers)))
+    except NoScope as error:
+        _log.info("kept to the offer by looking, without a cgroup: %s", error)
+    usable = len(os.sched_getaffinity(0))
+    if scope is None or "cpu" not in scope.controllers:
+        usable = manners.keep_to_processors(offer.cpus, name)
+    return Holding(offer, scope, usable)

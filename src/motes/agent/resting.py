@@ -1,0 +1,84 @@
+"""Keeps what runs here to its part of a processor, where no cgroup does: who used some stops for a moment, again and
+again. The decision is throttle's. The agent itself never stops, and whoever was stopped goes on by a timer of its own,
+whatever becomes of him; what is killed while it is stopped ends all the same, and the kernel kills all with the agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+
+from motes.agent.throttle import LONGEST_LOOK_S, LOOK_S, Throttle
+from motes.space import measure
+
+LEAST_BUSY_S = 0.0005
+"""Who used less since the last look does not stop: it would gain nothing, and its caller lose."""
+_log = logging.getLogger("motes.agent")
+
+
+class Resting:
+    """`processes` gives the ids of all that run in spaces, as last seen. `lent` and `most`: see Throttle."""
+
+    def __init__(self, lent: float, most: float, processes: Callable[[], Iterable[int]]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._throttle = Throttle(lent, most, self._loop.time())
+        self._processes = processes
+        self._used_s: dict[int, float] = {}
+        """CPU seconds by process, as last measured."""
+        self._own_s = time.process_time()
+        self._stopped: list[int] = []
+        self._timer = self._loop.call_later(LONGEST_LOOK_S, self._look)
+
+    def close(self) -> None:
+        """Nobody is stopped any more."""
+        self._timer.cancel()
+        self._go_on()
+
+    def _look(self) -> None:
+        pause_s, then = LONGEST_LOOK_S, self._look
+        try:
+            busy = self._measure()
+            rest_s = self._throttle.rest_s()
+            if rest_s:
+                for pid in busy:
+                    self._stopped.append(pid)
+                    _send(pid, signal.SIGSTOP)
+                pause_s, then = rest_s, self._wake
+            else:
+                pause_s = self._throttle.look_again_s()
+        except Exception:
+            # A mistake in one look must not end all later ones, nor leave anybody stopped.
+            _log.exception("the agent could not look how much of the processors is used")
+            self._go_on()
+        self._timer = self._loop.call_later(pause_s, then)
+
+    def _wake(self) -> None:
+        self._go_on()
+        self._timer = self._loop.call_later(LOOK_S, self._look)
+
+    def _go_on(self) -> None:
+        for pid in self._stopped:
+            _send(pid, signal.SIGCONT)
+        self._stopped.clear()
+
+    def _measure(self) -> list[int]:
+        """Count what was used since the last look; returns who did."""
+        before, self._used_s = self._used_s, {pid: measure.cpu_s(pid) for pid in self._processes()}
+        grown = {pid: used_s - before.get(pid, 0.0) for pid, used_s in self._used_s.items()}
+        own_s = time.process_time()
+        used_s = own_s - self._own_s + sum(each for each in grown.values() if each > 0)
+        self._own_s = own_s
+        self._throttle.note_used(used_s, self._loop.time())
+        # One that is new may have the id of one that has just ended, and be nobody's business here.
+        return [pid for pid, each in grown.items() if each > LEAST_BUSY_S and pid in before]
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return

@@ -1,0 +1,190 @@
+"""A cgroup of a host's own, in which the agent and all that it runs are kept to what is lent; see scope for the rules.
+
+It is entered once, before root is given up and before anything is started: children are born in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+from motes.model.host import Offer
+from motes.space.scope import CONTROLLERS, OTHERS, PREFIX, mounted_at, own_cgroup, settings, used_bytes
+
+MOST_MOVES = 20
+"""Rounds of moving others out: who is forked meanwhile is in the next."""
+DELEGATED = "user.delegate"
+"""The mark that systemd puts on what it has handed over."""
+_SYSTEMD = Path("/run/systemd/system")
+
+
+class NoScope(Exception):
+    """No cgroup can be had, and why."""
+
+
+class Kernel:
+    """The files, as they are. A test has others."""
+
+    def read(self, path: Path) -> str:
+        return path.read_text()
+
+    def write(self, path: Path, text: str) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            # The kernel takes each write as an order of its own.
+            os.write(descriptor, text.encode())
+        except OSError as error:
+            error.filename = str(path)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def make(self, folder: Path) -> None:
+        folder.mkdir()
+
+    def remove(self, folder: Path) -> None:
+        folder.rmdir()
+
+    def below(self, folder: Path) -> list[Path]:
+        return [path for path in folder.iterdir() if path.is_dir()]
+
+    def has(self, path: Path) -> bool:
+        return path.exists()
+
+    def may_write(self, path: Path) -> bool:
+        return os.access(path, os.W_OK)
+
+    def is_handed_over(self, folder: Path) -> bool:
+        """Marked by systemd, or given to this user by who owns what is above it; root has the topmost where there is no
+        systemd."""
+        with contextlib.suppress(OSError):
+            if os.getxattr(folder, DELEGATED) == b"1":
+                return True
+        if os.geteuid() == 0:
+            # Only the machine's own topmost lacks a type; what others run in a container is not to be moved about.
+            return not _SYSTEMD.exists() and not (folder / "cgroup.type").exists()
+        return folder.stat().st_uid == os.geteuid() != folder.parent.stat().st_uid
+
+
+class Scope:
+    """The cgroup that this process is in, with what it limits."""
+
+    def __init__(self, kernel: Kernel, folder: Path, controllers: frozenset[str]) -> None:
+        self.folder = folder
+        self.controllers = controllers
+        self._kernel = kernel
+
+    def keep_to(self, offer: Offer) -> None:
+        """Limit all in it. Raises OSError."""
+        for setting in settings(offer, self.controllers):
+            choices = [(setting.file, setting.text), *([setting.instead] if setting.instead else [])]
+            file, text = next((each for each in choices if self._kernel.has(self.folder / each[0])), ("", ""))
+            if file:
+                self._kernel.write(self.folder / file, text)
+
+    def memory_bytes(self) -> int:
+        """What all in it use; 0 where memory is not counted."""
+        if "memory" not in self.controllers:
+            return 0
+        return used_bytes(self._kernel.read(self.folder / "memory.stat"))
+
+
+def enter(
+    offer: Offer, name: str, uid: int | None = None, kernel: Kernel | None = None, wanted: tuple[str, ...] = CONTROLLERS
+) -> Scope:
+    """Move this process into a cgroup of its own, for host `name`; `uid` is who it will be. Raises NoScope."""
+    kernel = kernel or Kernel()
+    own, base = find(kernel)
+    controllers = usable(kernel, base, wanted)
+    leaf = base / f"{PREFIX}{name}.{os.getpid()}"
+    try:
+        _clear(kernel, base, own)
+        _enable(kernel, base, controllers)
+        kernel.make(leaf)
+        scope = Scope(kernel, leaf, controllers)
+        scope.keep_to(offer)
+        kernel.write(leaf / "cgroup.procs", str(os.getpid()))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            kernel.remove(leaf)
+        raise NoScope(f"{error.filename or base}: {error.strerror or error}") from None
+    if uid is not None:
+        for path in (leaf, *leaf.iterdir()):
+            os.chown(path, uid, uid)
+    return scope
+
+
+def find(kernel: Kernel, process: str = "self") -> tuple[Path, Path]:
+    """The cgroup that a process is in, and the one that was handed over. Raises NoScope."""
+    cgroup = own_cgroup(kernel.read(Path(f"/proc/{process}/cgroup")))
+    if cgroup is None:
+        raise NoScope("this machine has no cgroups of version 2")
+    place = mounted_at(kernel.read(Path("/proc/self/mountinfo")), cgroup)
+    if place is None:
+        raise NoScope("cgroups of version 2 are not mounted where they can be seen")
+    own = Path(place)
+    for folder in (own, own.parent):
+        # Where the supervisor was moved, and where systemd puts who runs in a subgroup, is one below.
+        if folder == own and own.name.startswith(PREFIX):
+            continue
+        if kernel.has(folder / "cgroup.procs") and kernel.is_handed_over(folder):
+            if not kernel.may_write(folder / "cgroup.procs"):
+                raise NoScope(f"{folder} may not be written to")
+            return own, folder
+    raise NoScope(f"{own} was not handed over to this user")
+
+
+def usable(kernel: Kernel, base: Path, wanted: tuple[str, ...] = CONTROLLERS) -> frozenset[str]:
+    """The controllers that it has. Raises NoScope for none."""
+    found = frozenset(kernel.read(base / "cgroup.controllers").split()) & frozenset(wanted)
+    if not found:
+        raise NoScope(f"{base} has none of the controllers {', '.join(wanted)}")
+    return found
+
+
+def holding(process: int) -> frozenset[str]:
+    """What the cgroup of an agent that runs limits; nothing where it has none of its own."""
+    kernel = Kernel()
+    try:
+        own, base = find(kernel, str(process))
+        return usable(kernel, base) if own.name.startswith(PREFIX) and own.name != OTHERS else frozenset()
+    except (NoScope, OSError):
+        return frozenset()
+
+
+def _clear(kernel: Kernel, base: Path, own: Path) -> None:
+    """Remove what agents left that have ended. One that is in use cannot be removed."""
+    for folder in kernel.below(base):
+        if folder.name.startswith(PREFIX) and folder.name != OTHERS and folder != own:
+            with contextlib.suppress(OSError):
+                kernel.remove(folder)
+
+
+def _enable(kernel: Kernel, base: Path, controllers: frozenset[str]) -> None:
+    """Let what is below `base` be limited. Raises OSError."""
+    missing = controllers - set(kernel.read(base / "cgroup.subtree_control").split())
+    if not missing:
+        return
+    order = " ".join(f"+{name}" for name in sorted(missing))
+    for _ in range(MOST_MOVES):
+        try:
+            return kernel.write(base / "cgroup.subtree_control", order)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+        _move_others(kernel, base)
+    raise OSError(errno.EBUSY, "processes come into it without end", str(base))
+
+
+def _move_others(kernel: Kernel, base: Path) -> None:
+    with contextlib.suppress(FileExistsError):
+        kernel.make(base / OTHERS)
+    for pid in kernel.read(base / "cgroup.procs").split():
+        try:
+            kernel.write(base / OTHERS / "cgroup.procs", pid)
+        except OSError as error:
+            # One that has ended meanwhile is gone from there as well.
+            if error.errno != errno.ESRCH:
+                raise
