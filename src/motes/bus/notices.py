@@ -8,6 +8,14 @@ import json
 DISCONNECTS = "$SYS.ACCOUNT.*.DISCONNECT"
 
 
+def ended_connection(notice: bytes) -> int:
+    """The number of the connection that has ended, as the server told it to that client; 0 when it is not said."""
+    try:
+        return int(json.loads(notice)["client"]["id"])
+    except (ValueError, LookupError, TypeError):
+        return 0
+
+
 def ended_user(notice: bytes) -> str:
     """Whose connection has ended: the name in the JWT that the server checked, or empty when it was no user's.
 

@@ -44,6 +44,9 @@ class Lease(msgspec.Struct, frozen=True):
     epoch: int
     proof: bytes = b""
     """With it the host shows to a later controller that it has this lease: what the controller's own key made of it."""
+    boot: str = ""
+    """The start of the host's agent that this is for. One that is for another start says to all others in the host's
+    name that they are not the host; without an `app` it says nothing else."""
 
     @property
     def address(self) -> str:
@@ -116,6 +119,10 @@ class HostReport(msgspec.Struct, frozen=True):
     """What its spaces are made of, a motes.model.walls.Walls; empty where none can be made."""
     version: Short = ""
     """Of Motes."""
+    wire: Count = 1
+    """The version of what it says and understands (motes.model.wire); who tells none speaks the first."""
+    connection: Size = 0
+    """The number that nats-server gave its connection; 0 when it does not say."""
 
 
 class HostStatus(msgspec.Struct, frozen=True):
@@ -124,7 +131,7 @@ class HostStatus(msgspec.Struct, frozen=True):
     name: str
     pid: int
     state: str
-    """One of `up`, `draining`, `silent`."""
+    """One of `up`, `draining`, `silent`, `too old`, `too new`."""
     lends: Offer
     used: dict[str, float]
     spaces: int
@@ -132,6 +139,8 @@ class HostStatus(msgspec.Struct, frozen=True):
     platform: str = ""
     walls: str = Walls.BOTH
     version: str = ""
+    advice: str = ""
+    """What to do about a host that gets no work."""
 
 
 class HostInstances(msgspec.Struct, frozen=True):
