@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from motes.version import __version__ as __version__
+
 TYPE_CHECKING = False
 """As in `typing`, which takes longer to import than the decorator and all that it needs."""
 
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from motes.declare import function as function
     from motes.declare import remote as remote
     from motes.errors import MotesError as MotesError
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "function": "motes.declare",

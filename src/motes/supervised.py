@@ -10,6 +10,8 @@ from typing import Any
 
 READY_FD_VARIABLE = "MOTES_READY_FD"
 """Names the descriptor on which a child writes one JSON line when it takes work."""
+ENDED_FOR_GOOD = 78
+"""The exit code of a child that is not to be started again: EX_CONFIG of sysexits.h."""
 
 _PR_SET_PDEATHSIG = 1
 

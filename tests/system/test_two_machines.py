@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from system.machines import KEEPER_ADDRESS, Machine, Network, needs_namespaces, network
+from system.machines import KEEPER_ADDRESS, Network, needs_namespaces, network
 from system.running import wait_until
 
 pytestmark = needs_namespaces
@@ -29,21 +29,10 @@ def lan(tmp_path: Path) -> Iterator[Network]:
         yield made
 
 
-def join(lan: Network, name: str) -> Machine:
-    machine = lan.machine()
-    machine.motes("join", lan.keeper.json("invite")["invite"], "--name", name)
-    wait_until(lambda: state(lan, name) == "up", f"{name} is up")
-    return machine
-
-
-def state(lan: Network, name: str) -> str:
-    return {host["name"]: str(host["state"]) for host in lan.keeper.json("host", "ls")}.get(name, "gone")
-
-
 def test_a_machine_joins_over_the_wire_and_runs_what_the_keeper_places_there(lan: Network) -> None:
     invite = lan.keeper.json("invite")
     assert invite["addresses"] == [f"{KEEPER_ADDRESS}:7423", "127.0.0.1:7423"]
-    join(lan, "far")
+    lan.join("far")
     lan.keeper.motes("host", "stop", "--name", "local")
     lan.keeper.deploy("work", APP)
     assert lan.keeper.motes("call", "work.nap", "0.01") == "0.01\n"
@@ -51,7 +40,7 @@ def test_a_machine_joins_over_the_wire_and_runs_what_the_keeper_places_there(lan
 
 
 def test_a_machine_that_is_cut_off_is_missed_by_nobody_and_serves_again_when_it_is_back(lan: Network) -> None:
-    far = join(lan, "far")
+    far = lan.join("far")
     lan.keeper.deploy("work", APP)
     lan.keeper.motes("host", "stop", "--name", "local")
     assert lan.keeper.motes("call", "work.nap", "0.01") == "0.01\n"
@@ -59,21 +48,21 @@ def test_a_machine_that_is_cut_off_is_missed_by_nobody_and_serves_again_when_it_
     lan.cut(far)
     for _ in range(5):
         assert lan.keeper.motes("call", "work.nap", "0.01", "--timeout", "20") == "0.01\n"
-    wait_until(lambda: state(lan, "far") != "up", "the keeper misses it")
+    wait_until(lambda: lan.state("far") != "up", "the keeper misses it")
     lan.mend(far)
-    wait_until(lambda: state(lan, "far") == "up", "it is back")
+    wait_until(lambda: lan.state("far") == "up", "it is back")
     lan.keeper.motes("host", "stop", "--name", "local")
     assert lan.keeper.motes("call", "work.nap", "0.01", "--timeout", "20") == "0.01\n"
     assert {each["host"] for each in lan.keeper.instances() if each["state"] != "draining"} == {"far"}
 
 
 def test_a_machine_that_starts_while_the_keeper_is_away_serves_when_it_is_back(lan: Network) -> None:
-    far = join(lan, "far")
+    far = lan.join("far")
     far.down()
     lan.keeper.down()
     far.up()
     lan.keeper.up()
-    wait_until(lambda: state(lan, "far") == "up", "it is back")
+    wait_until(lambda: lan.state("far") == "up", "it is back")
 
 
 def test_without_a_way_to_the_keeper_every_address_is_tried_and_the_reason_said(lan: Network) -> None:

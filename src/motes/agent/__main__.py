@@ -30,7 +30,7 @@ from motes.model.names import HOST_PREFIX
 from motes.router.ingress import serve_ingress
 from motes.space.descend import descend
 from motes.space.walls import walls_in_words
-from motes.supervised import announce_ready, end_with_parent
+from motes.supervised import ENDED_FOR_GOOD, announce_ready, end_with_parent
 
 INGRESS = "ingress.sock"
 KEEPER_RETRY_S = 1.0
@@ -104,7 +104,11 @@ async def serve(settings: Settings, holding: Holding) -> None:
         ingress = await serve_ingress(settings.run / INGRESS, agent.connect)
         stack.callback(ingress.close)
         agent.tasks.spawn(announce_joined(agent))
-        await stop.wait()
+        displaced = agent.membership.displaced
+        ends = [asyncio.create_task(event.wait()) for event in (stop, displaced)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if displaced.is_set():
+        raise SystemExit(ENDED_FOR_GOOD)
 
 
 async def connected(settings: Settings) -> Connection:
@@ -131,8 +135,10 @@ async def connected(settings: Settings) -> Connection:
 
 
 async def announce_joined(agent: Agent) -> None:
-    """Say that this host is ready once work can be placed on it."""
-    await agent.telling.join()
+    """Say that this host is ready once work can be placed on it; the keeper may be away, and calls come anyway."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(KEEPER_AWAY_S):
+            await agent.takes_calls.wait()
     announce_ready()
 
 

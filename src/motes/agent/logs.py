@@ -84,8 +84,11 @@ class _Waiting:
 class Logs:
     """The output of all instances of a host."""
 
-    def __init__(self, host: str, publish: Callable[[str, bytes], bool]) -> None:
+    def __init__(
+        self, host: str, publish: Callable[[str, bytes], bool], clock: Callable[[], float] = time.time
+    ) -> None:
         self._host = host
+        self._clock = clock
         self._publish = publish
         self._apps: dict[str, _Waiting] = {}
         """In the order of their turns."""
@@ -114,5 +117,5 @@ class Logs:
     def _send(self, app: str, writer: _Writer, text: str) -> bool:
         address, pid = writer
         workload = address.partition(".")[2]
-        line = LogLine(time.time(), self._host, app, workload, pid, text)
+        line = LogLine(self._clock(), self._host, app, workload, pid, text)
         return self._publish(subjects.log(self._host, app, workload), msgspec.json.encode(line))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from motes.agent.clock import KeepersClock
 from motes.agent.code import ARCHITECTURE, Code
 from motes.agent.effects import (
     Answer,
@@ -38,6 +39,7 @@ from motes.agent.inspection import Inspection
 from motes.agent.large import LargeResults
 from motes.agent.logs import FLUSH_S, Logs
 from motes.agent.machine import Machine
+from motes.agent.membership import Membership
 from motes.agent.pool import START_COST_S, Call
 from motes.agent.receipts import Receipts
 from motes.agent.relaying import Relaying
@@ -47,7 +49,7 @@ from motes.agent.spans import HostSpans
 from motes.agent.telling import Telling
 from motes.agent.trust import Trust
 from motes.bus import subjects
-from motes.bus.connection import Connection, Message
+from motes.bus.connection import Connection, Message, Subscription
 from motes.errors import MotesError, NotFound, SpaceFailed, Untrusted
 from motes.model.call import LARGE_BYTES, unpack_more, unpack_request
 from motes.model.caller import caller_of
@@ -76,15 +78,19 @@ class Agent:
         self.connection = connection
         self._trust = trust
         self._loop = asyncio.get_running_loop()
-        self._logs = Logs(host, connection.publish)
+        self.clock = KeepersClock()
+        self._logs = Logs(host, connection.publish, self.clock.now)
         self.spaces = Spaces(self, folder / "blank")
         self.code = Code(folder, connection, trust, self.spaces.used_folders)
         self._inspection = Inspection(self.code)
         self.telling = Telling(self)
+        self.membership = Membership(self)
+        self.takes_calls = asyncio.Event()
         self.relaying = Relaying(self)
         self._receipts = Receipts(self, trust.controller, folder)
         found = tracer("agent")
         self.spans = None if found is None else HostSpans(found, host)
+        self._hearing: list[Subscription] = []
         self._soon: asyncio.TimerHandle | None = None
         self._soon_s = START_COST_S
         self.tasks = Tasks("agent")
@@ -110,19 +116,36 @@ class Agent:
         }
 
     async def start(self) -> None:
-        """Hear calls and leases, and tell of this host. Raises Unavailable."""
-        await self.connection.subscribe(f"host.{self.host}.>", self._on_message)
+        """Hear leases, and tell of this host; calls as soon as the keeper takes it for the host. Raises Unavailable."""
+        self.connection.on_reconnected = self._on_reconnected
+        await self.connection.subscribe(subjects.lease(self.host), self._on_message)
         await self.relaying.start()
-        self.telling.beat()
-        self.telling.report()
-        for work in (self._beats(), self._flushes(), self._receipts.work()):
+        for work in (self._take_part(), self._beats(), self._flushes(), self._receipts.work()):
             self.tasks.spawn(work)
         if self._holding.rests:
             cpus = self.machine.offer.cpus
             self._resting = Resting(cpus, self._holding.processors, self.spaces.processes)
 
+    async def _take_part(self) -> None:
+        await self.membership.join()
+        if self.membership.is_host:
+            # Routers learn of this start before a call can reach it.
+            self.telling.beat()
+            for subject in subjects.for_host(self.host):
+                self._hearing.append(await self.connection.subscribe(subject, self._on_message))
+            self.takes_calls.set()
+
+    def _on_reconnected(self) -> None:
+        """The keeper may be another one by now, and wants to know the new connection."""
+        if self.membership.is_host:
+            self.telling.beat()
+            self.tasks.spawn(self.membership.join())
+
     async def stop(self) -> None:
         """Take no more calls, let the running ones finish within DRAIN_S, and end every space."""
+        is_displaced = self.membership.displaced.is_set()
+        for subscription in self._hearing if is_displaced else ():
+            subscription.unsubscribe()  # What comes from now on is the other's to answer.
         self.feed(self.machine.on_drain(self.now()))
         deadline = self.now() + DRAIN_S
         while not self.machine.is_empty() and self.now() < deadline:
@@ -135,6 +158,8 @@ class Agent:
         await self.spaces.close_all()
         self._logs.flush_all()
         await self._receipts.finish()
+        if is_displaced:
+            return
         with contextlib.suppress(MotesError):
             await self.connection.request(subjects.keeper(self.connection.user, "leave"), b"\xc0", 1.0)
 
@@ -194,7 +219,8 @@ class Agent:
         except Untrusted as error:
             _log.warning("a lease was refused: %s", error)
             return
-        self.feed(self.machine.on_lease(lease, self.now()))
+        if self.membership.heeds(lease):
+            self.feed(self.machine.on_lease(lease, self.now()))
 
     async def _inspect(self, message: Message) -> None:
         self.connection.publish(message.reply, await self._inspection.answer(message.data))
@@ -271,8 +297,9 @@ class Agent:
                 _log.exception("the agent could not look after its instances")
             for release, missing_bytes in self.code.missing().items():
                 self.feed(self.machine.on_fetching(release, missing_bytes))
-            self.telling.beat()
-            self.telling.report_if_due()
+            if self.membership.is_host:
+                self.telling.beat()
+                self.telling.report_if_due()
 
     def _watch(self) -> None:
         self._large.tick(self.now())

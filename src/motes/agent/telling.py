@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import time
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from motes import __version__
 from motes.agent.code import ARCHITECTURE, PLATFORM, PYTHON
 from motes.agent.effects import Tell
 from motes.bus import subjects
-from motes.errors import MotesError
+from motes.model import wire
 from motes.model.host import REPORT_INTERVAL_S, Beat, HostInstances, HostReport
 from motes.model.instance import Event, InstanceReport
 from motes.space.walls import walls_or_none
+from motes.version import __version__
 
 if TYPE_CHECKING:
     from motes.agent.service import Agent
-
-JOIN_TIMEOUT_S = 5.0
-JOIN_RETRY_S = 0.01
 
 
 class Telling:
@@ -35,23 +30,7 @@ class Telling:
         self._beat_number = 0
         self._report_number = 0
         self._reported_at = 0.0
-        self._started_wall = time.time() - agent.now()
         self._walls = walls_or_none()
-
-    async def join(self) -> None:
-        """Wait until the controller knows this host, but only JOIN_TIMEOUT_S: it may be away, and calls come anyway."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(JOIN_TIMEOUT_S):
-                while not await self._is_known():
-                    pass
-
-    async def _is_known(self) -> bool:
-        try:
-            await self._agent.connection.request(subjects.state(self._agent.host), self._state(), JOIN_TIMEOUT_S)
-        except MotesError:
-            await asyncio.sleep(JOIN_RETRY_S)
-            return False
-        return True
 
     def beat(self) -> None:
         """Say that this host lives and how busy it is."""
@@ -62,7 +41,7 @@ class Telling:
     def report(self) -> None:
         """Say what this host holds and what runs here."""
         self._reported_at = self._agent.now()
-        self._agent.connection.publish(subjects.state(self._agent.host), self._state())
+        self._agent.connection.publish(subjects.state(self._agent.host), self.state())
 
     def report_if_due(self) -> None:
         if self._agent.now() - self._reported_at >= REPORT_INTERVAL_S:
@@ -72,7 +51,7 @@ class Telling:
         """Say that something began or ended."""
         app, _, workload = effect.address.partition(".")
         event = Event(
-            time.time(),
+            self._agent.clock.now(),
             effect.what,
             str(effect.reason),
             self._agent.host,
@@ -84,7 +63,8 @@ class Telling:
         )
         self._agent.connection.publish(subjects.event(self._agent.host), msgspec.json.encode(event))
 
-    def _state(self) -> bytes:
+    def state(self) -> bytes:
+        """A HostReport, encoded: each has a number of its own."""
         machine = self._agent.machine
         self._report_number += 1
         report = HostReport(
@@ -104,12 +84,15 @@ class Telling:
             walls=self._walls,
             version=__version__,
             architecture=ARCHITECTURE,
+            wire=wire.WIRE,
+            connection=self._agent.connection.number,
         )
         return msgspec.msgpack.encode(report)
 
     def instances(self) -> bytes:
         """Every instance as `motes ps` shows it: a HostInstances, encoded."""
         self._agent.spaces.sample_all()
+        began = self._agent.clock.now() - self._agent.now()
         reports = [
             InstanceReport(
                 app=instance.app,
@@ -118,7 +101,7 @@ class Telling:
                 host=self._agent.host,
                 pid=instance.pid,
                 state=instance.state,
-                started_at=self._started_wall + instance.started,
+                started_at=began + instance.started,
                 calls=instance.calls,
                 cpu_s=instance.cpu_s,
                 memory_bytes=instance.memory_bytes,

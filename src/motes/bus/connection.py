@@ -67,7 +67,7 @@ class Connection:
         self.refused = ""
         """The server's last refusal, for example a permission that the user does not have."""
         self._on_disconnected = on_disconnected
-        self._on_reconnected = on_reconnected
+        self.on_reconnected = on_reconnected
         self._numbers = itertools.count(1)
         self._handlers: dict[bytes, Callable[[Message], None]] = {}
         self._subjects: dict[bytes, tuple[str, str]] = {}
@@ -75,6 +75,8 @@ class Connection:
         self._requests: dict[str, asyncio.Future[bytes]] = {}
         self._request_inbox = f"{self.inbox}.request."
         self._closed = False
+        self.number = 0
+        """What the server calls it; another after each loss."""
         self._payload_limit_bytes = 0
         self._wire: Wire | None = None
         self._healing: asyncio.Task[None] | None = None
@@ -251,6 +253,7 @@ class Connection:
             await wire.start_tls(tls.context())
             tls.check(wire.transport, self._certificate)
         self._payload_limit_bytes = int(info["max_payload"])
+        self.number = int(info.get("client_id", 0))
         wire.connect(self._options(str(info.get("nonce", ""))))
         await wire.ping()
 
@@ -304,8 +307,8 @@ class Connection:
                 _log.debug("%s", error)
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 1.2, RECONNECT_WAIT_MAX_S)
-        if self._on_reconnected is not None:
-            self._on_reconnected()
+        if self.on_reconnected is not None:
+            self.on_reconnected()
 
     async def _watch(self) -> None:
         """Ping the server; one from which nothing comes is lost, though the socket may say nothing.

@@ -14,6 +14,14 @@ def disconnects(account: str) -> str:
     return f"$SYS.ACCOUNT.{account}.DISCONNECT"
 
 
+def ended_connection(notice: bytes) -> int:
+    """The number of the connection that has ended, as the server told it to that client; 0 when it is not said."""
+    try:
+        return int(json.loads(notice)["client"]["id"])
+    except (ValueError, LookupError, TypeError):
+        return 0
+
+
 def ended_user(notice: bytes) -> str:
     """Whose connection has ended: the name in its JWT, or empty when it was no user's.
 

@@ -19,7 +19,7 @@ event.<sender>, log.<app>                controller -> the EVENTS and LOGS strea
 receipt.<host>                           controller -> the RECEIPTS stream
 keeper.<sender>.<verb>                   anybody -> controller, request; the reply must lie in the sender's inbox
 route.<app>                              controller -> routers: the app's routes have changed
-gone.<host>                              controller -> routers: this host has ended
+gone.<host>                              controller -> routers: this host's connection broke; LEFT: for good
 fn.<app>.<function>                      any NATS client -> gateway, request
 fn.<app>.<function>.<user>               the same in the sender's own name
 $SRV.PING, $SRV.INFO, $SRV.STATS         any NATS client -> gateway, the standard services protocol
@@ -29,6 +29,9 @@ _INBOX.<sender>.>                        replies
 from __future__ import annotations
 
 from motes.model.names import is_name as is_name
+
+LEFT = b"left"
+"""In `gone.<host>`: it was stopped or removed."""
 
 
 def call(host: str, app: str, workload: str, user: str) -> str:
@@ -69,6 +72,11 @@ def lease(host: str) -> str:
 
 def inspect(host: str) -> str:
     return f"host.{host}.inspect"
+
+
+def for_host(host: str) -> tuple[str, ...]:
+    """What an agent hears, but for its leases."""
+    return f"host.{host}.call.>", cancel(host), more(host), ps(host), inspect(host)
 
 
 def beat(host: str) -> str:

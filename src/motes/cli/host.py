@@ -58,7 +58,9 @@ for each in (host_sets.show, host_sets.name, host_sets.unname):
 def ls(as_json: bool) -> None:
     """List the cluster's hosts: what each lends, and how much of it is used now.
 
-    STATE is one of up, draining, silent; `motes host show NAME` says more of one. A host that fetches the code or the packages of an app is named below.
+    STATE is one of up, draining, silent, too old, too new: a host whose Motes does not fit the keeper's gets no work,
+    and what to do is said below. So is which host fetches the code or the packages of an app. `motes host show NAME`
+    says more of one.
 
     \b
     Example:
@@ -72,6 +74,9 @@ def ls(as_json: bool) -> None:
         print_json(hosts)
         return
     print_table(COLUMNS, [_row(each) for each in hosts], "no host; start one with: motes host start")
+    for host in hosts:
+        if host.advice:
+            click.echo(host.advice)
     for each in fetching:
         done, total = format_bytes(each.done_bytes), format_bytes(each.total_bytes)
         click.echo(f"host {each.host} fetches {done} of {total} for an app")

@@ -12,8 +12,10 @@ from motes.controller.members import Member, Promise, issue_time, revocation_tim
 from motes.errors import BadInput, NotFound, Refused
 from motes.grants import jwt, roles
 from motes.grants.keys import KEY_BYTES, Key
-from motes.model.keeper import WIRE, Admitted, AskInvite, AskJoin, Invited
+from motes.model.keeper import Admitted, AskInvite, AskJoin, Invited
 from motes.model.names import HOST_PREFIX, is_name
+from motes.model.wire import OLDEST, WIRE
+from motes.version import __version__
 
 if TYPE_CHECKING:
     from motes.controller.service import Controller
@@ -46,9 +48,12 @@ class Admission:
 
     async def join(self, sender: str, wanted: AskJoin) -> Admitted:
         """A host of that name with that key, from now on. Raises Refused, with what to do, and BadInput."""
-        if wanted.wire != WIRE:
-            older = "this machine" if wanted.wire < WIRE else "the keeper"
-            raise Refused(f"{older} has an older Motes ({wanted.version} joins); install the same version on both")
+        if not OLDEST <= wanted.wire <= WIRE:
+            older, newer = ("this machine", "the keeper") if wanted.wire < OLDEST else ("the keeper", "this machine")
+            raise Refused(
+                f"{older} has an older Motes than {newer} ({wanted.version} joins {__version__}), and they would"
+                f" misunderstand each other; install the newer one for {older} as well"
+            )
         if not is_name(wanted.name) or len(wanted.public) != KEY_BYTES:
             raise BadInput(f"{wanted.name[:80]!r} cannot be a host's name; choose one with --name")
         async with self._door.lock:

@@ -15,7 +15,7 @@ from motes.controller.effects import Effect, Give, Tell
 from motes.controller.feasible import feasible, why_nowhere
 from motes.controller.ground import fullness
 from motes.controller.placement import ROOM
-from motes.controller.plan import confirm, plan, plan_workload
+from motes.controller.plan import choose, confirm, plan, plan_workload
 from motes.controller.routing import Routing
 from motes.controller.running import Running
 from motes.controller.state import App, Host, IsProven, State
@@ -24,6 +24,8 @@ from motes.model.host import REPORT_INTERVAL_S, SILENCE_S, Beat, HostReport
 from motes.model.instance import EndReason, Event, StartReason
 from motes.model.release import Release
 from motes.model.routes import Routes
+from motes.model.wire import Welcome, misfit, what_to_do
+from motes.version import __version__
 
 SETTLE_S = 2 * REPORT_INTERVAL_S
 """A new controller first hears from every host what it holds before it plans, unless nothing was deployed before."""
@@ -31,6 +33,11 @@ LOST_S = 2.0
 """A host that was away for this long has lost its work to others."""
 FORGET_S = 600.0
 """A lost host is listed for this long."""
+TWIN_S = 1.0
+"""An agent that takes a living one's name takes calls only after this, when that one has been told."""
+MOST_RIVALS = 100
+"""Of one host that are told of."""
+TWINS = "was its home copied? let each machine join with an invite of its own: motes invite"
 
 
 class Core:
@@ -49,7 +56,7 @@ class Core:
         """A host tells of itself; a new boot holds nothing of what an earlier one held."""
         known = self.state.hosts.get(report.host)
         if known is not None and known.makes_stale(report):
-            return []
+            return self._on_rival(known, report)
         self.state.note_failures(report, now)
         if known is not None and known.lives and known.report.boot != report.boot:
             self.state.steadiness.broke(report.host, now)
@@ -57,11 +64,12 @@ class Core:
             self.state.steadiness.came_back(report.host, now)
         if known is None or known.report.boot != report.boot:
             load = {} if known is None else known.load
-            self.state.hosts[report.host] = Host(report, now, load=load)
+            self.state.hosts[report.host] = Host(report, now, load=load, displaced=known is not None and known.lives)
+            chosen = [Give(choose(self.state, report.host))] if known is not None and known.lives else []
             ended = [] if known is None else self.running.end_all(report.host)
             joined = Tell("host.up", StartReason.JOINED, report.host, pid=report.pid)
             ended += self.running.compare(report, is_first=True)
-            return [*ended, joined, *self._catch_up(report.host, now)]
+            return [*chosen, *ended, joined, *self._catch_up(report.host, now)]
         was_away = not known.lives
         known.report, known.heard_at, known.lives, known.lost = report, now, True, False
         is_crowded = fullness(known) > ROOM
@@ -84,10 +92,34 @@ class Core:
         host.lives, host.lost = True, False
         return [Tell("host.up", StartReason.BACK, beat.host), *self._replan(now)]
 
-    def on_gone(self, host: str, now: float) -> list[Effect]:
-        """The host's connection broke. It may come back within LOST_S and keep its work."""
+    def welcome(self, report: HostReport) -> Welcome:
+        """What to answer to an agent that asks whether it is the host now, after `on_report`."""
+        known = self.state.hosts.get(report.host)
+        if known is None or known.report.boot != report.boot:
+            words = f"another agent runs as host {report.host!r} ({TWINS})"
+            return Welcome(words, is_taken=True)
+        if misfit(report.wire):
+            return Welcome(what_to_do(report.host, report.wire, report.version, __version__))
+        return Welcome(after_s=TWIN_S if known.displaced else 0.0)
+
+    def _on_rival(self, known: Host, report: HostReport) -> list[Effect]:
+        """A report that is not the newest of the host: late, or of another agent in its name, which is told to end."""
+        if report.boot == known.report.boot:
+            return []
+        chosen = Give(choose(self.state, report.host))
+        if report.boot in known.rivals or len(known.rivals) >= MOST_RIVALS:
+            return [chosen]
+        known.rivals.add(report.boot)
+        detail = f"a second agent runs in this host's name, and is told to end ({TWINS})"
+        return [chosen, Tell("host.twin", EndReason.DISPLACED, report.host, pid=report.pid, detail=detail)]
+
+    def on_gone(self, host: str, now: float, connection: int = 0) -> list[Effect]:
+        """The host's connection broke. It may come back within LOST_S and keep its work.
+
+        `connection` is its number; when the host has told of another since, it is back already.
+        """
         known = self.state.hosts.get(host)
-        if known is None or not known.lives:
+        if known is None or not known.lives or known.has_another(connection):
             return []
         known.lives = False
         known.heard_at = min(known.heard_at, now)

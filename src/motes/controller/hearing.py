@@ -6,6 +6,7 @@ NATS vouches for the host in a subject; what a message says is the host's choice
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,10 +15,11 @@ from motes.bus import subjects
 from motes.bus.connection import Message
 from motes.bus.reports import read_report
 from motes.controller.intake import TOLD_BY_HOSTS, Intake
-from motes.model.host import Beat, HostReport
+from motes.model.host import Beat, HostReport, Offer
 from motes.model.instance import Event
 from motes.model.keeper import LogLine
 from motes.model.names import HOST_PREFIX
+from motes.model.wire import Greeting, misfit
 
 if TYPE_CHECKING:
     from motes.controller.service import Controller
@@ -27,8 +29,19 @@ LOG_HEARD_BYTES = 32 * 2**10
 TEXT_LENGTH = 4 * 2**10
 """Characters of one log message, or of an event's detail, that are kept."""
 
+_greetings = msgspec.msgpack.Decoder(Greeting)
 _reports = msgspec.msgpack.Decoder(HostReport)
 _beats = msgspec.msgpack.Decoder(Beat)
+
+
+def read_state(data: bytes) -> HostReport:
+    """A host's report; of one in a version that this keeper does not work with, who it is. Raises DecodeError."""
+    greeting = _greetings.decode(data)
+    if not misfit(greeting.wire):
+        return _reports.decode(data)
+    nothing = Offer(cpus=0.0, memory_bytes=0, spaces=0)
+    told = HostReport(greeting.host, greeting.boot, greeting.pid, nothing, "")
+    return msgspec.structs.replace(told, wire=greeting.wire, version=greeting.version, number=time.monotonic_ns())
 
 
 class Hearing:
@@ -57,13 +70,14 @@ class Hearing:
     def _on_report(self, message: Message) -> None:
         controller = self._controller
         with contextlib.suppress(msgspec.DecodeError):
-            report = _reports.decode(message.data)
+            report = read_state(message.data)
             if message.subject == subjects.state(report.host):
                 if self._intake.takes_report(report, controller.now()):
                     controller.carry_out(controller.core.on_report(report, controller.now()))
                 # An agent that has just started waits to be known.
                 if message.reply.startswith(f"{subjects.inbox(HOST_PREFIX + report.host)}."):
-                    controller.connection.publish(message.reply, b"")
+                    welcome = msgspec.structs.replace(controller.core.welcome(report), now=time.time())
+                    controller.connection.publish(message.reply, msgspec.msgpack.encode(welcome))
 
     def _on_beat(self, message: Message) -> None:
         controller = self._controller

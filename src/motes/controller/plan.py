@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from motes.controller.ground import Ground
 from motes.controller.placement import ranked_hosts
 from motes.controller.scaling import Share, shares
@@ -74,6 +76,10 @@ def confirm(state: State, host: str, now: float) -> list[Lease]:
                 del given[address]
         elif lease.ceiling > 0 and not lease.release:
             del given[address]  # Taken over before its release was there, and now the host has lost it.
+        elif lease.boot != report.boot:
+            # It was an earlier start's, or that of another agent in this host's name, who shall know that it is not.
+            given[address] = msgspec.structs.replace(lease, epoch=state.next_epoch(), boot=report.boot)
+            again.append(given[address])
         else:
             again.append(lease)
     return [] if report.draining else again
@@ -82,11 +88,18 @@ def confirm(state: State, host: str, now: float) -> list[Lease]:
 def _take_over_or_end(state: State, host: str, address: str, held: Held, now: float) -> None:
     if state.is_deployed(address) and state.is_heir(host, address, held):
         app, _, workload = address.partition(".")
-        state.leases[host][address] = Lease(host, app, workload, held.release, held.ceiling, 0, held.epoch)
+        state.leases[host][address] = Lease(
+            host, app, workload, held.release, held.ceiling, 0, held.epoch, boot=state.boot(host)
+        )
         state.active.setdefault(address, now - held.idle_s)
     elif sum(lease.ceiling == 0 for lease in state.leases[host].values()) < MOST_ENDING:
         # It may say anything: it is told to end what it was not given, and gets no calls for it.
         end_lease(state, host, address)
+
+
+def choose(state: State, host: str) -> Lease:
+    """What says to every agent in the host's name which of them is the host, and nothing else."""
+    return Lease(host, "", "", "", 0, 0, state.next_epoch(), boot=state.boot(host))
 
 
 def end_lease(state: State, host: str, address: str) -> Lease:
@@ -105,7 +118,7 @@ def _differs(lease: Lease | None, release: str, share: Share) -> bool:
 
 def _give(state: State, host: str, address: str, release: str, share: Share) -> Lease:
     app, _, workload = address.partition(".")
-    lease = Lease(host, app, workload, release, share.ceiling, share.floor, state.next_epoch())
+    lease = Lease(host, app, workload, release, share.ceiling, share.floor, state.next_epoch(), boot=state.boot(host))
     state.leases.setdefault(host, {})[address] = lease
     unconfirmed = state.unconfirmed.setdefault(host, {})
     unconfirmed[address] = max(unconfirmed.get(address, 0), share.ceiling)

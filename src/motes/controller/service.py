@@ -12,7 +12,7 @@ import msgspec
 
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
-from motes.bus.notices import ended_user
+from motes.bus.notices import ended_connection, ended_user
 from motes.bus.store import Store
 from motes.controller.admission import Admission
 from motes.controller.core import SETTLE_S, Core
@@ -116,9 +116,12 @@ class Controller:
         """The server says that a connection has ended, `$SYS.ACCOUNT.<ours>.DISCONNECT`: is it a host's, it is gone."""
         user = ended_user(message.data)
         if user.startswith(HOST_PREFIX):
-            host = user.removeprefix(HOST_PREFIX)
-            self.carry_out(self.core.on_gone(host, self.now()))
-            self.connection.publish(subjects.gone(host), b"")
+            host, connection = user.removeprefix(HOST_PREFIX), ended_connection(message.data)
+            known = self.core.state.hosts.get(host)
+            if known is not None and known.has_another(connection):
+                return  # It was cut off, and is back by another one.
+            self.carry_out(self.core.on_gone(host, self.now(), connection))
+            self.connection.publish(subjects.gone(host), subjects.LEFT if known is None else b"")
 
     def forget_host(self, host: str) -> None:
         """It was removed: what it had, another machine of its name has not."""

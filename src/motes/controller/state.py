@@ -11,6 +11,7 @@ from motes.controller.steadiness import Steadiness
 from motes.model.host import Held, HostReport, Lease, Load
 from motes.model.place import OWN
 from motes.model.release import Release, Workload
+from motes.model.wire import misfit
 
 IsProven = Callable[[str, str, Held], bool]
 """Whether a host (its name) was once given the lease for a workload (its address) that it says it holds."""
@@ -37,6 +38,10 @@ class Host(msgspec.Struct):
     load: dict[str, Load] = {}
     crowded_since: float | None = None
     """Since when it has been fuller than motes.controller.placement.ROOM."""
+    rivals: set[str] = msgspec.field(default_factory=set)
+    """Other starts of an agent in this host's name that were heard since."""
+    displaced: bool = False
+    """Whether this agent took the name of one that was not known to have ended."""
 
     def makes_stale(self, report: HostReport) -> bool:
         """Whether the report was sent before what this host has told since."""
@@ -45,9 +50,13 @@ class Host(msgspec.Struct):
         # A clock may go back between two boots: then the later one counts once the earlier is heard no more.
         return self.lives and report.boot < self.report.boot
 
+    def has_another(self, connection: int) -> bool:
+        """Whether a connection of this host, by its number, is not the one that it has now, as far as is known."""
+        return 0 not in (connection, self.report.connection) and connection != self.report.connection
+
     @property
     def takes_work(self) -> bool:
-        return not self.lost and not self.report.draining
+        return not self.lost and not self.report.draining and not misfit(self.report.wire)
 
 
 class State:
@@ -174,6 +183,11 @@ class State:
     def holders(self, address: str) -> list[str]:
         """Hosts that are not lost and hold a lease for the workload."""
         return [name for name, host in self.hosts.items() if not host.lost and self.lease(name, address) is not None]
+
+    def boot(self, host: str) -> str:
+        """The start of the host's agent that is believed; empty for an unknown host."""
+        view = self.hosts.get(host)
+        return "" if view is None else view.report.boot
 
     def held(self, host: str, address: str) -> Held | None:
         """The lease as the host itself reports it."""

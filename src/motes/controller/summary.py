@@ -6,6 +6,8 @@ from motes.controller.state import App, Host, State
 from motes.model.host import HostStatus
 from motes.model.keeper import AppSummary, Service, Tool
 from motes.model.release import Daemon, Function
+from motes.model.wire import misfit, what_to_do
+from motes.version import __version__
 
 
 def statuses(state: State) -> list[HostStatus]:
@@ -73,7 +75,9 @@ def _summary(state: State, name: str, app: App) -> AppSummary:
 
 def _status(name: str, host: Host, is_own: bool, sets: tuple[str, ...]) -> HostStatus:
     report = host.report
-    state = "draining" if report.draining else "up" if host.lives else "silent"
+    state = "silent" if not host.lives else misfit(report.wire) or "up"
+    if report.draining:
+        state = "draining"
     used = {"spaces": float(report.spaces_used), "memory_bytes": float(report.memory_bytes), "cpu_s": report.cpu_s}
     return HostStatus(
         name,
@@ -89,4 +93,5 @@ def _status(name: str, host: Host, is_own: bool, sets: tuple[str, ...]) -> HostS
         report.architecture,
         is_own,
         sets,
+        what_to_do(name, report.wire, report.version, __version__) if misfit(report.wire) else "",
     )

@@ -48,6 +48,9 @@ class Lease(msgspec.Struct, frozen=True):
     epoch: int
     proof: bytes = b""
     """With it the host shows to a later controller that it has this lease: what the controller's own key made of it."""
+    boot: str = ""
+    """The start of the host's agent that this is for. One that is for another start says to all others in the host's
+    name that they are not the host; without an `app` it says nothing else."""
 
     @property
     def address(self) -> str:
@@ -122,6 +125,10 @@ class HostReport(msgspec.Struct, frozen=True):
     """Of Motes."""
     architecture: Short = ""
     """Its processor, such as `aarch64`."""
+    wire: Count = 1
+    """The version of what it says and understands (motes.model.wire); who tells none speaks the first."""
+    connection: Size = 0
+    """The number that nats-server gave its connection; 0 when it does not say."""
 
 
 class HostStatus(msgspec.Struct, frozen=True):
@@ -130,7 +137,7 @@ class HostStatus(msgspec.Struct, frozen=True):
     name: str
     pid: int
     state: str
-    """One of `up`, `draining`, `silent`."""
+    """One of `up`, `draining`, `silent`, `too old`, `too new`."""
     lends: Offer
     used: dict[str, float]
     spaces: int
@@ -142,6 +149,8 @@ class HostStatus(msgspec.Struct, frozen=True):
     is_own: bool = True
     sets: tuple[str, ...] = ()
     """In which sets the cluster's owner has put it."""
+    advice: str = ""
+    """What to do about a host that gets no work."""
 
 
 class HostInstances(msgspec.Struct, frozen=True):

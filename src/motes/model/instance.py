@@ -49,6 +49,8 @@ class EndReason(StrEnum):
     """Its owner wants it on other hosts (`place`)."""
     HOST_STOPPED = "host_stopped"
     HOST_LOST = "host_lost"
+    DISPLACED = "displaced"
+    """Another agent has its host's name: of two, one is the host."""
     UNHEARD = "unheard"
     """It ended while its host could not be heard: why, nobody knows any more."""
     PRESSURE = "pressure"
@@ -99,7 +101,7 @@ class Event(msgspec.Struct, frozen=True):
     """Unix time, seconds."""
     what: Short
     """`instance.start`, `instance.end`, `host.up`, `host.end`, `app.deployed`, `app.removed`, `start.failed`,
-    `reports.dropped`."""
+    `host.twin`, `reports.dropped`."""
     reason: Short
     """A StartReason or an EndReason."""
     host: Short = ""

@@ -12,6 +12,7 @@ import msgspec
 from motes.errors import MotesError, Unavailable, from_wire
 from motes.model.bounds import Count, Number
 from motes.model.release import Function, Manifest, Packages, Place, Signed
+from motes.model.wire import WIRE
 
 CHUNK_BYTES = 256 * 2**10
 """A bundle travels in chunks of this size."""
@@ -140,10 +141,6 @@ class Service(msgspec.Struct, frozen=True):
     app: str
     release: str
     functions: list[Function]
-
-
-WIRE = 1
-"""The version of what hosts and keepers say to each other; it rises when an older side would misunderstand."""
 
 
 class NameHosts(msgspec.Struct, frozen=True):

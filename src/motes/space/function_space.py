@@ -281,7 +281,7 @@ class FunctionSpace:
     def cpu_s(self) -> float:
         """CPU time of everything in the space, also of what has ended there; it only grows."""
         if not self._enclosure.gone.done() and self.pid:
-            living = (*(link.pid for link in self._links.values() if link.pid), *self._strays())
+            living = (*(link.pid for link in self._links.values() if link.pid), *self._strays)
             parents = (self.pid, self._enclosure.init_pid())
             now_s = sum(map(measure.cpu_s, (self.pid, *living))) + sum(map(measure.reaped_cpu_s, parents))
             self._cpu_s = max(self._cpu_s, now_s)

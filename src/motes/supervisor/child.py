@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from motes.supervised import READY_FD_VARIABLE
+from motes.supervised import ENDED_FOR_GOOD, READY_FD_VARIABLE
 
 BACKOFF_S = 0.05
 BACKOFF_LIMIT_S = 5.0
@@ -94,6 +94,7 @@ class Child:
     def see_to(self, now: float, *, restart: bool) -> None:
         """Notice an end or readiness, restart or kill when it is time, and keep the log short."""
         if self._process is not None and self.pid is not None and (code := self._process.poll()) is not None:
+            self.wanted = self.wanted and code != ENDED_FOR_GOOD
             self._note_end(_describe(code))
         if self.pid is None:
             if restart and self.wanted and self._restart_at is not None and now >= self._restart_at:
