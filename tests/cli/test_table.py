@@ -6,8 +6,8 @@ import pytest
 
 from motes.cli.events import line_of
 from motes.cli.table import age, memory, plain, print_json, print_table, table_lines
-from motes.model.host import Offer
 from motes.model.instance import Event
+from motes.model.keeper import Fetching
 
 
 @pytest.mark.parametrize(
@@ -81,5 +81,5 @@ def test_an_empty_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_is_a_list_of_objects(capsys: pytest.CaptureFixture[str]) -> None:
-    print_json([Offer(1.0, 2, 3)])
-    assert capsys.readouterr().out == '[{"cpus":1.0,"memory_bytes":2,"spaces":3}]\n'
+    print_json([Fetching("a", "hash", 1, 3)])
+    assert capsys.readouterr().out == '[{"host":"a","archive":"hash","done_bytes":1,"total_bytes":3}]\n'

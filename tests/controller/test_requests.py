@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import MagicMock
 
 import msgspec
 import pytest
@@ -29,9 +30,8 @@ class Desk:
         self.waiting: list[Coroutine[Any, Any, None]] = []
         connection = SimpleNamespace(publish=lambda subject, data: self.answers.append((subject, data)))
         core = SimpleNamespace(routes=self._no_app)
-        controller = SimpleNamespace(connection=connection, core=core, tasks=SimpleNamespace(spawn=self.waiting.append))
-        door = SimpleNamespace(seal=SimpleNamespace(account=None))
-        self.requests = Requests(cast(Controller, controller), cast(Door, door))
+        controller = MagicMock(connection=connection, core=core, tasks=SimpleNamespace(spawn=self.waiting.append))
+        self.requests = Requests(cast(Controller, controller), cast(Door, MagicMock()))
 
     def _no_app(self, app: str) -> Routes:
         raise NotFound(f"there is no app {app!r}")

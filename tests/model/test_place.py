@@ -20,7 +20,9 @@ from motes.model.place import MOST_TERMS, TERM, of_the_hosts_own_word, parse_pla
         ((), ()),
     ],
 )
-def test_a_place_is_terms_with_commas_or_in_a_tuple(given: str | tuple[str, ...], place: tuple[str, ...] | None) -> None:
+def test_a_place_is_terms_with_commas_or_in_a_tuple(
+    given: str | tuple[str, ...], place: tuple[str, ...] | None
+) -> None:
     found = parse_place(given)
     assert found == (given if place is None else place)
     assert all(re.match(TERM, term) for term in found)

@@ -27,7 +27,9 @@ KNOWN_SHA256 = {
 
 MAX_PAYLOAD_BYTES = 8 * 2**20 + 64 * 2**10
 """A call's largest body (8 MiB) with room for the envelope."""
-STORE_BYTES = 16 * 2**30
+STORE_BYTES = 32 * 2**30
+"""More than what motes.bus.streams sets aside and its largest once more: nats-server adds that up before it finds that
+a stream is there already. Nothing of it is taken before it is needed."""
 STORE_MEMORY_BYTES = 64 * 2**20
 _VERSION_TIMEOUT_S = 10
 
@@ -114,12 +116,12 @@ def write_config(home: Home, accounts: Accounts) -> None:
 
 
 def has_config(home: Home) -> bool:
-    """Whether there is a nats.conf that this version wrote: earlier ones kept accounts in memory, and had no TLS."""
+    """Whether there is a nats.conf that this version wrote: earlier ones had no TLS, or too small a store."""
     try:
         found = json.loads(home.nats_config.read_text())
-    except (OSError, ValueError):
+        return "allow_non_tls" in found and found["jetstream"]["max_file_store"] == STORE_BYTES
+    except (OSError, ValueError, TypeError, KeyError):
         return False
-    return isinstance(found, dict) and "allow_non_tls" in found
 
 
 def _config(home: Home, accounts: Accounts) -> str:
