@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import resource
 import shutil
 import socket
 import subprocess
@@ -86,6 +88,18 @@ def test_founding_after_a_crash_in_the_middle_completes_it(tmp_path: Path) -> No
     founding.found(home)
     assert home.key("account").read_text() == account
     assert home.credentials("local").user == "local" and home.nats_config.exists()
+
+
+def test_no_more_connections_are_let_in_than_leave_the_store_as_many_files(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    founding.found(home)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = json.loads(home.nats_config.read_text())["max_connections"]
+    assert 64 <= wanted <= max(hard // 2, 64) or hard == resource.RLIM_INFINITY
+    # Also on a machine, or in a home, where it was otherwise.
+    home.nats_config.write_text(json.dumps({**json.loads(home.nats_config.read_text()), "max_connections": 10**6}))
+    founding.found(home)
+    assert json.loads(home.nats_config.read_text())["max_connections"] == wanted
 
 
 def test_a_user_of_an_earlier_version_gets_the_rights_of_this_one_and_keeps_its_key(tmp_path: Path) -> None:
