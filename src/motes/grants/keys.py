@@ -30,6 +30,7 @@ class Tag(Enum):
     RELEASE = b"motes release 1\x00"
     REMOVAL = b"motes removal 1\x00"
     PROOF = b"motes proof 1\x00"
+    INSPECTION = b"motes inspection 1\x00"
 
 
 class Nkey(Enum):
