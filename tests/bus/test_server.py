@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import resource
 import shutil
 import socket
 import subprocess
@@ -9,6 +11,8 @@ import pytest
 
 from motes.bus import server
 from motes.errors import Unavailable, Untrusted
+from motes.grants import jwt, roles
+from motes.grants.keys import load_or_create
 from motes.home import Home
 from motes.supervisor import founding
 
@@ -84,6 +88,32 @@ def test_founding_after_a_crash_in_the_middle_completes_it(tmp_path: Path) -> No
     founding.found(home)
     assert home.key("account").read_text() == account
     assert home.credentials("local").user == "local" and home.nats_config.exists()
+
+
+def test_no_more_connections_are_let_in_than_leave_the_store_as_many_files(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    founding.found(home)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = json.loads(home.nats_config.read_text())["max_connections"]
+    assert 64 <= wanted <= max(hard // 2, 64) or hard == resource.RLIM_INFINITY
+    # Also on a machine, or in a home, where it was otherwise.
+    home.nats_config.write_text(json.dumps({**json.loads(home.nats_config.read_text()), "max_connections": 10**6}))
+    founding.found(home)
+    assert json.loads(home.nats_config.read_text())["max_connections"] == wanted
+
+
+def test_a_user_of_an_earlier_version_gets_the_rights_of_this_one_and_keeps_its_key(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    founding.found(home)
+    account = load_or_create(home.key("account"))
+    for role in (roles.caller("local"), roles.host("local")):
+        home.save_credentials(jwt.credentials(account, role._replace(publish=(*role.publish, "more.than.it.may"))))
+    before = {user: home.credentials(user) for user in ("local", "host-local", "keeper")}
+    founding.found(home)
+    after = {user: home.credentials(user) for user in before}
+    assert roles.caller("local").is_in(after["local"].jwt) and roles.host("local").is_in(after["host-local"].jwt)
+    assert after["keeper"] == before["keeper"]
+    assert {user: each.seed for user, each in after.items()} == {user: each.seed for user, each in before.items()}
 
 
 def test_the_port_is_remembered_until_it_is_taken(tmp_path: Path) -> None:

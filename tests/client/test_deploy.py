@@ -15,7 +15,7 @@ from motes.client.deploy import prepare, remove, submit, upload
 from motes.errors import Refused, TimedOut, Unavailable, Untrusted
 from motes.grants.keys import Tag, load_or_create, verify
 from motes.home import Home
-from motes.model.keeper import CHUNK_BYTES, Arrived, AskChunks, Deploy, Deployed, Fetching, Remove
+from motes.model.keeper import CHUNK_BYTES, Arrived, AskChunks, Deploy, Deployed, Fetching, Inspect, Remove
 from motes.model.release import Daemon, Function, Manifest, Release, Removal, Workload
 
 WEB = Daemon("main", ("serve",), 8080)
@@ -26,7 +26,9 @@ FUNCTION = Function("f", "app", "f")
 class LyingCluster:
     """A cluster whose host describes every app as `manifest`."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.home = Home(folder / "home")
+        self.home.create()
         self._manifest = manifest
 
     async def ask(self, verb: str, question: object, kind: type[Any], timeout_s: float = 0.0) -> Any:
@@ -35,7 +37,7 @@ class LyingCluster:
 
 def prepared(folder: Path, manifest: Manifest, **asked: Any) -> Manifest:
     (folder / "app.py").write_text("")
-    cluster = cast(Cluster, LyingCluster(manifest))
+    cluster = cast(Cluster, LyingCluster(folder, manifest))
     return asyncio.run(prepare(cluster, folder / "app.py", name="app", **asked)).manifest
 
 
@@ -69,14 +71,17 @@ def test_what_was_asked_for_is_prepared(tmp_path: Path) -> None:
 class FetchingCluster:
     """A cluster whose host needs some looks to fetch what it loads; with `stuck` it gets on no more."""
 
-    def __init__(self, looks: int, stuck: bool = False) -> None:
+    def __init__(self, folder: Path, looks: int, stuck: bool = False) -> None:
+        self.home = Home(folder / "home")
+        self.home.create()
         self.left = looks
         self.stuck = stuck
         self.loaded = asyncio.Event()
 
     async def ask(self, verb: str, question: Any, kind: type[Any], timeout_s: float = 0.0) -> Any:
         if verb == "inspect":
-            self.layer = question.bundle
+            owner = load_or_create(self.home.key("owner")).public
+            self.layer = msgspec.msgpack.decode(verify(question, Tag.INSPECTION, (owner,)), type=Inspect).bundle
             await self.loaded.wait()
             return Manifest("app", (FUNCTION,))
         if verb != "fetching":
@@ -93,7 +98,7 @@ def test_what_a_host_fetches_first_is_shown_as_it_comes(tmp_path: Path, monkeypa
     monkeypatch.setattr("motes.client.deploy.LOOK_S", 0.01)
     (tmp_path / "app.py").write_text("")
     said: list[tuple[str, int, int]] = []
-    cluster = cast(Cluster, FetchingCluster(4))
+    cluster = cast(Cluster, FetchingCluster(tmp_path, 4))
     asyncio.run(prepare(cluster, tmp_path / "app.py", on_progress=lambda *each: said.append((*each, 0, 0)[:3])))
     assert [each for each in said if "fetches" in each[0]] == [
         ("host a fetches it", 7, 10),
@@ -108,7 +113,7 @@ def test_a_host_that_gets_on_with_nothing_is_not_waited_for_for_ever(
     monkeypatch.setattr("motes.client.deploy.LOOK_S", 0.001)
     monkeypatch.setattr("motes.client.deploy.INSPECT_TIMEOUT_S", 0.02)
     (tmp_path / "app.py").write_text("")
-    cluster = FetchingCluster(1000, stuck=True)
+    cluster = FetchingCluster(tmp_path, 1000, stuck=True)
     with pytest.raises(TimedOut, match="no host has loaded the app"):
         asyncio.run(prepare(cast(Cluster, cluster), tmp_path / "app.py"))
     assert cluster.left < 1000 - 10

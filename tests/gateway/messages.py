@@ -35,6 +35,7 @@ class Asked:
         self.connection: Any = Line()
         self.go = asyncio.Event()
         self.bodies: list[bytes] = []
+        self.ids: list[Any] = []
         self.questions: list[str] = []
         self.at_once = self.most_at_once = 0
         self.known = {"shop": Routes("shop", 1, {"bill": Route("function", ("one",), calls=("shop.price",))})}
@@ -43,6 +44,7 @@ class Asked:
 
     async def call_bytes(self, app: str, workload: str, body: bytes, *more: Any) -> bytes:
         self.bodies.append(body)
+        self.ids.append(more[-1] if more else None)
         await self.go.wait()
         return b"1"
 

@@ -117,7 +117,7 @@ async def hear(bus: Bus, handler: str, subject: str, data: bytes, reply: str) ->
 def test_what_a_host_claims_of_the_caller_reaches_nobody_but_what_that_host_has_asked_for() -> None:
     async def test() -> None:
         bus = Bus()
-        await Relay(cast(Any, bus), cast(Any, bus.connection)).start()
+        await Relay(cast(Any, bus), cast(Any, bus.connection), b"secret").start()
         honest = digest(("ada", "", "app.f"))
         for host in ("one", "two"):
             for claim in ("ada", "", "http/kim", "nats/ada", "host/two/" + honest, honest, "x" * 128):

@@ -19,7 +19,7 @@ class Relaying:
 
     def __init__(self) -> None:
         self.cluster = Asked()
-        self.relay = Relay(self.cluster, self.cluster.connection)
+        self.relay = Relay(self.cluster, self.cluster.connection, b"secret")
         self._count = 0
 
     def ask(
@@ -74,6 +74,25 @@ def test_a_host_cannot_have_the_controller_flooded_in_the_gateways_name() -> Non
         await relaying.settle()
         assert {relaying.refusal(reply) for reply in asked} == {"refused"}
         assert relaying.cluster.most_at_once == MOST_QUESTIONS_OF_A_HOST and not relaying.cluster.bodies
+
+    with_a_relay(work)
+
+
+def test_the_id_of_the_gateways_own_call_is_known_to_nobody_and_the_same_when_it_is_sent_again() -> None:
+    """A host that knew it could answer in the name of the host that has the call, and have that one passed over."""
+
+    async def work(relaying: Relaying) -> None:
+        known = os.urandom(16)
+        relaying.cluster.known["shop"].workloads["bill"] = Route("function", ("one", "two"), calls=("shop.price",))
+        relaying.cluster.go.set()
+        for host in ("one", "one", "two"):
+            relaying.ask(host=host, call_id=known)
+            await relaying.settle()
+        first, again, others = relaying.cluster.ids
+        assert first == again and len({known, first, others}) == 3
+        assert relaying.relay._own_id("one", known) != Relay(
+            relaying.cluster, relaying.cluster.connection, b"other"
+        )._own_id("one", known)
 
     with_a_relay(work)
 

@@ -6,6 +6,7 @@ An attack says whether it succeeded. It looks only when everything that it sent 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import time
@@ -13,14 +14,14 @@ import time
 import msgspec
 
 from motes.bus.connection import Connection
-from motes.errors import MotesError, Refused, Unavailable
+from motes.errors import MotesError, Refused, Unavailable, Untrusted
 from motes.grants import jwt, roles
 from motes.grants.keys import Key, Nkey, Tag, sign
 from motes.model.call import STATUS_OK, Context, Outcome, pack_request, unpack_reply
 from motes.model.credentials import Credentials
 from motes.model.host import Beat, HostReport, Lease
-from motes.model.keeper import AppSummary, Deploy, GetChunk
-from motes.model.release import Release, Signed, release_id
+from motes.model.keeper import AppSummary, Deploy, GetChunk, Inspect, decode_answer
+from motes.model.release import Manifest, Release, Signed, release_id
 from system.crossings import Attack, Ear, Scene, report_of, sample, until, user_of
 from system.running import DEADLINE_S
 
@@ -217,6 +218,22 @@ async def deploy_what_the_owner_has_not_signed(scene: Scene) -> bool:
     await until(lambda: answer.heard or attacker.refused)
     (after,) = [each for each in await owner.ask("apps", None, list[AppSummary]) if each.app == "prize"]
     return after.release == release_id(signed)
+
+
+async def have_a_host_load_what_the_owner_has_not_signed(scene: Scene) -> bool:
+    """Loading is running: module code runs in the zygote. Who has taken the keeper over has no other way to that."""
+    await (await scene.owner()).call("hello.greet", "Ada")
+    (app,) = [each for each in await (await scene.owner()).ask("apps", None, list[AppSummary]) if each.app == "hello"]
+    known = await scene.people.ask(await scene.local(), "release-get", app.release, Signed)
+    question = Inspect("spy", msgspec.msgpack.decode(known.payload, type=Release).bundle)
+    signed = sign(scene.key_of_attacker("owner"), Tag.INSPECTION, msgspec.msgpack.encode(question))
+    attacker = await scene.attacker()
+    loaded = False
+    for subject in ("host.local.inspect", f"keeper.{attacker.user}.inspect"):
+        with contextlib.suppress(Untrusted, Refused):
+            answer = await attacker.request(subject, msgspec.msgpack.encode(signed), DEADLINE_S)
+            loaded |= bool(decode_answer(answer, Manifest).workloads)
+    return loaded
 
 
 # From here on: having others say something, on the subject of a lease of somebody else.

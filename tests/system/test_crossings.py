@@ -7,6 +7,7 @@
     guest              hear                   everything but join     all of JS API   hear                 -
     gateway (calls)    hear, lease            verbs of others         all of JS API   answer               -
     gateway (answers)  hear, call             verbs                   all of JS API   hear                 call
+    keeper             make it run code       -                       -               -                    -
     stranger           be taken for it        be let in               -               -                    -
 
 Each is tried as it is, which has to fail at every wall alone, and once without the walls, which has to succeed: so the
@@ -183,6 +184,12 @@ DEEDS = [
         "deploys what it has signed",
         deeds.deploy_what_the_owner_has_not_signed,
         (may_not_publish("keeper.local.deploy"), has_no_key("owner")),
+    ),
+    Crossing(
+        roles.KEEPER,
+        "has a host load what the owner has not signed",
+        deeds.have_a_host_load_what_the_owner_has_not_signed,
+        (has_no_key("owner"),),
     ),
     Crossing(
         HOST,

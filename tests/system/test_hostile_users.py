@@ -113,10 +113,12 @@ def test_a_bundle_is_named_by_its_hash_and_never_by_a_path(cluster: RunningClust
     async def work(people: People) -> None:
         keeper, owner = await people.connect("keeper"), await people.connect("local")
         question = Inspect("spy", bundle, command=("sh", "-c", "ls /app; exit 1"))
+        key = keys.load_or_create(cluster.home.key("owner"))
+        signed = keys.sign(key, keys.Tag.INSPECTION, msgspec.msgpack.encode(question))
         with pytest.raises(BadInput, match="no bundle's hash"):
-            await people.ask(owner, "inspect", question, Manifest)
+            await people.ask(owner, "inspect", signed, Manifest)
         # Nor does the agent take it from the controller.
-        answer = await keeper.request("host.local.inspect", msgspec.msgpack.encode(question), DEADLINE_S)
+        answer = await keeper.request("host.local.inspect", msgspec.msgpack.encode(signed), DEADLINE_S)
         with pytest.raises(MotesError, match="no bundle's hash"):
             decode_answer(answer, Manifest)
 

@@ -208,9 +208,17 @@ def opens(machine: RunningCluster, keeper: Keeper) -> bool:
 
 def test_a_machine_that_leaves_is_gone_and_has_forgotten_the_cluster(keeper: Keeper, machine: RunningCluster) -> None:
     machine.motes("join", keeper.invite(), "--name", "guest")
+    keeper.motes("host", "stop", "--name", "local")
+    keeper.deploy("places", APP)
+    assert keeper.motes("call", "places.where")
+    assert any(machine.home.host("guest").rglob("*.py"))
+    keeper.motes("host", "start", "--name", "local")
     assert machine.json("leave") == {"name": "guest", "told": True}
     assert "guest" not in keeper.hosts()
     assert not machine.home.keeper_file.exists() and not machine.home.key("host").exists()
+    # Nor is anything left of what it was given: code, packages, logs, whom it believed.
+    assert [path.name for path in machine.folder.rglob("*") if path.is_file() and path.suffix != ".log"] == ["lock"]
+    assert not any(machine.home.hosts.iterdir()) and not machine.home.log("agent-guest").exists()
     assert "has joined no cluster" in machine.refusal(3, "leave")
     machine.motes("join", keeper.invite(), "--name", "guest")
     wait_until(lambda: keeper.hosts().get("guest") == "up")
@@ -273,6 +281,33 @@ def test_nobody_joins_in_the_name_of_a_host_of_the_keeper_that_is_stopped(
     keeper.motes("host", "stop", "--name", "own")
     wait_until(lambda: "own" not in keeper.hosts())
     assert "another name" in machine.refusal(3, "join", keeper.invite(), "--name", "own")
+
+
+def test_no_host_is_started_on_the_keeper_in_the_name_of_a_machine_that_has_joined(
+    keeper: Keeper, machine: RunningCluster
+) -> None:
+    """Two hosts of one name would each hear the calls of both."""
+    machine.motes("join", keeper.invite(), "--name", "far")
+    for _ in range(2):
+        assert "motes host rm far" in keeper.refusal(3, "host", "start", "--name", "far")
+        machine.down()  # Also while it is away.
+    assert not keeper.home.user("host-far").exists() and "far" not in keeper.home.offers()
+    keeper.motes("host", "rm", "far")
+    keeper.motes("host", "start", "--name", "far")
+    wait_until(lambda: keeper.hosts().get("far") == "up")
+    keeper.motes("host", "stop", "--name", "far")
+
+
+def test_doctor_names_the_keeper_on_a_machine_that_has_joined_and_no_address_that_nobody_serves(
+    keeper: Keeper, machine: RunningCluster
+) -> None:
+    machine.motes("join", keeper.invite(), "--name", "patient")
+    told = json.loads(machine.run("doctor", "--json").stdout)
+    assert told["keeper"] == f"tls://127.0.0.1:{keeper.port}" and "http" not in told["cluster"]
+    shown = machine.run("doctor").stdout
+    assert f"this machine lends to the one at tls://127.0.0.1:{keeper.port}" in shown and "http://" not in shown
+    machine.motes("leave")
+    assert json.loads(machine.run("doctor", "--json").stdout)["keeper"] is None
 
 
 def test_a_home_of_an_earlier_version_takes_other_machines_too(tmp_path: Path) -> None:

@@ -7,10 +7,9 @@ import logging
 import shlex
 from collections import deque
 
-import msgspec
-
 from motes.agent.code import Code, Folders
 from motes.agent.spaces import OPEN_TIMEOUT_S, daemon_view, function_view
+from motes.agent.trust import Trust
 from motes.errors import BadBundle, LoadFailed, MotesError, SpaceFailed
 from motes.model.instance import EndReason
 from motes.model.keeper import Inspect, encode_answer, encode_error
@@ -31,19 +30,18 @@ _log = logging.getLogger("motes.agent")
 class Inspection:
     """Answers `inspect` requests, a few at a time."""
 
-    def __init__(self, code: Code) -> None:
+    def __init__(self, code: Code, trust: Trust) -> None:
         self._code = code
+        self._trust = trust
         self._gate = asyncio.Semaphore(AT_ONCE)
 
     async def answer(self, data: bytes) -> bytes:
-        """The answer to an Inspect: a Manifest or the reason why there is none."""
+        """The answer to an Inspect that an owner signed: a Manifest or the reason why there is none."""
         try:
             async with self._gate:
-                return encode_answer(await self._inspect(msgspec.msgpack.decode(data, type=Inspect)))
+                return encode_answer(await self._inspect(self._trust.inspection(data)))
         except MotesError as error:
             return encode_error(error)
-        except msgspec.DecodeError as error:
-            return encode_error(BadBundle(f"a question that cannot be read: {error}"))
         except Exception as error:
             _log.exception("an inspection failed")
             return encode_error(SpaceFailed(f"the host could not look into the app: {error!r}; its log says more"))

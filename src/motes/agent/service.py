@@ -82,7 +82,7 @@ class Agent:
         self._logs = Logs(host, connection.publish, self.clock.now)
         self.spaces = Spaces(self, folder / "blank")
         self.code = Code(folder, connection, trust, self.spaces.used_folders)
-        self._inspection = Inspection(self.code)
+        self._inspection = Inspection(self.code, trust)
         self.telling = Telling(self)
         self.membership = Membership(self)
         self.takes_calls = asyncio.Event()

@@ -7,6 +7,7 @@ import msgspec
 from motes.errors import Untrusted
 from motes.grants.keys import Tag, verify
 from motes.model.host import Lease
+from motes.model.keeper import Inspect
 from motes.model.release import Release, Signed, release_id
 
 _signed = msgspec.msgpack.Decoder(Signed)
@@ -29,6 +30,14 @@ class Trust(msgspec.Struct, frozen=True):
             return msgspec.msgpack.decode(payload, type=Lease)
         except msgspec.DecodeError as error:
             raise Untrusted(f"a lease that cannot be read: {error}") from error
+
+    def inspection(self, data: bytes) -> Inspect:
+        """What an owner wants to have looked into: it runs here before there is a release. Raises Untrusted."""
+        try:
+            payload = verify(_signed.decode(data), Tag.INSPECTION, self.owners)
+            return msgspec.msgpack.decode(payload, type=Inspect)
+        except msgspec.DecodeError as error:
+            raise Untrusted(f"a question about an app that cannot be read: {error}") from error
 
     def release(self, signed: Signed, expected_id: str) -> Release:
         """The release in it, when an owner signed it and it is the one that was asked for. Raises Untrusted.

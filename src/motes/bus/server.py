@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -27,6 +28,11 @@ KNOWN_SHA256 = {
 
 MAX_PAYLOAD_BYTES = 8 * 2**20 + 64 * 2**10
 """A call's largest body (8 MiB) with room for the envelope."""
+MOST_CONNECTIONS = 32_768
+LEAST_CONNECTIONS = 64
+FILES_OF_STORE = 512
+"""Of the files that a process here may have open, so many and at least half are left to the store: whoever reaches the
+port could else have it fail, without a key, by connections alone."""
 STORE_BYTES = 32 * 2**30
 """More than what motes.bus.streams sets aside and its largest once more: nats-server adds that up before it finds that
 a stream is there already. Nothing of it is taken before it is needed."""
@@ -124,6 +130,21 @@ def has_config(home: Home) -> bool:
         return False
 
 
+def fit_config(home: Home) -> None:
+    """Have nats.conf let in as many connections as this machine, as it is now, has files for. Raises Unavailable."""
+    config = json.loads(home.nats_config.read_text())
+    if config.get("max_connections") != most_connections():
+        home.write_text(home.nats_config, json.dumps({**config, "max_connections": most_connections()}, indent=1))
+
+
+def most_connections() -> int:
+    """How many connections nats-server may have at a time; it raises its own limit on open files to the hard one."""
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(min(files - FILES_OF_STORE, files // 2, MOST_CONNECTIONS), LEAST_CONNECTIONS)
+
+
 def _config(home: Home, accounts: Accounts) -> str:
     # A configuration file of nats-server may be JSON. The port comes on the command line.
     return json.dumps(
@@ -132,6 +153,7 @@ def _config(home: Home, accounts: Accounts) -> str:
             "host": "127.0.0.1",
             "ports_file_dir": str(home.nats_ports),
             "max_payload": MAX_PAYLOAD_BYTES,
+            "max_connections": most_connections(),
             # What may wait for one connection: results of some megabytes each, for a caller that has many under way.
             "max_pending": 128 * 2**20,
             "write_deadline": "5s",

@@ -128,7 +128,9 @@ async def prepare(
 
 async def _inspect(cluster: Cluster, question: Inspect, say: Progress) -> Manifest:
     """What the app holds, by a host that loads it; what the host has to fetch first is shown as it comes."""
-    asked = asyncio.ensure_future(cluster.ask("inspect", question, Manifest, INSPECT_MOST_S))
+    owner = load_or_create(cluster.home.key("owner"))
+    signed = sign(owner, Tag.INSPECTION, msgspec.msgpack.encode(question))
+    asked = asyncio.ensure_future(cluster.ask("inspect", signed, Manifest, INSPECT_MOST_S))
     last: list[Fetching] = []
     waited_s = 0.0
     try:

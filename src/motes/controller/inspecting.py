@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from motes.bus import subjects
 from motes.controller.feasible import needs, runs, traits, who_is_there, why_at_no_place
 from motes.controller.fetches import Fetches
@@ -37,13 +35,16 @@ class Inspecting:
         self._controller = controller
         self._fetches = fetches
 
-    async def inspect(self, question: Inspect) -> Manifest:
-        """Have a host load the bundle in a space; tries another when one cannot make spaces, or is lost."""
+    async def inspect(self, question: Inspect, signed: bytes) -> Manifest:
+        """Have a host load the bundle in a space; tries another when one cannot make spaces, or is lost.
+
+        `signed` is the question as its owner signed it: a host takes no other.
+        """
         failed: MotesError = Unavailable("no host is up to load the app (see `motes host ls`)")
         for _ in range(TRIES):
             for host in await self._hosts_up(question):
                 try:
-                    return await self._inspect_at(host, question)
+                    return await self._inspect_at(host, question, signed)
                 except (SpaceFailed, Unavailable, HostLost) as error:
                     failed = error
             if not isinstance(failed, HostLost):
@@ -72,12 +73,11 @@ class Inspecting:
             raise NoRoom(f"the app {needs(packages)}; {who_is_there(there.values())}")
         return sorted(fitting, key=lambda name: (not state.is_own(name), state.hosts[name].report.spaces_used))
 
-    async def _inspect_at(self, host: str, question: Inspect) -> Manifest:
-        data = msgspec.msgpack.encode(question)
+    async def _inspect_at(self, host: str, question: Inspect, signed: bytes) -> Manifest:
         self._controller.readers.show(host, {question.bundle, *question.packages.layers.values()})
         boot = self._boot(host)
         began = self._controller.now()
-        asked = asyncio.ensure_future(self._controller.connection.request(subjects.inspect(host), data, MOST_S))
+        asked = asyncio.ensure_future(self._controller.connection.request(subjects.inspect(host), signed, MOST_S))
         try:
             while not (await asyncio.wait((asked,), timeout=LOOK_S))[0]:
                 if self._boot(host) != boot:

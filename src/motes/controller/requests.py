@@ -49,7 +49,6 @@ from motes.model.keeper import (
     Deploy,
     Fetching,
     GetChunk,
-    Inspect,
     LogLine,
     NameHosts,
     PutChunk,
@@ -103,7 +102,7 @@ class Requests:
             "logs": Verb("owner", AskLogs, self._logs),
             "bundle-has": Verb("owner", AskChunks, self._has_chunks),
             "bundle-put": Verb("owner", PutChunk, self._put_chunk),
-            "inspect": Verb("owner", Inspect, self._inspect),
+            "inspect": Verb("owner", Signed, self._inspect),
             "fetching": Verb("owner", None, self._fetching),
             "deploy": Verb("owner", Deploy, self._deploy),
             "remove": Verb("owner", Remove, self._remove),
@@ -230,10 +229,11 @@ class Requests:
         await store.finish_bundle(chunk.bundle, chunk.count)
         return True
 
-    async def _inspect(self, sender: str, question: Inspect) -> Manifest:
+    async def _inspect(self, sender: str, signed: Signed) -> Manifest:
+        question = self._controller.check_inspection(signed)
         check_question(question)
         try:
-            return await self._inspecting.inspect(question)
+            return await self._inspecting.inspect(question, msgspec.msgpack.encode(signed))
         except OwnerError:
             self._controller.tasks.spawn(self._deployment.forget_code(question.bundle))
             raise

@@ -26,6 +26,7 @@ from motes.controller.receipts import Receipts
 from motes.controller.requests import Requests
 from motes.grants.keys import Key, Tag, sign, verify
 from motes.model.instance import Event
+from motes.model.keeper import Inspect
 from motes.model.names import HOST_PREFIX, KEEPER
 from motes.model.release import Release, Removal, Signed, release_id
 from motes.tasks import Tasks
@@ -106,6 +107,10 @@ class Controller:
     def check_removal(self, signed: Signed) -> Removal:
         """The same for a removal."""
         return msgspec.msgpack.decode(verify(signed, Tag.REMOVAL, self.owners), type=Removal)
+
+    def check_inspection(self, signed: Signed) -> Inspect:
+        """The same for what an owner wants to have looked into."""
+        return msgspec.msgpack.decode(verify(signed, Tag.INSPECTION, self.owners), type=Inspect)
 
     def now(self) -> float:
         return self._loop.time()

@@ -79,7 +79,7 @@ async def _connect(backend: Backend, home: Home, http: str, port: int) -> tuple[
     cluster = await _opened(lambda: Cluster.open(home, GATEWAY))
     answers = await _opened(lambda: Connection.open(home.nats_url(), home.credentials(GATEWAY_ANSWERS)))
     backend.connect(cluster)
-    await Relay(cluster, answers).start()
+    await Relay(cluster, answers, answers.credentials.secret).start()
     await Services(cluster, answers).start()
     while not backend.ready:  # noqa: ASYNC110  the connection tells nobody when it comes
         await asyncio.sleep(READY_POLL_S)

@@ -2,13 +2,15 @@
 
 A host may have called what a function that it holds a lease for declares, and nothing else: it is the gateway that
 checks this, for a host could say anything of itself. Whose call it is the host says as well, and so that call meets
-nothing but what the same host has asked for.
+nothing but what the same host has asked for. The id by which the gateway calls is made of the host's with a secret: who
+knew it could answer its own call in the name of the host that has it, so that this host is passed over by everybody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
@@ -95,7 +97,9 @@ class _Relayed:
 class Relay:
     """Hears the hosts' calls on one connection; motes.agent.relaying is the other side."""
 
-    def __init__(self, cluster: Caller, answers: Connection) -> None:
+    def __init__(self, cluster: Caller, answers: Connection, secret: bytes) -> None:
+        """`secret` is the same for every gateway of the cluster: a call that is sent again is the same call."""
+        self._secret = secret
         self._cluster = cluster
         self._answers = answers
         self._under_way: dict[bytes, _Relayed] = {}
@@ -180,17 +184,17 @@ class Relay:
         context: Context,
         reply: str,
     ) -> None:
-        cluster = self._cluster
+        cluster, own_id = self._cluster, self._own_id(relayed.host, call_id)
         try:
             await self._check(relayed.host, context.caller, app, workload)
             route = (await cluster.routes(app)).workloads.get(workload)
             if route is None:
                 raise NotFound(f"app {app!r} has no function {workload!r}")
             if not route.streams:
-                result = await cluster.call_bytes(app, workload, body, budget_s, context, call_id)
+                result = await cluster.call_bytes(app, workload, body, budget_s, context, own_id)
                 outcome = Outcome(STATUS_OK, result)
             else:
-                stream = cluster.stream_bytes(app, workload, body, budget_s, context, call_id)
+                stream = cluster.stream_bytes(app, workload, body, budget_s, context, own_id)
                 async with contextlib.aclosing(stream) as items:
                     async for item in items:
                         await relayed.room.acquire()
@@ -199,6 +203,9 @@ class Relay:
         except MotesError as error:
             outcome = failed(error)
         self._answer(reply, outcome)
+
+    def _own_id(self, host: str, call_id: bytes) -> bytes:
+        return hashlib.blake2b(host.encode() + b"." + call_id, key=self._secret, digest_size=CALL_ID_BYTES).digest()
 
     async def _check(self, host: str, caller: str, app: str, workload: str) -> None:
         """Raises Refused when no function that this host may run declares the call."""

@@ -32,6 +32,7 @@ class Tag(Enum):
     PROOF = b"motes proof 1\x00"
     BATCH = b"motes batch 1\x00"
     RECEIPT = b"motes receipt 1\x00"
+    INSPECTION = b"motes inspection 1\x00"
 
 
 class Nkey(Enum):

@@ -73,7 +73,7 @@ class Fetching(msgspec.Struct, frozen=True):
 
 
 class Inspect(msgspec.Struct, frozen=True):
-    """`inspect`: load the bundle in a space on some host, and say what it holds: a Manifest.
+    """`inspect`, signed by the owner: load the bundle in a space on some host, and say what it holds: a Manifest.
 
     With `command` it is a daemon's: it is started, must listen on `port` (or live on for a second), and ends again.
     """

@@ -25,6 +25,7 @@ def found(home: Home) -> None:
         home.write_json(home.hosts_file, {FIRST_HOST: default_offer()})
     if not server.has_config(home):
         _found_accounts(home)
+    server.fit_config(home)
     _admit(home, "system", roles.SYSTEM)
     for role in (roles.KEEPER, roles.caller(OWN_USER), roles.GATEWAY, roles.ANSWERING, *map(roles.host, home.offers())):
         _admit(home, "account", role)

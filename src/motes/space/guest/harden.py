@@ -100,7 +100,7 @@ def harden_zygote(ground: Ground, filter: bytes, memory_bytes: int, file_bytes: 
     limit(resource.RLIMIT_DATA, memory_bytes)
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_NPROC, _MOST_TASKS_OF_A_FUNCTION_SPACE)
-    limit(resource.RLIMIT_NOFILE, _MOST_ZYGOTE_FILES)
+    limit(resource.RLIMIT_NOFILE, most_zygote_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     if HERE.are_bare:
         # No mount has a size there, and a file that was removed while open is not seen. Timers and queued signals
         # count for the host's user: whoever may make many takes them from all others.
@@ -113,6 +113,15 @@ def harden_zygote(ground: Ground, filter: bytes, memory_bytes: int, file_bytes: 
     kernel.set_not_dumpable()
     # 4. No program is ever run and no socket made from here on.
     kernel.install_filter(filter)
+
+
+def most_zygote_files(hard: int) -> int:
+    """How many files a zygote may have open, where this space's host may have `hard`.
+
+    So many descriptors may its module code have on their way through sockets as well, and the kernel counts these for
+    the host's user: who has a higher limit, as agents and daemons' helpers have, passes its own all the same.
+    """
+    return _MOST_ZYGOTE_FILES if hard == resource.RLIM_INFINITY else min(_MOST_ZYGOTE_FILES, hard // 2)
 
 
 def harden_spare(ground: Ground, ruleset: int, folder: str, orders: int) -> None:

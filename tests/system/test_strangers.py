@@ -1,0 +1,145 @@
+"""Who reaches the port that the keeper listens at, and has no key: it learns nothing, and takes nothing away."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from motes.bus import tls
+from system.running import DEADLINE_S, MOTES, RunningCluster, wait_until
+from system.test_joining import Keeper
+
+FILES = 1024
+"""That a process of this cluster may have open: as on a small board, so that a stranger can come to the limit."""
+HELLO = """
+    from motes import function
+
+    @function
+    def greet(name: str) -> str:
+        return f"hello {name}"
+"""
+
+
+class Narrow(Keeper):
+    """One whose processes may have FILES files open each."""
+
+    def run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [MOTES, *words],
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES)),
+        )
+
+
+@pytest.fixture(scope="module")
+def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Narrow]:
+    cluster = Narrow(tmp_path_factory.mktemp("strangers") / "home")
+    cluster.listen()
+    try:
+        cluster.deploy("hello", HELLO)
+        yield cluster
+    finally:
+        cluster.down()
+
+
+def connected(keeper: Keeper) -> socket.socket:
+    made = socket.create_connection(("127.0.0.1", keeper.port), DEADLINE_S)
+    made.settimeout(DEADLINE_S)
+    return made
+
+
+def said_until_the_end(stranger: socket.socket) -> bytes:
+    """All that the server says until it ends the connection, which it must."""
+    said = b""
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        while more := stranger.recv(65536):
+            said += more
+    return said
+
+
+def is_whole(keeper: Keeper) -> bool:
+    """Whether calls go through, and what is deployed is kept."""
+    assert json.loads(keeper.motes("call", "hello.greet", "Ada")) == "hello Ada"
+    keeper.deploy(f"kept{time.monotonic_ns()}", HELLO)
+    return keeper.hosts().get("local") == "up"
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        b"PUB host.local.lease 1\r\nx\r\n",
+        b"SUB > 1\r\n",
+        b"CONNECT {}\r\nSUB > 1\r\nPING\r\n",
+        b'CONNECT {"user":"keeper","pass":"keeper"}\r\nSUB > 1\r\nPING\r\n',
+        b'CONNECT {"nkey":"UA","sig":"AA"}\r\nPING\r\n',
+        # As another server, or a leaf node, would.
+        b'INFO {"server_id":"x","cluster":"motes"}\r\n',
+        b"LS+ $G >\r\n",
+        b"RS+ $G >\r\n",
+        b"A+ $G\r\n",
+        b"CONNECT " + b"x" * 2**20 + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n",
+        b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00",
+    ],
+    ids=range(12),
+)
+@pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
+def test_who_shows_no_token_is_told_what_everybody_is_and_shut_out(keeper: Narrow, says: bytes, over_tls: bool) -> None:
+    plain = connected(keeper)
+    greeting = plain.recv(65536)
+    with tls.context().wrap_socket(plain) if over_tls else plain as stranger:
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            stranger.sendall(says)
+        said = said_until_the_end(stranger)
+    assert greeting.startswith(b"INFO ") and b"MSG" not in said and b"PONG" not in said
+
+
+@pytest.mark.parametrize("begins", [b"", b"\x16\x03\x01\x02\x00\x01", b"CONN", b"CONNECT {"], ids=range(4))
+def test_who_begins_and_does_not_go_on_is_not_waited_for(keeper: Narrow, begins: bytes) -> None:
+    with connected(keeper) as stranger:
+        stranger.sendall(begins)
+        said_until_the_end(stranger)
+
+
+def test_as_many_connections_as_a_stranger_can_make_leave_the_store_its_files_and_the_others_theirs(
+    keeper: Narrow,
+) -> None:
+    """Where every file of nats-server is a stranger's connection, it cannot write what is deployed."""
+    folder = f"/proc/{keeper.pid('nats-server')}/fd"
+    with contextlib.ExitStack() as stack:
+        for _ in range(2 * FILES):
+            stack.enter_context(connected(keeper))
+        assert len(os.listdir(folder)) < 0.9 * FILES
+    wait_until(lambda: is_whole(keeper))
+
+
+def test_the_keeper_opens_one_port_to_others_and_no_other_protocol(keeper: Narrow) -> None:
+    inodes = set()
+    for each in Path(f"/proc/{keeper.pid('nats-server')}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            inodes.add(os.readlink(each).removeprefix("socket:[").rstrip("]"))
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    listens = {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and row[9] in inodes}
+    assert listens == {keeper.port}
+
+
+def test_the_gateway_is_reached_from_this_machine_only(keeper: RunningCluster) -> None:
+    """Whoever reaches it calls without a key."""
+    port = int(keeper.home.cluster()["http"].rpartition(":")[2])
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    listens = {row[1] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
+    assert listens == {f"0100007F:{port:04X}"}
