@@ -17,7 +17,7 @@ import msgspec
 from motes.bus import subjects
 from motes.bus.connection import Message
 from motes.controller.judging import Credit, why_not
-from motes.errors import MotesError, Refused, TooLarge, Unavailable, Untrusted
+from motes.errors import BadInput, MotesError, Refused, TooLarge, Unavailable, Untrusted
 from motes.grants.keys import Key
 from motes.grants.receipts import digest, read_batch, read_receipt, read_signed, sign_receipt
 from motes.model.keeper import encode_answer, encode_error
@@ -95,6 +95,9 @@ class Receipts:
         batch = read_batch(signed, key)
         if batch.host != host:
             raise Untrusted(f"host {host} tells what host {batch.host[:80]} spent")
+        # Who reads accounts in a terminal or a spreadsheet must find names there, and nothing that it would obey.
+        if not all(map(subjects.is_name, (batch.boot, batch.app))):
+            raise BadInput("a batch of what is no app, or of no boot")
         return batch
 
     async def _keep(self, host: str, ledger: Ledger, signed: Signed, batch: Batch) -> Signed:
