@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from motes.agent.resting import Resting
@@ -17,6 +17,8 @@ from motes.agent.throttle import KEPT_S, LOOK_S
 from motes.space import measure
 
 LENT = 0.25
+LITTLE = 0.02
+"""So little that also on a crowded machine who burns gets more, and is stopped."""
 SECONDS = 3.0
 MEASURING_S = 0.1
 """What the tests' own process may use of it, and what a kernel's tick counts too much."""
@@ -41,10 +43,14 @@ def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-async def until_stopped(pid: int) -> None:
+async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
-        while state(pid) != "T":
+        while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+
+
+async def until_stopped(pid: int) -> None:
+    await until(lambda: state(pid) == "T")
 
 
 def test_all_together_stay_under_what_is_lent() -> None:
@@ -63,7 +69,7 @@ def test_all_together_stay_under_what_is_lent() -> None:
 
 def test_who_only_waits_is_not_stopped() -> None:
     async def look(burning: int, waiting: int) -> set[str]:
-        resting = Resting(LENT, float(os.cpu_count() or 1), lambda: [burning, waiting])
+        resting = Resting(LITTLE, float(os.cpu_count() or 1), lambda: [burning, waiting])
         seen = set()
         for _ in range(20):
             await until_stopped(burning)
@@ -78,7 +84,7 @@ def test_who_only_waits_is_not_stopped() -> None:
 
 def test_at_its_end_nobody_stays_stopped() -> None:
     async def look(pids: list[int]) -> None:
-        resting = Resting(LENT, float(os.cpu_count() or 1), lambda: pids)
+        resting = Resting(LITTLE, float(os.cpu_count() or 1), lambda: pids)
         await until_stopped(pids[0])
         resting.close()
         assert all(state(pid) != "T" for pid in pids)
@@ -90,12 +96,10 @@ def test_at_its_end_nobody_stays_stopped() -> None:
 def test_who_is_stopped_and_no_longer_listed_goes_on_all_the_same() -> None:
     async def look(pid: int) -> None:
         listed = [pid]
-        resting = Resting(LENT, float(os.cpu_count() or 1), lambda: listed)
+        resting = Resting(LITTLE, float(os.cpu_count() or 1), lambda: listed)
         await until_stopped(pid)
         listed.clear()
-        async with asyncio.timeout(30):
-            while state(pid) == "T":
-                await asyncio.sleep(0.001)
+        await until(lambda: state(pid) != "T")
         resting.close()
 
     with programs(BURN) as (pid,):
@@ -111,12 +115,10 @@ def test_a_mistake_in_one_look_stops_nobody_for_ever() -> None:
                 raise RuntimeError("planted")
             return [pid]
 
-        resting = Resting(LENT, float(os.cpu_count() or 1), processes)
+        resting = Resting(LITTLE, float(os.cpu_count() or 1), processes)
         await until_stopped(pid)
         breaks = True
-        async with asyncio.timeout(30):
-            while state(pid) == "T":
-                await asyncio.sleep(0.001)
+        await until(lambda: state(pid) != "T")
         await asyncio.sleep(0.3)
         breaks = False
         await until_stopped(pid)
@@ -128,12 +130,10 @@ def test_a_mistake_in_one_look_stops_nobody_for_ever() -> None:
 
 def test_what_is_killed_while_it_is_stopped_ends() -> None:
     async def look(pid: int) -> None:
-        resting = Resting(LENT, float(os.cpu_count() or 1), lambda: [pid])
+        resting = Resting(LITTLE, float(os.cpu_count() or 1), lambda: [pid])
         await until_stopped(pid)
         os.kill(pid, signal.SIGKILL)
-        async with asyncio.timeout(30):
-            while state(pid) != "Z":
-                await asyncio.sleep(0.001)
+        await until(lambda: state(pid) == "Z")
         await asyncio.sleep(0.3)
         resting.close()
 

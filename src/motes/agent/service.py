@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from motes.agent.code import Code
+from motes.agent.disk import Disk
 from motes.agent.effects import (
     Answer,
     Close,
@@ -45,6 +46,7 @@ from motes.agent.spaces import Spaces
 from motes.agent.spans import HostSpans
 from motes.agent.telling import Telling
 from motes.agent.trust import Trust
+from motes.agent.written import Written
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
 from motes.errors import MotesError, NotFound, SpaceFailed, Untrusted
@@ -77,7 +79,9 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         self._logs = Logs(host, connection.publish)
         self.spaces = Spaces(self, folder / "blank")
-        self.code = Code(folder, connection, trust, self.spaces.used_folders)
+        disk = Disk(offer.disk_bytes, self.spaces.used_folders, lambda: self.spaces.on_disk_bytes)
+        self.code = Code(folder, connection, trust, disk)
+        self._written = Written(disk, self.spaces)
         self._inspection = Inspection(self.code)
         self.telling = Telling(self)
         self.relaying = Relaying(self)
@@ -273,6 +277,7 @@ class Agent:
     def _watch(self) -> None:
         self._large.tick(self.now())
         usages, memory_bytes = self.spaces.measure(self.now())
+        self._written.look()
         # A cgroup counts also what no process is seen to hold.
         memory_bytes = max(memory_bytes, self._holding.memory_bytes())
         self.feed(self.machine.on_usage(usages, memory_bytes, self.now()))

@@ -44,6 +44,7 @@ class Fence(Enclosure):
 
     def _start(self, view: View, program: Program, streams: Streams) -> subprocess.Popen[bytes]:
         _check_holds(view)
+        self._trees: dict[int, measure.Tree] = {}
         self._folder = folder = Path(tempfile.mkdtemp(prefix="motes-space-"))
         try:
             return _start(folder, view, program, streams)
@@ -75,7 +76,10 @@ class Fence(Enclosure):
 
     def folder_bytes(self, descriptor: int) -> int:
         """Its folder lies on the host's disk."""
-        return measure.tree_bytes(descriptor)
+        if descriptor < 0:
+            return 0
+        tree = self._trees.get(descriptor) or self._trees.setdefault(descriptor, measure.Tree(descriptor))
+        return tree.look()
 
     def kill(self) -> None:
         """Have the monitor end everything: only from there nobody is missed."""
@@ -84,6 +88,8 @@ class Fence(Enclosure):
 
     def _released(self) -> None:
         """It has cleared up behind itself, unless it was killed."""
+        for tree in self._trees.values():
+            tree.close()
         if self._folder.exists():
             self._loop.run_in_executor(None, _remove, self._folder)
 
