@@ -12,18 +12,27 @@ import pytest
 
 from motes.space.manners import FIRST_TO_GO
 
-PROGRAM = """
+PROGRAM = '''
 import json, os, subprocess, sys
 from motes.space import manners
+CHILD = """
+import time
+from motes.space.guest import kernel
+kernel.be_as_idle_as_the_host()
+print("ready", flush=True)
+time.sleep(60)
+"""
 {todo}
-with manners.of_spaces() as in_the_child:
-    child = subprocess.Popen(["sleep", "60"], preexec_fn=in_the_child)
+with manners.first_to_go():
+    command = [sys.executable, "-c", CHILD]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE)
+child.stdout.readline()
 def said(pid):
     score = int(open(f"/proc/{{pid}}/oom_score_adj").read())
     return [sorted(os.sched_getaffinity(pid)), os.sched_getscheduler(pid), os.getpriority(os.PRIO_PROCESS, pid), score]
 print(json.dumps([said(os.getpid()), said(child.pid)]))
-child.kill(), child.wait()
-"""
+child.kill(), child.wait(), child.stdout.close()
+'''
 ALL = sorted(os.sched_getaffinity(0))
 NICE = os.getpriority(os.PRIO_PROCESS, 0)
 SCORE = int(Path("/proc/self/oom_score_adj").read_text())

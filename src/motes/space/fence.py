@@ -117,7 +117,7 @@ def _start(folder: Path, view: View, program: Program, streams: Streams) -> subp
     start = _START.format(packages={name: str(at) for name, at in interpreter.packages})
     words = [str(order), str(script), program.module, *program.words]
     try:
-        with manners.of_spaces() as in_the_child:
+        with manners.first_to_go():
             return subprocess.Popen(
                 [interpreter.program, *PYTHON_OPTIONS, start, *words],
                 env=_environment(folder, view, interpreter),
@@ -127,7 +127,6 @@ def _start(folder: Path, view: View, program: Program, streams: Streams) -> subp
                 stdout=or_nothing(streams.output),
                 stderr=or_nothing(streams.error),
                 start_new_session=True,
-                preexec_fn=in_the_child,
             )
     finally:
         for descriptor in own:

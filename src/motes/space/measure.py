@@ -24,8 +24,8 @@ STOP_TRIES, STOP_TRY_S = 100, 0.0001
 MOST_ANCESTORS = 64
 MOST_ENTRIES, DEEPEST = 10_000, 50
 """Files that are looked at in a folder that is watched, and folders in one another."""
-ENTRIES_AT_ONCE = 500
-"""Of these in one look: nested folders take twenty microseconds each, and others wait meanwhile."""
+ENTRIES_AT_ONCE = 250
+"""Of these in one look: nested folders take some tens of microseconds each, and others wait meanwhile."""
 TOO_MUCH = 2**62
 _FOLDER_ITSELF = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _BLOCK_BYTES = 512
