@@ -41,7 +41,7 @@ def keep_to_processors(count: float, name: str) -> int:
 def stand_back() -> None:
     """Run only when nobody else wants to: this process nearly so, for its heart has to beat; what is in spaces wholly.
 
-    Spaces know it by the niceness that they inherit (motes.space.guest.kernel): told between fork and exec, this process
+    Spaces know it by the niceness that they inherit (motes.space.guest.kernel): told before exec, this process
     would have to wait for one that gets no processor. Of the disk all of it takes what others leave.
     """
     os.setpriority(os.PRIO_PROCESS, 0, LEAST_URGENT_NICE)
