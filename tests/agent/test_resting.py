@@ -16,23 +16,26 @@ from motes.agent.resting import Resting
 from motes.agent.throttle import KEPT_S, LOOK_S
 from motes.space import measure
 
-LENT = 0.25
-LITTLE = 0.02
+LENT = 0.02
 """So little that also on a crowded machine who burns gets more, and is stopped."""
-SECONDS = 3.0
+LENT_ALL = 0.1
+SECONDS = 4.0
 MEASURING_S = 0.1
 """What the tests' own process may use of it, and what a kernel's tick counts too much."""
 
 
 @contextlib.contextmanager
 def programs(*sources: str) -> Iterator[list[int]]:
-    started = [subprocess.Popen([sys.executable, "-c", each]) for each in sources]
+    command = [sys.executable, "-c"]
+    started = [subprocess.Popen([*command, f"print(flush=True)\n{each}"], stdout=subprocess.PIPE) for each in sources]
     try:
+        for each in started:
+            assert each.stdout is not None and each.stdout.readline()
         yield [each.pid for each in started]
     finally:
         for each in started:
             each.kill()
-            each.wait()
+            each.communicate()
 
 
 BURN = "while True: pass"
@@ -56,20 +59,20 @@ async def until_stopped(pid: int) -> None:
 def test_all_together_stay_under_what_is_lent() -> None:
     async def burn(pids: list[int]) -> float:
         began, before = time.monotonic(), sum(map(measure.cpu_s, pids))
-        resting = Resting(LENT, float(os.cpu_count() or 1), lambda: pids)
+        resting = Resting(LENT_ALL, float(os.cpu_count() or 1), lambda: pids)
         await asyncio.sleep(SECONDS)
         used_s = sum(map(measure.cpu_s, pids)) - before
         resting.close()
-        return used_s - LENT * (time.monotonic() - began)
+        return used_s - LENT_ALL * (time.monotonic() - began)
 
     with programs(*[BURN] * 4) as pids:
         beyond_s = asyncio.run(burn(pids))
-        assert beyond_s <= LENT * KEPT_S + (os.cpu_count() or 1) * LOOK_S + MEASURING_S
+        assert beyond_s <= LENT_ALL * KEPT_S + (os.cpu_count() or 1) * LOOK_S + MEASURING_S
 
 
 def test_who_only_waits_is_not_stopped() -> None:
     async def look(burning: int, waiting: int) -> set[str]:
-        resting = Resting(LITTLE, float(os.cpu_count() or 1), lambda: [burning, waiting])
+        resting = Resting(LENT, float(os.cpu_count() or 1), lambda: [burning, waiting])
         seen = set()
         for _ in range(20):
             await until_stopped(burning)
@@ -84,7 +87,7 @@ def test_who_only_waits_is_not_stopped() -> None:
 
 def test_at_its_end_nobody_stays_stopped() -> None:
     async def look(pids: list[int]) -> None:
-        resting = Resting(LITTLE, float(os.cpu_count() or 1), lambda: pids)
+        resting = Resting(LENT, float(os.cpu_count() or 1), lambda: pids)
         await until_stopped(pids[0])
         resting.close()
         assert all(state(pid) != "T" for pid in pids)
@@ -96,7 +99,7 @@ def test_at_its_end_nobody_stays_stopped() -> None:
 def test_who_is_stopped_and_no_longer_listed_goes_on_all_the_same() -> None:
     async def look(pid: int) -> None:
         listed = [pid]
-        resting = Resting(LITTLE, float(os.cpu_count() or 1), lambda: listed)
+        resting = Resting(LENT, float(os.cpu_count() or 1), lambda: listed)
         await until_stopped(pid)
         listed.clear()
         await until(lambda: state(pid) != "T")
@@ -115,7 +118,7 @@ def test_a_mistake_in_one_look_stops_nobody_for_ever() -> None:
                 raise RuntimeError("planted")
             return [pid]
 
-        resting = Resting(LITTLE, float(os.cpu_count() or 1), processes)
+        resting = Resting(LENT, float(os.cpu_count() or 1), processes)
         await until_stopped(pid)
         breaks = True
         await until(lambda: state(pid) != "T")
@@ -130,7 +133,7 @@ def test_a_mistake_in_one_look_stops_nobody_for_ever() -> None:
 
 def test_what_is_killed_while_it_is_stopped_ends() -> None:
     async def look(pid: int) -> None:
-        resting = Resting(LITTLE, float(os.cpu_count() or 1), lambda: [pid])
+        resting = Resting(LENT, float(os.cpu_count() or 1), lambda: [pid])
         await until_stopped(pid)
         os.kill(pid, signal.SIGKILL)
         await until(lambda: state(pid) == "Z")
