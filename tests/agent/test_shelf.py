@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from motes.agent.disk import Disk
 from motes.agent.shelf import CHUNKS_AT_ONCE, Shelf
 from motes.bundle.pack import pack_layer
 from motes.bundle.sources import LAYER
-from motes.errors import BadBundle, MotesError, Unavailable, Untrusted
+from motes.errors import BadBundle, MotesError, SpaceFailed, Unavailable, Untrusted
 from motes.model.keeper import CHUNK_BYTES, MOST_CHUNKS
 
 
@@ -53,9 +54,10 @@ def packed(folder: Path, size: int, name: str = "f", *, of: bytes | None = None)
 
 
 def shelf(
-    folder: Path, keeper: Keeper, *, most: int = 100, most_bytes: int | None = None, used: Sequence[Path] = ()
+    folder: Path, keeper: Keeper, *, most: int = 100, most_bytes: int = 10**12, used: Sequence[Path] = ()
 ) -> Shelf:
-    return Shelf(folder / "shelf", LAYER, most, most_bytes, keeper.chunk, lambda: set(used))
+    disk = Disk(most_bytes, lambda: set(used))
+    return Shelf(folder / "shelf", LAYER, most, keeper.chunk, disk)
 
 
 def test_what_arrived_before_a_break_is_not_fetched_again_also_by_a_new_agent(tmp_path: Path, keeper: Keeper) -> None:
@@ -139,7 +141,8 @@ def test_the_longest_unused_go_when_a_limit_is_reached_but_none_that_is_in_use(t
     archives = {name: keeper.add(packed(tmp_path, 1000, name)) for name in names}
     place = tmp_path / "shelf"
     used = [place / archives["a"]]
-    here = lambda: shelf(tmp_path, keeper, most_bytes=2500, used=used)  # noqa: E731
+    # Two of them, and one that is on its way.
+    here = lambda: shelf(tmp_path, keeper, most_bytes=3700, used=used)  # noqa: E731
 
     def get(name: str, used_at: int) -> None:
         folder = asyncio.run(here().get(archives[name]))
@@ -172,8 +175,66 @@ def test_for_an_archive_that_is_not_what_it_should_be_nothing_has_to_go(tmp_path
     forged = keeper.add(data, [data[:-1] + bytes([data[-1] ^ 1])])
     folder = asyncio.run(shelf(tmp_path, keeper).get(kept))
     with pytest.raises(Untrusted):
-        asyncio.run(shelf(tmp_path, keeper, most=1, most_bytes=1500).get(forged))
+        asyncio.run(shelf(tmp_path, keeper, most=1).get(forged))
     assert folder.exists()
+
+
+def test_what_does_not_fit_beside_what_is_in_use_is_refused_with_the_numbers_before_it_is_fetched(
+    tmp_path: Path, keeper: Keeper
+) -> None:
+    kept = keeper.add(packed(tmp_path, 3 * CHUNK_BYTES, "a"))
+    most_bytes, used = 9 * CHUNK_BYTES, [tmp_path / "shelf" / kept]
+    asyncio.run(shelf(tmp_path, keeper, most_bytes=most_bytes).get(kept))
+    large = keeper.add(packed(tmp_path, 20 * CHUNK_BYTES, "b"))
+    keeper.asked.clear()
+    with pytest.raises(SpaceFailed, match=r"do not fit: the host lends .* of disk, and .* are in use \(lend more"):
+        asyncio.run(shelf(tmp_path, keeper, most_bytes=most_bytes, used=used).get(large))
+    assert keeper.asked == [0] and used[0].exists()
+
+
+def test_what_fits_compressed_only_is_refused_before_it_is_unpacked(tmp_path: Path, keeper: Keeper) -> None:
+    large = keeper.add(packed(tmp_path, 10**6, of=b"0"))
+    with pytest.raises(SpaceFailed, match="the packages of an app of 977 KiB do not fit"):
+        asyncio.run(shelf(tmp_path, keeper, most_bytes=10**5).get(large))
+    assert [each.name for each in (tmp_path / "shelf").iterdir()] == [".parts"]
+    assert not list((tmp_path / "shelf" / ".parts").iterdir())
+
+
+def test_all_shelves_share_one_disk_and_the_longest_unused_of_any_goes(tmp_path: Path, keeper: Keeper) -> None:
+    disk = Disk(3700, set)
+    layers, bundles = (Shelf(tmp_path / name, LAYER, 100, keeper.chunk, disk) for name in ("layers", "bundles"))
+    old = asyncio.run(layers.get(keeper.add(packed(tmp_path, 1000, "a"))))
+    os.utime(old, (1, 1))
+    new = asyncio.run(bundles.get(keeper.add(packed(tmp_path, 1000, "b"))))
+    newest = asyncio.run(bundles.get(keeper.add(packed(tmp_path, 1000, "c"))))
+    assert [each.exists() for each in (old, new, newest)] == [False, True, True]
+
+
+def test_what_spaces_write_takes_of_the_same_disk(tmp_path: Path, keeper: Keeper) -> None:
+    written = [0]
+    used: set[Path] = set()
+    disk = Disk(10**4, lambda: used, lambda: written[0])
+    folder = asyncio.run(
+        Shelf(tmp_path / "shelf", LAYER, 100, keeper.chunk, disk).get(keeper.add(packed(tmp_path, 1000)))
+    )
+    written[0] = 9500
+    used.add(folder)
+    with pytest.raises(SpaceFailed, match="what was written"):
+        disk.keep()
+    used.clear()
+    disk.keep()
+    assert not folder.exists()
+
+
+def test_who_breaks_off_leaves_no_promise_of_room(tmp_path: Path, keeper: Keeper) -> None:
+    archive = keeper.add(packed(tmp_path, 3 * CHUNK_BYTES))
+    here = shelf(tmp_path, keeper, most_bytes=8 * CHUNK_BYTES)
+    for _ in range(5):
+        keeper.left = 1
+        with pytest.raises(Unavailable):
+            asyncio.run(here.get(archive))
+    keeper.left = 10**9
+    assert asyncio.run(here.get(archive)).is_dir()
 
 
 def test_a_full_disk_is_told_as_what_it_is(tmp_path: Path, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:

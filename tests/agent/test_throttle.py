@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motes.agent.throttle import KEPT_S, LONGEST_LOOK_S, LOOK_S, MOST_REST_S, Throttle
+from motes.agent.throttle import KEPT_S, LONGEST_LOOK_S, LOOK_S, MOST_REST_S, OWED_S, Throttle
 
 
 class Burning:
@@ -42,6 +42,14 @@ def test_what_is_used_stays_under_what_is_lent(lent: float, seconds: float, want
     assert burning.longest_rest_s <= MOST_REST_S
 
 
+def test_after_a_long_silence_no_more_than_a_second_of_it_may_be_used_at_once() -> None:
+    burning = Burning(lent=0.5, most=1.0)
+    burning.go_on(30.0, wants=0.0)
+    before_s, began = burning.used_s, burning.now
+    burning.go_on(began + 5.0)
+    assert burning.used_s - before_s <= 0.5 * (burning.now - began + KEPT_S) + LOOK_S + 1e-6
+
+
 def test_who_wants_it_all_gets_all_that_is_lent() -> None:
     burning = Burning(lent=0.5, most=1.0)
     burning.go_on(20.0)
@@ -63,10 +71,22 @@ def test_a_short_burst_after_silence_is_not_held_up_and_a_second_one_at_once_is(
     assert throttle.rest_s() > 0.0
 
 
+def test_what_was_used_beyond_because_a_look_came_late_is_rested_for() -> None:
+    throttle, now = Throttle(lent=0.1, most=2.0, now=0.0), 0.2
+    throttle.note_used(0.4, now)
+    rested_s = 0.0
+    while rest_s := throttle.rest_s():
+        assert rest_s <= MOST_REST_S
+        rested_s, now = rested_s + rest_s, now + rest_s
+        throttle.note_used(0.0, now)
+    # What was kept and what came in meanwhile is taken off.
+    assert rested_s == pytest.approx((0.4 - 0.1 * (KEPT_S + 0.2)) / 0.1)
+
+
 def test_what_was_used_beyond_is_not_remembered_for_ever() -> None:
     throttle = Throttle(lent=0.5, most=64.0, now=0.0)
     throttle.note_used(1000.0, 1.0)
-    throttle.note_used(0.0, 1.0 + 2 * KEPT_S)
+    throttle.note_used(0.0, 1.1 + OWED_S)
     assert throttle.rest_s() == 0.0
 
 

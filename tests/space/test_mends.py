@@ -9,7 +9,7 @@ import pytest
 
 from motes.errors import SpaceFailed
 from motes.model.walls import Walls
-from motes.space.mends import APPARMOR_FILE, landlock_mend, namespaces_mend
+from motes.space.mends import APPARMOR_FILE, cgroup_mend, landlock_mend, namespaces_mend
 from motes.space.walls import check_may_lend
 
 BWRAP = Path("/opt/app [1]/bwrap")
@@ -50,6 +50,28 @@ def test_landlock_that_was_not_started_needs_a_word_for_the_kernel_and_one_that_
     machine = _machine(tmp_path, {"sys/kernel/security/lsm": "capability,yama"})
     assert "lsm=landlock,capability,yama " in landlock_mend(errno.EOPNOTSUPP, machine)
     assert "CONFIG_SECURITY_LANDLOCK=y" in landlock_mend(errno.ENOSYS, machine)
+
+
+SYSTEMD = {"run/systemd/system/x": "", "sys/fs/cgroup/cgroup.controllers": "cpu memory pids"}
+OWN_MANAGER = "sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/cgroup.controllers"
+START = "systemd-run --user --scope -p Delegate=yes motes up"
+
+
+def test_a_cgroup_is_had_by_one_line_where_systemd_gives_users_the_controllers(tmp_path: Path) -> None:
+    machine = _machine(tmp_path, {**SYSTEMD, OWN_MANAGER: "cpu memory pids"})
+    assert cgroup_mend(1000, machine).startswith(START)
+    assert cgroup_mend(0, machine).startswith("systemd-run --scope -p Delegate=yes motes up")
+
+
+def test_where_users_have_no_processors_to_share_root_has_to_say_so_first(tmp_path: Path) -> None:
+    lines = cgroup_mend(1000, _machine(tmp_path, {**SYSTEMD, OWN_MANAGER: "memory pids"})).splitlines()
+    assert lines[1:4] == ["[Service]", "Delegate=cpu io memory pids", "END"] and START in lines[4]
+
+
+def test_with_cgroups_of_version_1_the_kernel_has_to_be_told(tmp_path: Path) -> None:
+    old = _machine(tmp_path / "old", {"run/systemd/system/x": ""})
+    assert "systemd.unified_cgroup_hierarchy=1" in cgroup_mend(1000, old)
+    assert "chown" in cgroup_mend(1000, tmp_path / "without systemd")
 
 
 def test_code_of_others_needs_both_walls() -> None:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from motes.model.instance import EndReason, StartReason
+from motes.space.cgroup import holding
 from system.running import DEADLINE_S, MOTES, RunningCluster, wait_until
 from system.terminal import in_a_terminal
 
@@ -413,6 +414,11 @@ def test_doctor_says_what_works_here(cluster: RunningCluster) -> None:
     for name in ("nats-server", "bubblewrap"):
         assert "SHA-256" in checks[name]["detail"]
     assert told["cluster"]["http"] == cluster.home.cluster()["http"]
+    limits = checks["limits of hosts"]
+    held = holding(cluster.pid("agent-local"))
+    assert limits["works"] == (held == {"cpu", "memory", "pids"}) and not limits["required"]
+    assert limits["detail"].startswith("by cgroup: " if held else "by looking and stopping")
+    assert limits["works"] or limits["mend"]
 
 
 def test_doctor_names_the_line_that_mends_what_is_missing(cluster: RunningCluster, tmp_path: Path) -> None:

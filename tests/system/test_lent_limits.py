@@ -54,7 +54,7 @@ def ask_for_more() -> list[str]:
         attempt(os.setpriority, os.PRIO_PROCESS, 0, 0),
     ]
 """
-LENT = 0.5
+LENT = 0.2
 SECONDS = 4.0
 IOPRIO_GET, IDLE_CLASS = 252, 3
 _libc = ctypes.CDLL(None)
@@ -108,7 +108,9 @@ def states(pid: int) -> dict[int, str]:
     return found
 
 
-def test_eight_instances_that_burn_stay_under_half_a_processor_and_the_host_is_heard(cluster: RunningCluster) -> None:
+def test_eight_instances_that_burn_stay_under_a_fifth_of_a_processor_and_the_host_is_heard(
+    cluster: RunningCluster,
+) -> None:
     agent = lend(cluster, f"cpus={LENT}")
     wait_until(lambda: len([each for each in cluster.instances("burn") if each["state"] == "idle"]) == 8)
     burning = calls(cluster, 8, "lent.burn", "25")
@@ -146,8 +148,9 @@ def test_with_the_idle_priority_all_of_it_is_in_the_lowest_class_and_cannot_leav
     assert json.loads(cluster.motes("call", "lent.ask_for_more")) == ["Operation not permitted"] * 3
     inside = family(agent)[1:]
     assert len(inside) >= 8
-    assert {os.sched_getscheduler(pid) for pid in inside} == {os.SCHED_IDLE}
-    assert {_libc.syscall(IOPRIO_GET, 1, pid) >> 13 for pid in inside} == {IDLE_CLASS}
+    # Bubblewrap's own two are told when the agent has learned which they are; what runs in them is born so.
+    wait_until(lambda: {os.sched_getscheduler(pid) for pid in family(agent)[1:]} == {os.SCHED_IDLE})
+    assert {_libc.syscall(IOPRIO_GET, 1, pid) >> 13 for pid in [agent, *inside]} == {IDLE_CLASS}
     # The agent itself has to be heard.
     assert os.sched_getscheduler(agent) == os.SCHED_OTHER and os.getpriority(os.PRIO_PROCESS, agent) == 19
     if not holding(agent):

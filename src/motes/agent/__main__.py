@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import shutil
 import signal
 import socket
 import sys
@@ -64,7 +65,7 @@ def settings_from(home: Home, name: str) -> Settings:
         server=keeper.servers,
         certificate=keeper.certificate,
         credentials=home.credentials(HOST_PREFIX + name),
-        offer=msgspec.convert({"machine": this_machine(), **offers[name]}, Offer),
+        offer=msgspec.convert({"machine": this_machine(), "disk_bytes": some_disk(home), **offers[name]}, Offer),
         trust=Trust(controller, frozenset({owner})),
         folder=home.host(name),
         run=home.host_run(name),
@@ -78,6 +79,11 @@ def this_machine() -> str:
     except OSError:
         found = b""
     return hashlib.blake2b(found or socket.gethostname().encode(), digest_size=8, person=b"motes machine").hexdigest()
+
+
+def some_disk(home: Home) -> int:
+    """What is lent of a disk of which its owner said nothing: a quarter, and no more than an Offer's own."""
+    return min(shutil.disk_usage(home.path).total // 4, Offer().disk_bytes)
 
 
 def program_paths() -> tuple[Path, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from motes.agent.disk import Disk
 from motes.agent.shelf import Shelf
 from motes.agent.trust import Trust
 from motes.bundle.sources import APP, LAYER
@@ -23,8 +23,7 @@ REQUEST_TIMEOUT_S = 10.0
 MOST_BUNDLES = 1_200
 """Unpacked bundles kept on disk; beyond it the ones longest unused go."""
 MOST_LAYERS = 200
-LAYERS_LIMIT_BYTES = 4 * 2**30
-"""The same for layers of packages."""
+"""Layers of packages."""
 
 PYTHON = platform.python_version()
 PLATFORM = this_platform()
@@ -41,11 +40,11 @@ class Folders(NamedTuple):
 
 
 class Code:
-    """What one host has of releases; `used` says which folders must stay."""
+    """What one host has of releases, on what it lends of its disk."""
 
-    def __init__(self, folder: Path, connection: Connection, trust: Trust, used: Callable[[], set[Path]]) -> None:
-        self._bundles = Shelf(folder / "bundles", APP, MOST_BUNDLES, None, self._chunk, used)
-        self._layers = Shelf(folder / "layers", LAYER, MOST_LAYERS, LAYERS_LIMIT_BYTES, self._chunk, used)
+    def __init__(self, folder: Path, connection: Connection, trust: Trust, disk: Disk) -> None:
+        self._bundles = Shelf(folder / "bundles", APP, MOST_BUNDLES, self._chunk, disk)
+        self._layers = Shelf(folder / "layers", LAYER, MOST_LAYERS, self._chunk, disk)
         self._connection = connection
         self._trust = trust
         self._under_way: dict[str, set[str]] = {}

@@ -31,7 +31,7 @@ class Resting:
         """CPU seconds by process, as last measured."""
         self._own_s = time.process_time()
         self._stopped: list[int] = []
-        self._timer = self._loop.call_later(LONGEST_LOOK_S, self._look)
+        self._timer = self._loop.call_later(self._throttle.look_again_s(), self._look)
 
     def close(self) -> None:
         """Nobody is stopped any more."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from motes.agent.clock import KeepersClock
 from motes.agent.code import ARCHITECTURE, Code
+from motes.agent.disk import Disk
 from motes.agent.effects import (
     Answer,
     Close,
@@ -48,6 +49,7 @@ from motes.agent.spaces import Spaces
 from motes.agent.spans import HostSpans
 from motes.agent.telling import Telling
 from motes.agent.trust import Trust
+from motes.agent.written import Written
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message, Subscription
 from motes.errors import MotesError, NotFound, SpaceFailed, Untrusted
@@ -81,7 +83,9 @@ class Agent:
         self.clock = KeepersClock()
         self._logs = Logs(host, connection.publish, self.clock.now)
         self.spaces = Spaces(self, folder / "blank")
-        self.code = Code(folder, connection, trust, self.spaces.used_folders)
+        disk = Disk(offer.disk_bytes, self.spaces.used_folders, lambda: self.spaces.on_disk_bytes)
+        self.code = Code(folder, connection, trust, disk)
+        self._written = Written(disk, self.spaces)
         self._inspection = Inspection(self.code, trust)
         self.telling = Telling(self)
         self.membership = Membership(self)
@@ -304,6 +308,7 @@ class Agent:
     def _watch(self) -> None:
         self._large.tick(self.now())
         usages, memory_bytes, shared = self.spaces.measure(self.now())
+        self._written.look()
         # A cgroup counts also what no process is seen to hold.
         memory_bytes = max(memory_bytes, self._holding.memory_bytes())
         self.feed(self.machine.on_usage(usages, memory_bytes, self.now(), shared))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import mmap
 import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from motes.agent.disk import PARTS, Disk
 from motes.bundle.sources import Limits
-from motes.bundle.unpack import discard, unpack
+from motes.bundle.unpack import unpack
 from motes.errors import SpaceFailed, Untrusted
 from motes.model.keeper import CHUNK_BYTES, MOST_CHUNKS
 from motes.model.release import is_hash
@@ -24,31 +26,28 @@ Fetch = Callable[[str, int], Awaitable[tuple[int, bytes]]]
 
 
 class Shelf:
-    """The archives of one kind. Those in use are never deleted; `used` names their folders."""
+    """The archives of one kind, on a disk of which so much is lent. Those in use are never deleted."""
 
     def __init__(
         self,
         folder: Path,
         limits: Limits,
         most: int,
-        most_bytes: int | None,
         fetch: Fetch,
-        used: Callable[[], set[Path]],
+        disk: Disk,
     ) -> None:
         self._folder = folder
         self._limits = limits
         self._most = most
-        self._most_bytes = most_bytes
         self._fetch_chunk = fetch
-        self._used = used
+        self._disk = disk
         self._fetching: dict[str, asyncio.Task[Path]] = {}
         self.missing: dict[str, int] = {}
         """Bytes that have still to come, by archive that is being fetched."""
         self._sole = asyncio.Lock()
         """One at a time decides what is deleted for it."""
-        self._parts = folder / ".parts"
-        self._parts.mkdir(mode=0o755, parents=True, exist_ok=True)
-        folder.chmod(0o755)
+        self._parts = folder / PARTS
+        disk.add_shelf(folder)
 
     async def get(self, archive: str) -> Path:
         """The folder with the archive's files, fetched once. Raises NotFound, Untrusted, Unavailable, SpaceFailed."""
@@ -73,19 +72,24 @@ class Shelf:
             finally:
                 self.missing.pop(archive, None)
             async with self._sole:
-                await asyncio.to_thread(self._unpack, part, archive, folder, self._used())
+                await asyncio.to_thread(self._unpack, part, archive, folder, self._disk.used())
         except OSError as error:
             why = error.strerror or str(error)
             raise SpaceFailed(
                 f"the host cannot keep {self._limits.what} in {self._folder}: {why}; free some space"
             ) from error
+        finally:
+            self._disk.written(part, folder)
         return folder
 
     async def _fill(self, archive: str, part: Path) -> None:
         """Get what is missing of it; what arrived before a break is kept."""
-        count, _ = await self._fetch_chunk(archive, 0)
+        count, first_chunk = await self._fetch_chunk(archive, 0)
         if not 0 < count <= MOST_CHUNKS:
             raise Untrusted(f"bundle {archive[:12]} claims {count} chunks; at most {MOST_CHUNKS} are allowed")
+        size = count * CHUNK_BYTES if count > 1 else len(first_chunk)
+        what = f"{self._limits.what}, compressed,"
+        await asyncio.to_thread(self._disk.make_room, part, size, what, self._disk.used())
         with await asyncio.to_thread(open, part, "ab") as file:
             # Whole chunks only: the last one may have been cut short.
             have = file.tell() // CHUNK_BYTES
@@ -105,28 +109,22 @@ class Shelf:
         try:
             if part.stat().st_size == 0:
                 raise Untrusted(f"bundle {archive[:12]} is empty")
-            with open(part, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                unpack(data, archive, folder, self._limits, lambda size: self._make_room(size, used))
+            with open(part, "rb") as file:
+                # Closed with the last view of it: an error on its way holds some.
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                unpack(data, archive, folder, self._limits, lambda size: self._make_room(folder, size, used))
         finally:
             part.unlink(missing_ok=True)
 
-    def _make_room(self, size: int, used: set[Path]) -> None:
-        """Delete what is too much, with one more of `size` bytes unpacked."""
-        since = {each: _used_at(each) for each in self._folder.iterdir() if is_hash(each.name)}
-        kept = sorted(since, key=since.__getitem__)
-        sizes = {each: _size_bytes(each) for each in kept} if self._most_bytes is not None else {}
-        count, total = len(kept) + 1, sum(sizes.values()) + size
-        for old in kept:
-            if count <= self._most and (self._most_bytes is None or total <= self._most_bytes):
-                return
-            if old not in used and _used_at(old) == since[old]:
-                discard(old)
-                count, total = count - 1, total - sizes.get(old, 0)
+    def _make_room(self, folder: Path, size: int, used: set[Path]) -> None:
+        self._disk.make_room(folder, size, self._limits.what, used, self._most)
 
     def _delete_old_parts(self) -> None:
         for part in self._parts.iterdir():
-            if _used_at(part) < time.time() - PARTIAL_KEPT_S:
-                part.unlink(missing_ok=True)
+            # Others are fetched meanwhile, in other threads.
+            with contextlib.suppress(FileNotFoundError):
+                if part.stat().st_mtime < time.time() - PARTIAL_KEPT_S:
+                    part.unlink()
 
 
 def _use(folder: Path) -> bool:
@@ -137,17 +135,3 @@ def _use(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-# Others are fetched meanwhile, in other threads: what has gone is as old as can be.
-
-
-def _used_at(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return float("-inf")
-
-
-def _size_bytes(folder: Path) -> int:
-    return sum(os.lstat(f"{where}/{name}").st_size for where, _, names in os.walk(folder) for name in names)

@@ -82,6 +82,8 @@ class Spaces:
         self._written: dict[tuple[str, int], int] = {}
         """Bytes since the last flush of the logs, by release (empty: a daemon) and number."""
         self.cpu = CpuByApp()
+        self.on_disk_bytes = 0
+        """What functions have written where their /tmp lies on the host's disk."""
 
     def used_folders(self) -> set[Path]:
         """Folders that must stay: those of open spaces. One that is being opened was used last, so it stays too."""
@@ -331,14 +333,22 @@ class Spaces:
         for space in self._by_release.values():
             app = self.cpu.app_of(space)
             shared[app] = shared.get(app, 0) + space.shared_usage().memory_bytes
+        self.on_disk_bytes = sum(space.on_disk_bytes for space in self._by_release.values())
         own_bytes = measure.memory_bytes(os.getpid())
         used_bytes = own_bytes + sum(shared.values()) + sum(usage.memory_bytes for usage in usages.values())
         blank_bytes = self._blank.memory_bytes()
-        if used_bytes + blank_bytes > self._agent.machine.offer.memory_bytes:
+        if used_bytes + blank_bytes > self._agent.machine.memory_limit_bytes:
             # Before any instance has to go.
             self._closing.spawn(self._blank.drop())
             return usages, used_bytes, shared
         return usages, used_bytes + blank_bytes, shared
+
+    def close_largest(self, why: str) -> None:
+        """End the space that has written the most to the host's disk."""
+        spaces = self._by_release.values()
+        largest = max(spaces, key=lambda space: space.on_disk_bytes, default=None)
+        if largest is not None and largest.on_disk_bytes:
+            self._closing.spawn(largest.close(EndReason.FILE_LIMIT, why))
 
     def cpu_s(self) -> float:
         """CPU time of all spaces, also of those that have ended."""

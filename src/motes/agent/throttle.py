@@ -8,7 +8,9 @@ short burst after silence is not held up; what was used beyond is rested for. No
 from __future__ import annotations
 
 KEPT_S = 1.0
-"""How much of what was not used may be used later, and how much of what was used beyond is remembered."""
+"""How much of what was not used may be used later: so long of what is lent."""
+OWED_S = 3.0
+"""The same for what was used beyond, and has to be rested for: more is used where a look comes late."""
 LOOK_S = 0.02
 """The shortest time between two rests."""
 LONGEST_LOOK_S = 0.25
@@ -28,7 +30,7 @@ class Throttle:
     def note_used(self, used_s: float, now: float) -> None:
         """All of it used so much since the last time."""
         left_s = self._left_s + self._lent * (now - self._looked_at) - used_s
-        self._left_s = max(min(left_s, self._lent * KEPT_S), -self._lent * KEPT_S)
+        self._left_s = max(min(left_s, self._lent * KEPT_S), -self._lent * OWED_S)
         self._looked_at = now
 
     def rest_s(self) -> float:

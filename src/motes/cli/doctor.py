@@ -38,13 +38,13 @@ def command(as_json: bool) -> int:
     from motes.home import Home
 
     home = Home()
+    cluster = _cluster(home)
     checks = [_python(), _kernel(), _home(home)]
     if sys.platform.startswith("linux"):
         layers = _layers()
         namespaces = all(layer["required"] for layer in layers if layer["name"] == "user namespaces")
-        checks += [_nats_server(), _bubblewrap(namespaces), *layers]
+        checks += [_nats_server(), _bubblewrap(namespaces), *layers, _limits(cluster)]
     works = all(check["works"] for check in checks if check["required"])
-    cluster = _cluster(home)
     told = {
         "motes": __version__,
         "home": str(home.path),
@@ -121,6 +121,27 @@ def _layers() -> list[dict[str, Any]]:
     except (OSError, subprocess.SubprocessError) as error:
         return [_check("process space", False, f"the trial did not end: {error}")]
     return [_check(layer.name, layer.works, layer.detail, layer.mend, layer.required) for layer in found]
+
+
+def _limits(cluster: dict[str, Any] | None) -> dict[str, Any]:
+    """By what hosts are kept to their offers: those that run, else one that would be started from here."""
+    from motes.space import cgroup
+    from motes.space.mends import cgroup_mend
+    from motes.space.scope import CONTROLLERS
+
+    running = [each["pid"] for each in (cluster or {}).get("processes", ()) if each["name"].startswith("agent-")]
+    why = "none was handed over"
+    try:
+        found = [cgroup.holding(pid) for pid in running if pid] or [cgroup.available()]
+    except cgroup.NoScope as error:
+        found, why = [None], str(error)
+    held = [name for name in CONTROLLERS if all(name in (each or ()) for each in found)]
+    missing = [name for name in CONTROLLERS if name not in held]
+    if not held:
+        detail = f"by looking and stopping, for there is no cgroup of their own: {why}"
+    else:
+        detail = f"by cgroup: {', '.join(held)}" + (f"; by looking: {', '.join(missing)}" if missing else "")
+    return _check("limits of hosts", not missing, detail, cgroup_mend(os.geteuid()), required=False)
 
 
 def _home(home: Home) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Offer(msgspec.Struct, frozen=True):
     memory_bytes: Size = 2**30
     spaces: Count = 100
     disk_bytes: Size = 20 * 2**30
-    """For code, packages and what is written where spaces have folders on the disk."""
+    """For code and packages, and for what is written where spaces have folders on the disk."""
     idle_class: bool = False
     """Whether all of it runs only when the machine has nothing else to do."""
     labels: Annotated[tuple[Short, ...], msgspec.Meta(max_length=MOST_LABELS)] = ()

@@ -42,6 +42,7 @@ class Bubble(Enclosure):
             except (BlockingIOError, msgspec.DecodeError, KeyError):
                 return 0
             self._first = pidfd_of(self._init)
+            manners.let_be_idle(self._process.pid, self._init)
         return self._init
 
     def processes(self) -> list[int]:
@@ -104,7 +105,7 @@ def _start(view: View, program: Program, information: int, streams: Streams) -> 
     own = (information, filter, listed, *content)
     try:
         options = ["--info-fd", str(information), "--seccomp", str(filter), "--args", str(listed)]
-        with manners.of_spaces() as in_the_child:
+        with manners.first_to_go():
             return subprocess.Popen(
                 [found.path, *options, "--", *python_command(program.module, *program.words)],
                 # Empty, for /proc/1/environ inside is that of bubblewrap.
@@ -114,7 +115,6 @@ def _start(view: View, program: Program, information: int, streams: Streams) -> 
                 stdin=or_nothing(streams.input),
                 stdout=or_nothing(streams.output),
                 stderr=or_nothing(streams.error),
-                preexec_fn=in_the_child,
             )
     finally:
         for descriptor in own[1:]:

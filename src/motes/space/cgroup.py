@@ -116,15 +116,20 @@ def enter(
     return scope
 
 
-def find(kernel: Kernel, process: str = "self") -> tuple[Path, Path]:
-    """The cgroup that a process is in, and the one that was handed over. Raises NoScope."""
+def _own(kernel: Kernel, process: str) -> Path:
+    """The cgroup that a process is in. Raises NoScope."""
     cgroup = own_cgroup(kernel.read(Path(f"/proc/{process}/cgroup")))
     if cgroup is None:
         raise NoScope("this machine has no cgroups of version 2")
     place = mounted_at(kernel.read(Path("/proc/self/mountinfo")), cgroup)
     if place is None:
         raise NoScope("cgroups of version 2 are not mounted where they can be seen")
-    own = Path(place)
+    return Path(place)
+
+
+def find(kernel: Kernel) -> tuple[Path, Path]:
+    """The cgroup that this process is in, and the one that was handed over. Raises NoScope."""
+    own = _own(kernel, "self")
     for folder in (own, own.parent):
         # Where the supervisor was moved, and where systemd puts who runs in a subgroup, is one below.
         if folder == own and own.name.startswith(PREFIX):
@@ -144,14 +149,22 @@ def usable(kernel: Kernel, base: Path, wanted: tuple[str, ...] = CONTROLLERS) ->
     return found
 
 
-def holding(process: int) -> frozenset[str]:
-    """What the cgroup of an agent that runs limits; nothing where it has none of its own."""
+def available() -> frozenset[str]:
+    """The controllers of the cgroup that was handed over to what is started from here. Raises NoScope."""
     kernel = Kernel()
+    return usable(kernel, find(kernel)[1])
+
+
+def holding(process: int, kernel: Kernel | None = None) -> frozenset[str] | None:
+    """What the cgroup of an agent that runs limits; None where it has none of its own."""
+    kernel = kernel or Kernel()
     try:
-        own, base = find(kernel, str(process))
-        return usable(kernel, base) if own.name.startswith(PREFIX) and own.name != OTHERS else frozenset()
+        own = _own(kernel, str(process))
+        if not own.name.startswith(PREFIX) or own.name == OTHERS:
+            return None
+        return frozenset(kernel.read(own.parent / "cgroup.subtree_control").split()) & frozenset(CONTROLLERS)
     except (NoScope, OSError):
-        return frozenset()
+        return None
 
 
 def _clear(kernel: Kernel, base: Path, own: Path) -> None:

@@ -44,6 +44,7 @@ class Fence(Enclosure):
 
     def _start(self, view: View, program: Program, streams: Streams) -> subprocess.Popen[bytes]:
         _check_holds(view)
+        self._trees: dict[int, measure.Tree] = {}
         self._folder = folder = Path(tempfile.mkdtemp(prefix="motes-space-"))
         try:
             return _start(folder, view, program, streams)
@@ -75,7 +76,10 @@ class Fence(Enclosure):
 
     def folder_bytes(self, descriptor: int) -> int:
         """Its folder lies on the host's disk."""
-        return measure.tree_bytes(descriptor)
+        if descriptor < 0:
+            return 0
+        tree = self._trees.get(descriptor) or self._trees.setdefault(descriptor, measure.Tree(descriptor))
+        return tree.look()
 
     def kill(self) -> None:
         """Have the monitor end everything: only from there nobody is missed."""
@@ -84,6 +88,8 @@ class Fence(Enclosure):
 
     def _released(self) -> None:
         """It has cleared up behind itself, unless it was killed."""
+        for tree in self._trees.values():
+            tree.close()
         if self._folder.exists():
             self._loop.run_in_executor(None, _remove, self._folder)
 
@@ -111,7 +117,7 @@ def _start(folder: Path, view: View, program: Program, streams: Streams) -> subp
     start = _START.format(packages={name: str(at) for name, at in interpreter.packages})
     words = [str(order), str(script), program.module, *program.words]
     try:
-        with manners.of_spaces() as in_the_child:
+        with manners.first_to_go():
             return subprocess.Popen(
                 [interpreter.program, *PYTHON_OPTIONS, start, *words],
                 env=_environment(folder, view, interpreter),
@@ -121,7 +127,6 @@ def _start(folder: Path, view: View, program: Program, streams: Streams) -> subp
                 stdout=or_nothing(streams.output),
                 stderr=or_nothing(streams.error),
                 start_new_session=True,
-                preexec_fn=in_the_child,
             )
     finally:
         for descriptor in own:

@@ -116,6 +116,8 @@ class FunctionSpace:
         self._log = bytearray()
         self._tmp = -1
         self._cpu_s = 0.0
+        self.on_disk_bytes = 0
+        """What is written in it to the host's disk, as last seen."""
         self._closing: tuple[EndReason, str] | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self.view = view
@@ -302,6 +304,7 @@ class FunctionSpace:
         if grown > self.view.memory_bytes:
             self._fail("processes that its app's modules started use more memory than they may")
         held = self._enclosure.folder_bytes(self._tmp)
+        self.on_disk_bytes = 0 if self._enclosure.sizes_folders else held
         if held > self.view.tmp_bytes and not self._enclosure.sizes_folders:
             limit = format_bytes(self.view.tmp_bytes)
             self._fail(f"what its functions wrote to /tmp takes more than {limit}", EndReason.FILE_LIMIT)

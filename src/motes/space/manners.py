@@ -9,22 +9,21 @@ import ctypes
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+
+from motes.space.guest.kernel import LEAST_URGENT_NICE
 
 FIRST_TO_GO = 900
 """Of 1000: what the kernel prefers to end when a machine is out of memory."""
-LEAST_URGENT_NICE = 19
 _SYS_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 _IOPRIO_WHO_PROCESS, _IOPRIO_CLASS_IDLE = 1, 3 << 13
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc = ctypes.CDLL(None)
 
 
-class _Manners:
-    """What spaces get beside what they inherit; set once, at the start of the process that makes them."""
+class _Scores:
+    """This process's oom_score_adj: an open descriptor, and what it says; set once."""
 
-    idle = False
-    scores: tuple[int, bytes] | None = None
-    """The descriptor of this process's oom_score_adj, and what it says."""
+    kept: tuple[int, bytes] | None = None
 
 
 def keep_to_processors(count: float, name: str) -> int:
@@ -40,9 +39,23 @@ def keep_to_processors(count: float, name: str) -> int:
 
 
 def stand_back() -> None:
-    """Run only when nobody else wants to: this process nearly so, for its heart has to beat; what it starts wholly."""
+    """Run only when nobody else wants to: this process nearly so, for its heart has to beat; what is in spaces wholly.
+
+    Spaces know it by the niceness that they inherit (motes.space.guest.kernel): told before exec, this process
+    would have to wait for one that gets no processor. Of the disk all of it takes what others leave.
+    """
     os.setpriority(os.PRIO_PROCESS, 0, LEAST_URGENT_NICE)
-    _Manners.idle = True
+    call = _SYS_IOPRIO_SET.get(os.uname().machine)
+    if call is not None:
+        _libc.syscall(call, _IOPRIO_WHO_PROCESS, 0, _IOPRIO_CLASS_IDLE)
+
+
+def let_be_idle(*pids: int) -> None:
+    """Bubblewrap's own processes, where this one stands back."""
+    if os.getpriority(os.PRIO_PROCESS, 0) == LEAST_URGENT_NICE:
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
 
 
 def let_spaces_go_first() -> None:
@@ -52,23 +65,18 @@ def let_spaces_go_first() -> None:
     """
     with contextlib.suppress(OSError):
         descriptor = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
-        _Manners.scores = (descriptor, os.read(descriptor, 16))
+        _Scores.kept = (descriptor, os.read(descriptor, 16))
 
 
 @contextlib.contextmanager
-def of_spaces() -> Iterator[Callable[[], None] | None]:
-    """Start a space's first process within it, with the function that it gives run in the child."""
-    scores = _Manners.scores
-    if scores is not None:
-        os.pwrite(scores[0], str(max(FIRST_TO_GO, int(scores[1]))).encode(), 0)
+def first_to_go() -> Iterator[None]:
+    """What is started within it goes first."""
+    if _Scores.kept is None:
+        yield
+        return
+    descriptor, score = _Scores.kept
+    os.pwrite(descriptor, str(max(FIRST_TO_GO, int(score))).encode(), 0)
     try:
-        yield _be_idle if _Manners.idle else None
+        yield
     finally:
-        if scores is not None:
-            os.pwrite(scores[0], scores[1], 0)
-
-
-def _be_idle() -> None:
-    """Before exec, in the child: the idle class cannot be left again, so the parent must not enter it."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    _libc.syscall(_SYS_IOPRIO_SET[os.uname().machine], _IOPRIO_WHO_PROCESS, 0, _IOPRIO_CLASS_IDLE)
+        os.pwrite(descriptor, score, 0)

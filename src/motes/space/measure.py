@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,10 @@ STOP_TRIES, STOP_TRY_S = 100, 0.0001
 MOST_ANCESTORS = 64
 MOST_ENTRIES, DEEPEST = 10_000, 50
 """Files that are looked at in a folder that is watched, and folders in one another."""
+ENTRIES_AT_ONCE = 250
+"""Of these in one look: nested folders take some tens of microseconds each, and others wait meanwhile."""
 TOO_MUCH = 2**62
+_FOLDER_ITSELF = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _BLOCK_BYTES = 512
 """Of st_blocks, on every file system."""
 
@@ -75,37 +79,55 @@ def mounted_bytes(descriptor: int) -> int:
     return pages + (status.f_files - status.f_ffree) * _INODE_BYTES
 
 
-def tree_bytes(descriptor: int) -> int:
-    """What the files in a folder take, by an open descriptor of it; TOO_MUCH when there are too many to look at."""
-    if descriptor < 0:
-        return 0
-    try:
-        return sum(_tree(descriptor, DEEPEST, [MOST_ENTRIES]))
-    except OverflowError:
-        return TOO_MUCH
+class Tree:
+    """What the files in a folder take, by an open descriptor of it: a part of them is looked at each time."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._walk: Generator[int, None, None] | None = None
+        self._found = self._last = 0
+
+    def look(self) -> int:
+        """Bytes, as of the last time that all had been seen, or more; TOO_MUCH when there are too many to look at."""
+        if self._walk is None:
+            self._walk, self._found = _tree(self._descriptor, DEEPEST, [MOST_ENTRIES]), 0
+        try:
+            some = list(itertools.islice(self._walk, ENTRIES_AT_ONCE))
+        except OverflowError:
+            self._walk, self._last = None, TOO_MUCH
+            return TOO_MUCH
+        self._found += sum(some)
+        if len(some) < ENTRIES_AT_ONCE:
+            self._walk, self._last = None, self._found
+        return max(self._last, self._found)
+
+    def close(self) -> None:
+        """No more looks: nothing of it stays open."""
+        if self._walk is not None:
+            self._walk.close()
+            self._walk = None
 
 
-def _tree(parent: int, depth: int, left: list[int]) -> Iterator[int]:
+def _tree(parent: int, depth: int, left: list[int]) -> Generator[int, None, None]:
     """The bytes of each entry. Raises OverflowError when `left`, the number of entries, or `depth` is used up."""
     try:
         folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
     except OSError:
         return  # Nobody can look into it, so nobody could put anything there.
     try:
-        for entry in os.scandir(folder):
-            left[0] -= 1
-            if left[0] < 0 or depth == 0:
-                raise OverflowError
-            with contextlib.suppress(OSError):
-                yield entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES + _INODE_BYTES
-                if entry.is_dir(follow_symlinks=False):
-                    inner = os.open(
-                        entry.name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder
-                    )
-                    try:
-                        yield from _tree(inner, depth - 1, left)
-                    finally:
-                        os.close(inner)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                left[0] -= 1
+                if left[0] < 0 or depth == 0:
+                    raise OverflowError
+                with contextlib.suppress(OSError):
+                    yield entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES + _INODE_BYTES
+                    if entry.is_dir(follow_symlinks=False):
+                        inner = os.open(entry.name, _FOLDER_ITSELF, dir_fd=folder)
+                        try:
+                            yield from _tree(inner, depth - 1, left)
+                        finally:
+                            os.close(inner)
     finally:
         os.close(folder)
 

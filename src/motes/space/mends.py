@@ -11,6 +11,7 @@ _COMMAND_LINE = (
     "(GRUB_CMDLINE_LINUX in /etc/default/grub, then sudo update-grub; on a Raspberry Pi /boot/firmware/cmdline.txt),"
     " and restart"
 )
+_USER_SERVICE = "/etc/systemd/system/user@.service.d"
 _USUAL_MODULES = "lockdown,yama,integrity,apparmor"
 
 
@@ -58,6 +59,35 @@ def landlock_mend(refusal: int, root: Path = Path("/")) -> str:
     except OSError:
         present = _USUAL_MODULES
     return f"add lsm=landlock,{present} to the kernel's command line {_COMMAND_LINE}"
+
+
+def cgroup_mend(uid: int, root: Path = Path("/")) -> str:
+    """For a user whose hosts have no cgroup of their own, or one that limits less; `root` holds /run and /sys."""
+    if not (root / "run/systemd/system").exists():
+        return (
+            "as root, where cgroups of version 2 have the controllers: mkdir /sys/fs/cgroup/motes, chown it and its"
+            " cgroup.procs and cgroup.subtree_control to the cluster's user, and move the shell that starts it there"
+        )
+    start = f"systemd-run {'--user ' if uid else ''}--scope -p Delegate=yes motes up (in a service: Delegate=yes)"
+    top = root / "sys/fs/cgroup"
+    if not (top / "cgroup.controllers").exists():
+        return f"add systemd.unified_cgroup_hierarchy=1 to the kernel's command line {_COMMAND_LINE}; then {start}"
+    theirs = top / f"user.slice/user-{uid}.slice/user@{uid}.service/cgroup.controllers"
+    if uid and "cpu" not in _words(theirs):
+        # What users' own services may limit, root decides.
+        return f"""sudo mkdir -p {_USER_SERVICE} && sudo tee {_USER_SERVICE}/motes.conf <<'END'
+[Service]
+Delegate=cpu io memory pids
+END
+sudo systemctl daemon-reload, restart, then: {start}"""
+    return start
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []
 
 
 def _setting(name: str, root: Path) -> str:

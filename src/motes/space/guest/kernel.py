@@ -33,6 +33,7 @@ _ALL_RIGHTS = 0xFFFF
 _TCP_BIND_AND_CONNECT = 3
 _ABSTRACT_SOCKETS_AND_SIGNALS = 3
 NO_RULESET = -1
+LEAST_URGENT_NICE = 19
 OWN_PID = (0x7FFFFFF1).to_bytes(4, sys.byteorder)
 """What stands in a filter for the id of the process that will install it (motes.space.profiles.OWN_PID)."""
 
@@ -55,6 +56,13 @@ def set_death_signal(number: int) -> None:
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends."""
     prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def be_as_idle_as_the_host() -> None:
+    """A host that stands back for its owner's programs is as nice as can be: what it runs enters the idle class, for
+    processors and disk, which nobody without rights can leave."""
+    if os.getpriority(os.PRIO_PROCESS, 0) == LEAST_URGENT_NICE and os.sched_getscheduler(0) != os.SCHED_IDLE:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def set_not_dumpable() -> None:

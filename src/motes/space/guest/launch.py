@@ -46,6 +46,7 @@ class Order:
 
 def main(arguments: list[str]) -> None:
     """Harden and run what `arguments` say (see Order)."""
+    kernel.be_as_idle_as_the_host()
     order = Order(arguments)
     packets = Packets(order.control)
     abi = kernel.landlock_abi()

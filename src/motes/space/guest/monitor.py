@@ -33,6 +33,7 @@ class Order:
 
 def main(arguments: list[str]) -> None:
     """`arguments`: descriptors of the Order and of the script (or -1), then a module and the words for its `main`."""
+    kernel.be_as_idle_as_the_host()
     order = Order(_content(int(arguments[0])).decode().split("\0")[:-1])
     _prepare(order, int(arguments[1]))
     kernel.set_death_signal(signal.SIGTERM)

@@ -38,6 +38,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 def main(arguments: list[str]) -> None:
     """Run the zygote; its one argument is the control channel's descriptor."""
+    kernel.be_as_idle_as_the_host()
     packets = Packets(int(arguments[0]))
     # First: a blank space waits here, so that no wake-up waits for this.
     rehearsal.rehearse()
