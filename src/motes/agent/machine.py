@@ -202,6 +202,7 @@ class Machine(HostState):
         if call.window == 0:
             return [end(self, instance, EndReason.PROTOCOL, "it sends items that nobody takes")]
         call.window -= 1
+        call.has_sent_items = True
         return [Answer(tuple(call.replies), Outcome(STATUS_ITEM, body))] if call.gone_at is None else []
 
     def on_more(self, call_id: bytes, count: int) -> list[Effect]:
