@@ -37,6 +37,8 @@ ROWS = {
     "host-frozen": "trouble.frozen",
     "host-cut-off": "trouble.cut_off",
     "keeper-killed": "keeper.killed",
+    "machines-lost": "machines.lost",
+    "machines-keeper": "machines.keeper",
     "release": "keeper.release",
     "http": "http.http",
 }

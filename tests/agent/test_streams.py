@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from agent.lent_host import DONE, LentHost, function
 from motes.agent.effects import Answer, More
+from motes.agent.streams import break_streams
+from motes.errors import HostLost
 from motes.model.call import STATUS_ITEM, WINDOW_ITEMS
 from motes.model.instance import EndReason
 
@@ -59,3 +61,29 @@ def test_items_of_a_call_that_was_given_up_go_nowhere() -> None:
     host.cancel(call)
     item(host, number)
     assert not host.seen(Answer) and host.live() == [number]
+
+
+def test_a_stream_whose_connection_broke_ends_with_an_error_for_a_hole_in_it_would_look_whole() -> None:
+    host, call, number = a_call()
+    item(host, number)
+    host.do(break_streams(host.machine, host.now))
+    assert isinstance(host.answers(call)[-1].error(), HostLost) and host.ends() == ["cancelled"]
+    item(host, number)
+    assert len(host.answers(call)) == 2
+
+
+def test_a_stream_of_which_nothing_went_out_yet_is_whole() -> None:
+    host, call, _ = a_call()
+    host.do(break_streams(host.machine, host.now))
+    assert host.answers(call) == [] and host.ends() == []
+
+
+def test_only_the_stream_that_lost_an_item_ends() -> None:
+    host, call, number = a_call()
+    other = host.call()
+    host.wait(0.1)
+    (second,) = set(host.live()) - {number}
+    item(host, number), item(host, second)
+    host.do(break_streams(host.machine, host.now, other.hex()))
+    assert isinstance(host.answers(other)[-1].error(), HostLost)
+    assert [outcome.status for outcome in host.answers(call)] == [STATUS_ITEM]

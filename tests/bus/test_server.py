@@ -93,7 +93,7 @@ def test_founding_after_a_crash_in_the_middle_completes_it(tmp_path: Path) -> No
 def test_no_more_connections_are_let_in_than_leave_the_store_as_many_files(tmp_path: Path) -> None:
     home = Home(tmp_path)
     founding.found(home)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = json.loads(home.nats_config.read_text())["max_connections"]
     assert 64 <= wanted <= max(hard // 2, 64) or hard == resource.RLIM_INFINITY
     # Also on a machine, or in a home, where it was otherwise.

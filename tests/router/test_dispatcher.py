@@ -35,8 +35,9 @@ class Wires:
         routes = Routes("app", 1, {"f": Route("function", ("h",), streams=True)})
         self.deliver("route.app", msgspec.msgpack.encode(routes))
 
-    def publish(self, subject: str, data: bytes, reply: str = "") -> None:
+    def publish(self, subject: str, data: bytes, reply: str = "") -> bool:
         self.published.append((subject, data, reply))
+        return True
 
     async def subscribe(self, subject: str, handler: Callable[[Message], None]) -> None:
         self.handlers[subject.partition("*")[0]] = handler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from motes.errors import HostLost
 from motes.model.host import SILENCE_S
-from motes.router.core import HOST_LOST_S
+from motes.router.core import HOST_LOST_S, RETURN_S
 from motes.router.effects import CancelAt
 from router.routing import (
     DONE,
@@ -29,7 +29,39 @@ def test_a_call_that_may_have_begun_is_not_sent_again() -> None:
     router = a_router("a", "b")
     _, effects = call(router)
     (host,) = sent_to(effects)
-    assert isinstance(error_of(router.on_host_gone(host, 0.1)), HostLost)
+    assert router.on_host_gone(host, 0.1) == []
+    assert router.tick(RETURN_S) == []
+    assert isinstance(error_of(router.tick(0.1 + RETURN_S)), HostLost)
+
+
+def test_a_host_that_left_or_was_removed_is_not_waited_for() -> None:
+    router = a_router("a")
+    call(router)
+    assert isinstance(error_of(router.on_host_gone("a", 0.1, for_good=True)), HostLost)
+
+
+def test_a_call_goes_on_when_its_host_is_back_by_another_connection() -> None:
+    router = a_router("a")
+    router.on_beat(beat("a"), 0.0)
+    call_id, _ = call(router)
+    router.on_host_gone("a", 0.1)
+    router.on_beat(beat("a"), 2.0)
+    assert router.tick(9.0) == []
+    assert outcome_of(router.on_reply(call_id, DONE, 9.0)) == DONE
+
+
+def test_a_call_is_lost_when_its_hosts_agent_has_started_anew() -> None:
+    router = a_router("a")
+    router.on_beat(beat("a", boot="1"), 0.0)
+    call(router)
+    assert isinstance(error_of(router.on_beat(beat("a", boot="2"), 0.5)), HostLost)
+
+
+def test_a_call_that_did_not_leave_this_program_is_sent_later() -> None:
+    router = a_router("a")
+    call_id, _ = call(router)
+    assert router.on_unsent(call_id) == []
+    assert sent_to(router.tick(0.1)) == ["a"]
 
 
 def test_an_idempotent_call_moves_to_another_host() -> None:

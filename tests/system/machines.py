@@ -39,7 +39,11 @@ class Machine(RunningCluster):
 
     def command(self, *words: str) -> list[str]:
         """A `motes` command there."""
-        return [*(["ip", "netns", "exec", self.namespace] if self.namespace else []), MOTES, *words]
+        return self.inside(MOTES, *words)
+
+    def inside(self, *words: str) -> list[str]:
+        """A command of any kind there."""
+        return [*(["ip", "netns", "exec", self.namespace] if self.namespace else []), *words]
 
     def run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

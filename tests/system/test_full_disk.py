@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,12 @@ from system.running import DEADLINE_S, MOTES
 
 SMALL_DISK = Path(__file__).with_name("small_disk.py")
 HELLO = "from motes import function\n\n@function\ndef greet(name: str) -> str:\n    return 'hello, ' + name\n"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def on_a_small_disk(folder: Path, *scripts: str) -> subprocess.CompletedProcess[str]:
@@ -22,6 +29,8 @@ def on_a_small_disk(folder: Path, *scripts: str) -> subprocess.CompletedProcess[
         "MOTES": MOTES,
         "DISK": str(disk),
         "APPS": str(folder),
+        "OTHER": str(folder / "other-machine"),
+        "PORT": str(free_port()),
     }
     command = [sys.executable, str(SMALL_DISK), str(disk), "20M", *scripts]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=2 * DEADLINE_S)
@@ -92,3 +101,44 @@ def test_up_on_a_read_only_disk_says_so_and_later_resumes(tmp_path: Path) -> Non
     assert done.stdout.splitlines() == ['"hello, Ada"']
     assert len(done.stderr.splitlines()) == 1
     assert "cannot be written to" in done.stderr and "MOTES_HOME" in done.stderr
+
+
+def test_while_the_keepers_disk_is_full_other_machines_serve_and_a_deploy_says_why_it_cannot(tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_text(HELLO)
+    (tmp_path / "other.py").write_text(HELLO)
+    done = on_a_small_disk(
+        tmp_path,
+        """
+        $MOTES up --http 127.0.0.1:0 --listen 127.0.0.1:$PORT >/dev/null || exit 90
+        line=$($MOTES invite --json | sed 's/.*"invite": "\\([^"]*\\)".*/\\1/')
+        MOTES_HOME=$OTHER $MOTES join $line --name far >/dev/null 2>&1 || exit 91
+        $MOTES host stop --name local >/dev/null || exit 92
+        $MOTES deploy $APPS/hello.py >/dev/null || exit 93
+        cat /dev/zero >$DISK/filler 2>/dev/null
+        """,
+        # Long enough for instances to come and go, all of which is told and kept.
+        """
+        for number in 1 2 3 4 5 6 7 8; do
+            $MOTES call hello.greet full$number || exit 94
+            sleep 1
+        done
+        $MOTES deploy $APPS/other.py >&2
+        test $? = 8 || exit 95
+        """,
+        # A machine that was away comes back all the same.
+        """
+        MOTES_HOME=$OTHER $MOTES down >/dev/null || exit 96
+        MOTES_HOME=$OTHER $MOTES up >/dev/null || exit 97
+        $MOTES call hello.greet back --timeout 20 || exit 98
+        rm $DISK/filler
+        $MOTES deploy $APPS/other.py >/dev/null || exit 99
+        $MOTES call other.greet Bob || exit 100
+        MOTES_HOME=$OTHER $MOTES down >/dev/null
+        $MOTES down >/dev/null
+        """,
+    )
+    subprocess.run([MOTES, "down"], env={**os.environ, "MOTES_HOME": str(tmp_path / "other-machine")}, check=False)
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+    greeted = [*(f"full{number}" for number in range(1, 9)), "back", "Bob"]
+    assert done.stdout.splitlines() == [f'"hello, {name}"' for name in greeted]
+    assert "No space left on device" in done.stderr and "free some space" in done.stderr

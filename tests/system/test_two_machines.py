@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lab.namespaces import ip
 
+from motes.model import invite as invites
 from system.machines import KEEPER_ADDRESS, Network, needs_namespaces, network
 from system.running import wait_until
 
@@ -75,3 +77,18 @@ def test_without_a_way_to_the_keeper_every_address_is_tried_and_the_reason_said(
     assert "no connection to NATS" in done.stderr and "Traceback" not in done.stderr
     lan.mend(machine)
     assert machine.json("join", invite, "--name", "far")["address"] == f"{KEEPER_ADDRESS}:7423"
+
+
+def test_a_keeper_that_listens_on_every_ipv6_address_is_found_at_both_kinds(lan: Network) -> None:
+    lan.keeper.down()
+    ip("-n", lan.keeper.namespace, "addr", "add", "fd77::1/64", "dev", "bridge", "nodad")
+    lan.keeper.motes("up", "--http", "127.0.0.1:0", "--listen", "[::]:7423")
+    machine = lan.machine()
+    ip("-n", machine.namespace, "addr", "add", "fd77::2/64", "dev", "wire", "nodad")
+    invite = lan.keeper.json("invite", "--uses", "2")
+    assert invite["addresses"] == [f"{KEEPER_ADDRESS}:7423", "[fd77::1]:7423", "127.0.0.1:7423"]
+    line = invites.parse(invite["invite"])._replace(addresses=("[fd77::1]:7423",)).line()
+    assert machine.json("join", line, "--name", "sixth")["address"] == "[fd77::1]:7423"
+    lan.wait_for("sixth", "up")
+    other = lan.machine()
+    assert other.json("join", invite["invite"], "--name", "fourth")["address"] == f"{KEEPER_ADDRESS}:7423"

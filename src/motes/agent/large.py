@@ -3,11 +3,10 @@ nats-server, which then drops the caller's connection, and with it all its other
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from motes.agent.effects import Reply
-from motes.bus.connection import Connection
 from motes.model.call import Outcome, held
 
 KEPT_S = 60.0
@@ -27,8 +26,8 @@ class Kept(NamedTuple):
 class LargeResults:
     """The results of one host that are to be asked for, by call."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, send: Callable[[str, bytes], None]) -> None:
+        self._send = send
         self._kept: dict[bytes, Kept] = {}
         self._bytes = 0
 
@@ -46,7 +45,7 @@ class LargeResults:
         self._kept[call_id] = Kept(inboxes, outcome.pack(), now + KEPT_S)
         self._bytes += size
         for inbox in inboxes:
-            self._connection.publish(inbox, held(size).pack())
+            self._send(inbox, held(size).pack())
         return True
 
     def send(self, call_id: bytes) -> bool:
@@ -54,7 +53,7 @@ class LargeResults:
         found = self.drop(call_id)
         if found is not None:
             for inbox in found.inboxes:
-                self._connection.publish(inbox, found.data)
+                self._send(inbox, found.data)
         return found is not None
 
     def drop(self, call_id: bytes) -> Kept | None:

@@ -207,6 +207,7 @@ class Machine(HostState):
             return [end(self, instance, EndReason.PROTOCOL, "it sends items that nobody takes")]
         call.window -= 1
         self.tally(instance.address).out_bytes += len(body)
+        call.has_sent_items = True
         return [Answer(tuple(call.replies), Outcome(STATUS_ITEM, body))] if call.gone_at is None else []
 
     def on_more(self, call_id: bytes, count: int) -> list[Effect]:

@@ -60,6 +60,7 @@ class Call(msgspec.Struct):
     """When it was answered, though its instance still works on it: it was told to stop."""
     window: int = WINDOW_ITEMS
     """How many items of its stream the instance may send before the caller takes more."""
+    has_sent_items: bool = False
     context: Context = FROM_OUTSIDE
     caller: Caller = NOBODY
 

@@ -45,15 +45,17 @@ from motes.agent.pool import START_COST_S, Call
 from motes.agent.receipts import Receipts
 from motes.agent.relaying import Relaying
 from motes.agent.resting import Resting
+from motes.agent.sending import Sending
 from motes.agent.spaces import Spaces
 from motes.agent.spans import HostSpans
+from motes.agent.streams import break_streams
 from motes.agent.telling import Telling
 from motes.agent.trust import Trust
 from motes.agent.written import Written
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message, Subscription
 from motes.errors import MotesError, NotFound, SpaceFailed, Untrusted
-from motes.model.call import LARGE_BYTES, unpack_more, unpack_request
+from motes.model.call import LARGE_BYTES, STATUS_ITEM, unpack_more, unpack_request
 from motes.model.caller import caller_of
 from motes.model.host import BEAT_INTERVAL_S, Offer
 from motes.tasks import Tasks
@@ -98,7 +100,8 @@ class Agent:
         self._soon: asyncio.TimerHandle | None = None
         self._soon_s = START_COST_S
         self.tasks = Tasks("agent")
-        self._large = LargeResults(connection)
+        self.sending = Sending(connection, self.now)
+        self._large = LargeResults(self.sending.answer)
         self._do: dict[type, Callable[[Any], object]] = {
             Answer: self._do_answer,
             Deliver: self.spaces.deliver,
@@ -141,6 +144,8 @@ class Agent:
 
     def _on_reconnected(self) -> None:
         """The keeper may be another one by now, and wants to know the new connection."""
+        self.feed(break_streams(self.machine, self.now()))
+        self.sending.on_reconnected()
         if self.membership.is_host:
             self.telling.beat()
             self.tasks.spawn(self.membership.join())
@@ -282,8 +287,11 @@ class Agent:
         for reply in effect.replies:
             if not isinstance(reply, str):
                 self.carry_out(self.machine.on_told(reply, outcome, self.now()))
+            elif outcome.status == STATUS_ITEM:
+                if not self.connection.publish(reply, data):
+                    self.carry_out(break_streams(self.machine, self.now(), reply))
             elif not kept:
-                self.connection.publish(reply, data)
+                self.sending.answer(reply, data)
 
     def log(self, address: str, pid: int, data: bytes) -> None:
         """An instance wrote something."""
@@ -299,6 +307,7 @@ class Agent:
             except Exception:
                 # A mistake in one look must not end all later ones: limits would hold no more.
                 _log.exception("the agent could not look after its instances")
+            self.sending.tick()
             for release, missing_bytes in self.code.missing().items():
                 self.feed(self.machine.on_fetching(release, missing_bytes))
             if self.membership.is_host:

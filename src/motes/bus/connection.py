@@ -77,6 +77,10 @@ class Connection:
         self._closed = False
         self.number = 0
         """What the server calls it; another after each loss."""
+        self.pings = 0
+        """Sent so far, each a while after the last."""
+        self.pings_answered = 0
+        """The last of them that was: the server has got all that was sent before it."""
         self._payload_limit_bytes = 0
         self._wire: Wire | None = None
         self._healing: asyncio.Task[None] | None = None
@@ -322,8 +326,10 @@ class Connection:
                 continue
             reads = wire.reads
             try:
+                self.pings += 1
                 async with asyncio.timeout(PINGS_UNANSWERED * PING_INTERVAL_S):
                     await wire.ping()
+                self.pings_answered = self.pings
             except TimeoutError:
                 if wire.reads != reads:
                     continue

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import json
 import shutil
 import socket
 import struct
 import sys
 import time
+from pathlib import Path
 
 import click
 
@@ -18,6 +20,9 @@ from motes.home import ANY_ADDRESS, Home, Listen
 from motes.model.units import parse_seconds
 
 _GET_ADDRESS = 0x8915  # SIOCGIFADDR
+_INTERFACES = Path("/proc/net/if_inet6")
+_GLOBAL, _PASSING, _UNUSABLE = 0x00, 0x01, 0x08 | 0x20 | 0x40
+"""A scope, and flags of addresses: temporary; a duplicate, out of date, and not yet known to be free."""
 
 
 @click.command(short_help="Let another machine join this cluster.")
@@ -87,7 +92,23 @@ def addresses_of(listen: Listen) -> tuple[str, ...]:
         return (f"{listen.host}:{listen.port}",)
     found = [address for _, name in socket.if_nameindex() if (address := _address_of(name))]
     outside = [each for each in found if not each.startswith("127.")]
-    return tuple(f"{each}:{listen.port}" for each in (*outside, "127.0.0.1"))
+    # Who listens on every IPv6 address listens on every other as well.
+    listens_to_all = listen.host != "0.0.0.0" and _INTERFACES.exists()
+    sixth = [f"[{each}]" for each in ipv6_addresses(_INTERFACES.read_text())] if listens_to_all else []
+    return tuple(f"{each}:{listen.port}" for each in (*outside, *sixth, "127.0.0.1"))
+
+
+def ipv6_addresses(table: str) -> list[str]:
+    """Of a table like /proc/net/if_inet6, the addresses at which others find this machine; those that last come first.
+
+    Not those of one link: they mean nothing without the name that the other machine gives its end of it.
+    """
+    found: list[tuple[int, str]] = []
+    for line in table.splitlines():
+        digits, _, _, scope, flags, _ = line.split()
+        if int(scope, 16) == _GLOBAL and not int(flags, 16) & _UNUSABLE:
+            found.append((int(flags, 16) & _PASSING, str(ipaddress.IPv6Address(bytes.fromhex(digits)))))
+    return [address for _, address in sorted(found, key=lambda each: each[0])]
 
 
 def _address_of(interface: str) -> str:

@@ -1,4 +1,4 @@
-"""The sets that the cluster's owner puts hosts in, for `place="named:SET"`, and `own` for those that are the owner's own.
+"""The sets that the cluster's owner puts hosts in, for `place="named:SET"`, and `own` for the owner's own hosts.
 
 A host has no part in it. What is said of a host is said of who has its name now: one that joins under the name of one
 that left is in no set.

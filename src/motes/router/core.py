@@ -39,8 +39,11 @@ WAIT_S = 30.0
 ACTIVATE_AGAIN_S = 0.5
 GRACE_S = 1.0
 """An agent answers at the end of a call's budget; only when that answer stays out for this long the router does."""
-HOST_LOST_S = 5.0
-"""A call that may not be sent again is given up when its host has been silent for this long."""
+HOST_LOST_S = 15.0
+"""A call that may not be sent again is given up when its host has been silent for this long: it may be cut off and
+come back, with the answer."""
+RETURN_S = 3.0
+"""The same when its host's connection is known to have broken: another one follows soon, or none."""
 MAX_SPACE_FAILURES = 3
 """A call that so many hosts could not make a space for is given up."""
 
@@ -120,9 +123,18 @@ class Router:
         if call is None or not call.hosts:
             return []
         host = call.hosts[-1]
-        self.hosts.gone(host)
+        self.hosts.gone(host, now)
         self._leave(call, host)
         return self._send(call, now)
+
+    def on_unsent(self, call_id: bytes) -> list[Effect]:
+        """The call did not leave this program: it waits, and is sent later."""
+        call = self.calls.get(call_id)
+        if call is not None and call.hosts:
+            self._leave(call, call.hosts[-1])
+            if not call.hosts:
+                self.waiting.setdefault(call.app, {})[call.id] = None
+        return []
 
     # ------------------------------------------------------------------ hosts and routes
 
@@ -153,15 +165,19 @@ class Router:
         return [effect for call in mine for effect in self._settle(call, failed(error))]
 
     def on_beat(self, beat: Beat, now: float) -> list[Effect]:
-        """A host lives, and says how busy it is."""
-        if not self.hosts.heard(beat, now):
-            return []
+        """A host lives, and says how busy it is. One that has started anew has lost the calls that it had."""
+        lost = self.hosts.is_new_start(beat)
+        revived = self.hosts.heard(beat, now)
+        over = self._on_lost(beat.host, now, give_up=True) if lost else []
+        return [*over, *self._retry_all(now)] if revived else over
+
+    def _retry_all(self, now: float) -> list[Effect]:
         return [effect for app in list(self.waiting) for effect in self._retry_waiting(app, now)]
 
-    def on_host_gone(self, host: str, now: float) -> list[Effect]:
-        """The host's connection to NATS broke."""
-        self.hosts.gone(host)
-        return self._on_lost(host, now, give_up=True)
+    def on_host_gone(self, host: str, now: float, for_good: bool = False) -> list[Effect]:
+        """The host's connection broke. What may run twice is sent elsewhere, the rest waits for the host to return."""
+        self.hosts.gone(host, now)
+        return self._on_lost(host, now, give_up=for_good, move=True)
 
     def on_disconnected(self, now: float) -> list[Effect]:
         """This router's own connection broke: what was sent may or may not have begun, and answers are lost.
@@ -187,6 +203,8 @@ class Router:
         effects: list[Effect] = []
         for host, silent_s in self.hosts.silent(now, SILENCE_S) if self._connected else ():
             effects += self._on_lost(host, now, give_up=silent_s >= HOST_LOST_S)
+        for host in self.hosts.gone_for(now, RETURN_S) if self._connected else ():
+            effects += self._on_lost(host, now, give_up=True)
         for call in list(self.calls.values()):
             if now >= call.deadline and (not call.hosts or now >= call.deadline + GRACE_S):
                 effects += self._on_overdue(call, now)
@@ -244,9 +262,18 @@ class Router:
             call.last = outcome
         return self._send(call, now)
 
-    def _on_lost(self, host: str, now: float, give_up: bool) -> list[Effect]:
+    def _on_lost(self, host: str, now: float, give_up: bool, move: bool = False) -> list[Effect]:
+        """`move`: what may be sent again leaves the host now, also when nothing else is given up yet."""
         lost = [call for call in self.calls.values() if host in call.hosts]
-        return [effect for call in lost for effect in self._resend_or_give_up(call, host, now, give_up)]
+        return [
+            effect
+            for call in lost
+            for effect in self._resend_or_give_up(call, host, now, give_up or (move and self._may_run_twice(call)))
+        ]
+
+    def _may_run_twice(self, call: Call) -> bool:
+        route = self.route(call.app, call.workload)
+        return route is not None and route.idempotent
 
     def _resend_or_give_up(self, call: Call, host: str, now: float, give_up: bool, whose: str = "") -> list[Effect]:
         if call.id not in self.calls:

@@ -225,7 +225,7 @@ class Dispatcher:
 
     def _on_gone(self, message: Message) -> None:
         host = message.subject.rpartition(".")[2]
-        self._carry_out(self._router.on_host_gone(host, self._loop.time()))
+        self._carry_out(self._router.on_host_gone(host, self._loop.time(), message.data == subjects.LEFT))
 
     def _on_route(self, message: Message) -> None:
         with contextlib.suppress(msgspec.DecodeError):
@@ -248,7 +248,12 @@ class Dispatcher:
             context = self._spans.send(effect.call_id, effect.host, context)
         request = pack_request(effect.call_id, effect.budget_s, effect.body, context)
         subject = subjects.call(effect.host, effect.app, effect.workload, self._connection.user)
-        self._connection.publish(subject, request, reply)
+        if not self._connection.publish(subject, request, reply):
+            # Too much is unsent already, or the connection has just broken. Not from here: the router is in the middle.
+            self._loop.call_soon(self._on_unsent, effect.call_id)
+
+    def _on_unsent(self, call_id: bytes) -> None:
+        self._carry_out(self._router.on_unsent(call_id))
 
     def _do_settle(self, effect: Settle) -> None:
         future = self._futures.get(effect.call_id)

@@ -16,8 +16,8 @@ NO_LEASE_S = 1.0
 COLD_SCORE = 0.5
 """What a host without a warm instance counts more than one with: less than one call in flight."""
 GENTLY_S = 5.0
-"""A host that is new to a workload, or back, gets a part of what the others have in flight that grows for so long: it has
-nothing in flight, and would be given every call while it still fetches, loads and forks."""
+"""A host that is new to a workload, or back, gets a part of what the others have in flight that grows for so long: it
+has nothing in flight, and would be given every call while it still fetches, loads and forks."""
 LEAST_PART = 0.05
 
 
@@ -26,6 +26,8 @@ class HostView(msgspec.Struct):
 
     heard_at: float
     lives: bool = True
+    gone_at: float | None = None
+    """When its connection broke, until it is heard again."""
     boot: str = ""
     number: int = -1
     load: dict[str, Load] = {}
@@ -60,7 +62,7 @@ class Hosts:
             view.lives, view.heard_at = True, now
 
     def is_new(self, address: str, host: str, now: float) -> None:
-        """The host has come to others that serve this workload already; no address: it is back, and was thought gone."""
+        """The host has come to others that serve this workload already; no address: it was thought gone, and is back."""
         self._fresh[address, host] = now
         self._fresh_until = now + GENTLY_S
 
@@ -75,15 +77,27 @@ class Hosts:
             return False
         revived = not view.lives or now - view.heard_at >= SILENCE_S
         view.boot, view.number, view.load = beat.boot, beat.number, beat.load
-        view.heard_at, view.lives = now, True
+        view.heard_at, view.lives, view.gone_at = now, True, None
         if revived:
             self.is_new("", beat.host, now)
         return revived
 
-    def gone(self, host: str) -> None:
+    def is_new_start(self, beat: Beat) -> bool:
+        """Whether the host's agent is another than the one that was heard last: that one's calls are lost."""
+        view = self._views.get(beat.host)
+        return view is not None and view.boot not in ("", beat.boot)
+
+    def gone(self, host: str, now: float) -> None:
         view = self._views.get(host)
         if view is not None:
             view.lives = False
+            view.gone_at = now if view.gone_at is None else view.gone_at
+
+    def gone_for(self, now: float, after_s: float) -> list[str]:
+        """Hosts whose connection broke so long ago, and that were not heard since."""
+        return [
+            name for name, view in self._views.items() if view.gone_at is not None and now - view.gone_at >= after_s
+        ]
 
     def changed(self) -> None:
         """Routes are fresh: hosts that had no lease are asked again."""
@@ -92,7 +106,7 @@ class Hosts:
     def heard_nobody_until(self, now: float) -> None:
         """This router itself was cut off until now: silence before does not count."""
         for view in self._views.values():
-            view.heard_at, view.lives = now, True
+            view.heard_at, view.lives, view.gone_at = now, True, None
 
     def silent(self, now: float, after_s: float) -> list[tuple[str, float]]:
         """Hosts that have not been heard for `after_s`, with for how long."""
