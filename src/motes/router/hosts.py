@@ -62,7 +62,7 @@ class Hosts:
             view.lives, view.heard_at = True, now
 
     def is_new(self, address: str, host: str, now: float) -> None:
-        """The host has come to others that serve this workload already; no address: it was thought gone, and is back."""
+        """The host has come to others that serve this workload already; no address: it was thought gone, is back."""
         self._fresh[address, host] = now
         self._fresh_until = now + GENTLY_S
 
