@@ -226,6 +226,16 @@ def test_what_spaces_write_takes_of_the_same_disk(tmp_path: Path, keeper: Keeper
     assert not folder.exists()
 
 
+def test_room_is_promised_once_until_it_has_been_written(tmp_path: Path) -> None:
+    disk = Disk(1000, set)
+    disk.make_room(tmp_path / "a", 600, "an app", ())
+    with pytest.raises(SpaceFailed, match="600 B of it are in use"):
+        disk.make_room(tmp_path / "b", 600, "an app", ())
+    disk.make_room(tmp_path / "a", 700, "an app", ())
+    disk.written(tmp_path / "a")
+    disk.make_room(tmp_path / "b", 600, "an app", ())
+
+
 def test_who_breaks_off_leaves_no_promise_of_room(tmp_path: Path, keeper: Keeper) -> None:
     archive = keeper.add(packed(tmp_path, 3 * CHUNK_BYTES))
     here = shelf(tmp_path, keeper, most_bytes=8 * CHUNK_BYTES)

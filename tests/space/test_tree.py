@@ -18,11 +18,9 @@ LOOKS = MOST_ENTRIES // ENTRIES_AT_ONCE + 1
 @contextlib.contextmanager
 def tree_of(folder: Path) -> Iterator[Tree]:
     descriptor = os.open(folder, os.O_PATH)
-    tree = Tree(descriptor)
     try:
-        yield tree
+        yield Tree(descriptor)
     finally:
-        tree.close()
         os.close(descriptor)
 
 
@@ -78,4 +76,5 @@ def test_nothing_stays_open_of_a_look_that_was_not_ended(tmp_path: Path) -> None
     with tree_of(tmp_path) as tree:
         tree.look()
         assert len(os.listdir("/proc/self/fd")) > before + 1
+        del tree
     assert len(os.listdir("/proc/self/fd")) == before

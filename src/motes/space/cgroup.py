@@ -132,8 +132,6 @@ def find(kernel: Kernel) -> tuple[Path, Path]:
     own = _own(kernel, "self")
     for folder in (own, own.parent):
         # Where the supervisor was moved, and where systemd puts who runs in a subgroup, is one below.
-        if folder == own and own.name.startswith(PREFIX):
-            continue
         if kernel.has(folder / "cgroup.procs") and kernel.is_handed_over(folder):
             if not kernel.may_write(folder / "cgroup.procs"):
                 raise NoScope(f"{folder} may not be written to")

@@ -88,8 +88,7 @@ class Fence(Enclosure):
 
     def _released(self) -> None:
         """It has cleared up behind itself, unless it was killed."""
-        for tree in self._trees.values():
-            tree.close()
+        self._trees.clear()
         if self._folder.exists():
             self._loop.run_in_executor(None, _remove, self._folder)
 

@@ -80,7 +80,10 @@ def mounted_bytes(descriptor: int) -> int:
 
 
 class Tree:
-    """What the files in a folder take, by an open descriptor of it: a part of them is looked at each time."""
+    """What the files in a folder take, by an open descriptor of it: a part of them is looked at each time.
+
+    Between looks folders stay open, as long as there is a reference to it.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -100,12 +103,6 @@ class Tree:
         if len(some) < ENTRIES_AT_ONCE:
             self._walk, self._last = None, self._found
         return max(self._last, self._found)
-
-    def close(self) -> None:
-        """No more looks: nothing of it stays open."""
-        if self._walk is not None:
-            self._walk.close()
-            self._walk = None
 
 
 def _tree(parent: int, depth: int, left: list[int]) -> Generator[int, None, None]:
