@@ -187,7 +187,7 @@ def test_what_does_not_fit_beside_what_is_in_use_is_refused_with_the_numbers_bef
     asyncio.run(shelf(tmp_path, keeper, most_bytes=most_bytes).get(kept))
     large = keeper.add(packed(tmp_path, 20 * CHUNK_BYTES, "b"))
     keeper.asked.clear()
-    with pytest.raises(SpaceFailed, match=r"do not fit: the host lends .* of disk, and .* are in use \(lend more"):
+    with pytest.raises(SpaceFailed, match=r"do not fit: the host lends .* of disk, .* of it in use \(lend more"):
         asyncio.run(shelf(tmp_path, keeper, most_bytes=most_bytes, used=used).get(large))
     assert keeper.asked == [0] and used[0].exists()
 
@@ -219,17 +219,25 @@ def test_what_spaces_write_takes_of_the_same_disk(tmp_path: Path, keeper: Keeper
     )
     written[0] = 9500
     used.add(folder)
-    with pytest.raises(SpaceFailed, match="what was written"):
+    with pytest.raises(SpaceFailed, match="what functions wrote to /tmp is too much"):
         disk.keep()
     used.clear()
     disk.keep()
     assert not folder.exists()
 
 
+def test_for_what_does_not_fit_at_all_nothing_has_to_go(tmp_path: Path, keeper: Keeper) -> None:
+    folder = asyncio.run(shelf(tmp_path, keeper).get(keeper.add(packed(tmp_path, 1000, "a"))))
+    large = keeper.add(packed(tmp_path, 10**6, "b", of=b"0"))
+    with pytest.raises(SpaceFailed, match="do not fit"):
+        asyncio.run(shelf(tmp_path, keeper, most_bytes=10**5).get(large))
+    assert folder.exists()
+
+
 def test_room_is_promised_once_until_it_has_been_written(tmp_path: Path) -> None:
     disk = Disk(1000, set)
     disk.make_room(tmp_path / "a", 600, "an app", ())
-    with pytest.raises(SpaceFailed, match="600 B of it are in use"):
+    with pytest.raises(SpaceFailed, match="600 B of it in use"):
         disk.make_room(tmp_path / "b", 600, "an app", ())
     disk.make_room(tmp_path / "a", 700, "an app", ())
     disk.written(tmp_path / "a")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.system.test_walls import LackingCluster
 
 from motes.space.cgroup import holding
 from system.running import DEADLINE_S, MOTES, RunningCluster, family, is_alive, wait_until
@@ -187,3 +188,48 @@ def test_where_all_work_and_need_more_than_is_lent_the_newest_ends_and_its_calle
     assert "pressure" in {each["reason"] for each in cluster.json("events")}
     assert first.communicate(timeout=DEADLINE_S)[0].strip() == str(110 * 2**20)
     second.communicate(timeout=DEADLINE_S)
+
+
+WRITER = """
+import time
+from motes import function
+
+@function(timeout="60 s")
+def write(mebibytes: int, seconds: float) -> int:
+    with open("file", "wb") as file:
+        file.write(bytes(mebibytes * 2**20))
+    time.sleep(seconds)
+    return mebibytes
+"""
+
+
+def test_code_that_does_not_fit_on_the_disk_that_is_lent_is_refused_with_the_numbers(cluster: RunningCluster) -> None:
+    lend(cluster, "disk=200KiB")
+    folder = cluster.folder.parent / "heavy"
+    folder.mkdir()
+    (folder / "app.py").write_text("from motes import function\n@function\ndef one() -> int: return 1\n")
+    (folder / "heavy.bin").write_bytes(os.urandom(300 * 2**10))
+    done = cluster.run("deploy", str(folder))
+    assert done.returncode == 7, done
+    assert "do not fit: the host lends 200 KiB of disk" in done.stderr and "lend more" in done.stderr
+    assert json.loads(cluster.motes("call", "lent.ask_for_more")), "what was there before goes on"
+
+
+def test_what_functions_write_to_the_hosts_disk_counts_and_who_wrote_the_most_ends(tmp_path: Path) -> None:
+    cluster = LackingCluster(tmp_path / "home")
+    cluster.lacks = "namespaces"
+    cluster.up()
+    try:
+        cluster.run("host", "start", "--name", "b", "--lend", "disk=20MiB")
+        cluster.run("host", "stop", "--name", "local")
+        for name in ("small", "large"):
+            (tmp_path / f"{name}.py").write_text(WRITER)
+            assert cluster.run("deploy", str(tmp_path / f"{name}.py")).returncode == 0
+        small = calls(cluster, 1, "small.write", "mebibytes=9", "seconds=20")[0]
+        wait_until(lambda: any(each["state"] == "busy" for each in cluster.instances("write")))
+        large = calls(cluster, 1, "large.write", "mebibytes=14", "seconds=20")[0]
+        told = large.communicate(timeout=DEADLINE_S)[1]
+        assert large.returncode and "what functions wrote to /tmp is too much: the host lends 20 MiB of disk" in told
+        assert small.communicate(timeout=DEADLINE_S)[0] == "9\n"
+    finally:
+        cluster.down()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from motes.model.units import format_bytes
 
 PARTS = ".parts"
 """The folder of a shelf with the beginnings of archives."""
+NOWHERE = Path()
 
 
 class _Kept(NamedTuple):
@@ -50,39 +51,56 @@ class Disk:
     def make_room(self, path: Path, size: int, what: str, used: Collection[Path], most: int | None = None) -> None:
         """Promise `size` bytes for `path`, and delete what has to go for it; `most` archives may lie in its folder.
 
-        Raises SpaceFailed when what is left is in use.
+        Raises SpaceFailed when it does not fit beside what is in use; then nothing is deleted.
         """
         with self._sole:
             self._promised.pop(path, None)
             kept = sorted(self._kept(path))
-            total = sum(each.bytes for each in kept) + sum(list(self._promised.values())) + self._beside() + size
-            count = 1 + sum(1 for each in kept if each.path.parent == path.parent)
-            for old in kept:
-                is_one_too_many = most is not None and count > most and old.path.parent == path.parent
-                if total <= self.most_bytes and not is_one_too_many:
-                    continue
-                if old.path not in used and _used_at(old.path) == old.used_at:
-                    self._delete(old.path)
-                    total, count = total - old.bytes, count - (old.path.parent == path.parent)
-            if total > self.most_bytes:
-                lent, in_use = format_bytes(self.most_bytes), format_bytes(total - size)
+            in_use = self._sum(each for each in kept if each.path in used)
+            if in_use + size > self.most_bytes or self._delete_old(kept, size, used, path, most) > self.most_bytes:
+                needed, lent, has = map(format_bytes, (size, self.most_bytes, in_use))
                 raise SpaceFailed(
-                    f"{what} of {format_bytes(size)} do not fit: the host lends {lent} of disk, and {in_use} of it are"
-                    " in use (lend more, as with disk=20GiB)"
+                    f"{what} of {needed} do not fit: the host lends {lent} of disk, {has} of it in use"
+                    " (lend more, as with disk=20GiB)"
                 )
-            if size:
-                self._promised[path] = size
+            self._promised[path] = size
+
+    def keep(self) -> None:
+        """Delete what has to go for what spaces wrote. Raises SpaceFailed when it takes too much all the same."""
+        with self._sole:
+            if (total := self._delete_old(sorted(self._kept()), 0, self.used())) > self.most_bytes:
+                lent, has = format_bytes(self.most_bytes), format_bytes(total)
+                raise SpaceFailed(
+                    f"what functions wrote to /tmp is too much: the host lends {lent} of disk, {has} are used"
+                )
+
+    def _delete_old(
+        self, kept: list[_Kept], size: int, used: Collection[Path], path: Path = NOWHERE, most: int | None = None
+    ) -> int:
+        """The longest unused first, until `size` more fit; returns how much is used then, with those."""
+        total = self._sum(kept) + size
+        count = 1 + sum(1 for each in kept if each.path.parent == path.parent)
+        for old in kept:
+            is_one_too_many = most is not None and count > most and old.path.parent == path.parent
+            if (
+                (total > self.most_bytes or is_one_too_many)
+                and old.path not in used
+                and _used_at(old.path) == old.used_at
+            ):
+                self._delete(old.path)
+                total, count = total - old.bytes, count - (old.path.parent == path.parent)
+        return total
+
+    def _sum(self, kept: Iterable[_Kept]) -> int:
+        """What these take, what is promised, and what spaces have written."""
+        return sum(each.bytes for each in kept) + sum(list(self._promised.values())) + self._beside()
 
     def written(self, *paths: Path) -> None:
         """What was promised has been written, or will not be. Does not block: nobody counts what has just gone."""
         for path in paths:
             self._promised.pop(path, None)
 
-    def keep(self) -> None:
-        """Delete what has to go for what spaces wrote. Raises SpaceFailed when the rest is in use."""
-        self.make_room(Path(), 0, "what was written", self.used())
-
-    def _kept(self, path: Path) -> list[_Kept]:
+    def _kept(self, path: Path = NOWHERE) -> list[_Kept]:
         """All that lies there but what room was promised for."""
         found = [each for shelf in self._shelves for each in shelf.iterdir() if is_hash(each.name)]
         parts = [each for shelf in self._shelves for each in (shelf / PARTS).iterdir()]
