@@ -13,8 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from motes.controller.effects import Effect, Give, Tell
 from motes.controller.feasible import feasible, why_nowhere
-from motes.controller.ground import fullness
-from motes.controller.placement import ROOM
+from motes.controller.placement import note_fullness
 from motes.controller.plan import choose, confirm, plan, plan_workload
 from motes.controller.routing import Routing
 from motes.controller.running import Running
@@ -72,8 +71,7 @@ class Core:
             return [*chosen, *ended, joined, *self._catch_up(report.host, now)]
         was_away = not known.lives
         known.report, known.heard_at, known.lives, known.lost = report, now, True, False
-        is_crowded = fullness(known) > ROOM
-        known.crowded_since = (now if known.crowded_since is None else known.crowded_since) if is_crowded else None
+        note_fullness(known, now)
         back: list[Effect] = [Tell("host.up", StartReason.BACK, report.host, pid=report.pid)] if was_away else []
         return [*back, *self.running.compare(report, is_first=False), *self._catch_up(report.host, now)]
 

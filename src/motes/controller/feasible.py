@@ -106,8 +106,10 @@ def who_is_there(hosts: Iterable[Host], among: str = "") -> str:
 
 
 def _has_walls_for(host: Host, workload: Workload) -> bool:
+    if not isinstance(workload, Daemon):
+        return True
     try:
-        return not isinstance(workload, Daemon) or Walls(host.report.walls).hold_daemons
+        return Walls(host.report.walls).hold_daemons
     except ValueError:
         return False
 

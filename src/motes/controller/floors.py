@@ -7,7 +7,8 @@ It stays where it is. It leaves a host that can run it no more, or fails to, at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 from motes.controller.placement import fails, is_good, machine, machines, roomier
 from motes.controller.state import State
@@ -19,7 +20,7 @@ def daemon_host(state: State, address: str, hosts: Sequence[str], packs: bool, n
     if holder is None or holder == hosts[0]:
         first = hosts[0] if hosts else None
         better = None if packs or holder is None else roomier(state, holder, hosts[1:], address, now)
-        return better if better is not None and state.moves.better_fit(address, now) else first
+        return better if better is not None and state.moves.roomier(address, now) else first
     if fails(state, holder, address) or state.moves.early(address, now):
         return hosts[0]
     return holder
@@ -27,28 +28,58 @@ def daemon_host(state: State, address: str, hosts: Sequence[str], packs: bool, n
 
 def floors(state: State, address: str, count: int, hosts: Sequence[str], packs: bool, now: float) -> dict[str, int]:
     """By host, in the order of their rank; they sum to `count`."""
-    kept = {host: lease.floor if (lease := state.standing(host, address)) is not None else 0 for host in hosts}
+    kept = Kept(state, address, hosts)
     _leave_bad_ones(state, address, kept, now)
-    missing = count - sum(kept.values())
-    takers = _takers(state, address, hosts, now)
+    missing = count - sum(kept.on.values())
     if missing < 0:
         for _ in range(-missing):
-            kept[_fullest(state, kept, packs)] -= 1
+            kept.change(_fullest(kept, packs), -1)
     elif missing:
-        _add(state, kept, takers, missing, packs)
-    elif not packs:
-        _move_one(state, address, kept, hosts, now)
-    return kept
+        _add(state, kept, _takers(state, address, hosts, now), missing, packs)
+    elif count and not packs:
+        _move_one(state, address, kept, now)
+    return kept.on
 
 
-def _leave_bad_ones(state: State, address: str, kept: dict[str, int], now: float) -> None:
+class Kept:
+    """How many each host keeps, and each machine."""
+
+    def __init__(self, state: State, address: str, hosts: Sequence[str]) -> None:
+        leases = {host: state.standing(host, address) for host in hosts}
+        self.on = {host: 0 if lease is None else lease.floor for host, lease in leases.items()}
+        self._ceilings = {host: 0 if lease is None else lease.ceiling for host, lease in leases.items()}
+        self._machine = {host: machine(state, host) for host in hosts}
+        self._on_machine: Counter[str] = Counter()
+        for host, floor in self.on.items():
+            self._on_machine[self._machine[host]] += floor
+
+    def has_room(self, host: str) -> bool:
+        """Whether the host may run one more by its lease, so that what moves there is not missing meanwhile."""
+        return self._ceilings[host] > self.on[host]
+
+    def change(self, host: str, by: int) -> None:
+        self.on[host] += by
+        self._on_machine[self._machine[host]] += by
+
+    def burden(self, host: str) -> tuple[int, int]:
+        """How many the host's machine keeps, and it itself."""
+        return self._on_machine[self._machine[host]], self.on[host]
+
+    def having(self) -> list[str]:
+        return [host for host, floor in self.on.items() if floor]
+
+
+def _leave_bad_ones(state: State, address: str, kept: Kept, now: float) -> None:
     """What others shall keep instead of hosts that fail or are silent, if there are others."""
-    good = [host for host in kept if not fails(state, host, address)]
+    bad = [host for host in kept.having() if fails(state, host, address) or not state.hosts[host].lives]
+    if not bad:
+        return
+    good = [host for host in kept.on if not fails(state, host, address)]
     living = [host for host in good if state.hosts[host].lives]
-    for host in [host for host, floor in kept.items() if floor]:
-        is_bad = fails(state, host, address) and good
-        if is_bad or (not state.hosts[host].lives and living and state.moves.early(address, now)):
-            kept[host] = 0
+    for host in bad:
+        may_leave = good if fails(state, host, address) else living and state.moves.early(address, now)
+        if may_leave:
+            kept.change(host, -kept.on[host])
 
 
 def _takers(state: State, address: str, hosts: Sequence[str], now: float) -> Sequence[str]:
@@ -59,49 +90,40 @@ def _takers(state: State, address: str, hosts: Sequence[str], now: float) -> Seq
     return steady or living or sound or hosts
 
 
-def _add(state: State, kept: dict[str, int], takers: Sequence[str], missing: int, packs: bool) -> None:
-    if not takers:
-        return
-    for _ in range(missing):
+def _add(state: State, kept: Kept, takers: Sequence[str], missing: int, packs: bool) -> None:
+    for _ in range(missing if takers else 0):
         if packs:
-            roomy = (host for host in takers if kept[host] < state.hosts[host].report.offer.spaces)
-            kept[next(roomy, takers[0])] += 1
+            roomy = (host for host in takers if kept.on[host] < state.hosts[host].report.offer.spaces)
+            kept.change(next(roomy, takers[0]), 1)
         else:
-            kept[min(takers, key=_burden(state, kept))] += 1
+            kept.change(min(takers, key=kept.burden), 1)
 
 
-def _fullest(state: State, kept: dict[str, int], packs: bool) -> str:
+def _fullest(kept: Kept, packs: bool) -> str:
     """Who gives one up first: the last of a pack, else who has most."""
-    burden = _burden(state, kept)
-    having = [host for host in reversed(kept) if kept[host]]
-    return having[0] if packs else max(having, key=burden)
+    having = kept.having()[::-1]
+    return having[0] if packs else max(having, key=kept.burden)
 
 
-def _move_one(state: State, address: str, kept: dict[str, int], hosts: Sequence[str], now: float) -> None:
+def _move_one(state: State, address: str, kept: Kept, now: float) -> None:
     """Where machines are uneven by two or more, or a host has long been crowded, one moves."""
-    having = [host for host in hosts if kept[host]]
-    good = [host for host in hosts if is_good(state, host, address, now)]
-    if not having or not good:
-        return
-    burden = _burden(state, kept)
-    giver, taker = max(having, key=burden), min(good, key=burden)
+    having = kept.having()
+    giver, taker = max(having, key=kept.burden), min(kept.on, key=kept.burden)
     # One of a single machine goes to a second one; beyond that a difference of one is none.
-    is_uneven = burden(giver)[0] - burden(taker)[0] >= 2
-    if not is_uneven:
+    is_uneven = kept.burden(giver)[0] - kept.burden(taker)[0] >= 2
+    if not is_uneven and not any(state.hosts[host].crowded_since is not None for host in having):
+        return
+    good = [host for host in kept.on if kept.has_room(host) and is_good(state, host, address, now)]
+    taker = min(good, key=kept.burden, default=giver)
+    if kept.burden(giver)[0] - kept.burden(taker)[0] >= 2:
+        may_move = state.moves.apart(address, now)
+    else:
         found = ((host, roomier(state, host, good, address, now)) for host in having)
         giver, taker = next(((host, other) for host, other in found if other is not None), (giver, giver))
-    # Out of a crowd, but not at the price of having all of it on one machine.
-    after = [host for host in having if host != giver or kept[host] > 1] + [taker]
-    if giver != taker and machines(state, after) >= machines(state, having) and state.moves.better_fit(address, now):
-        kept[giver] -= 1
-        kept[taker] += 1
-
-
-def _burden(state: State, kept: dict[str, int]) -> Callable[[str], tuple[int, int]]:
-    """How many a host's machine keeps, and it itself."""
-
-    def burden(host: str) -> tuple[int, int]:
-        where = machine(state, host)
-        return sum(count for each, count in kept.items() if machine(state, each) == where), kept[host]
-
-    return burden
+        # Out of a crowd, but not at the price of having all of it on one machine.
+        after = [host for host in having if host != giver or kept.on[host] > 1] + [taker]
+        is_gain = giver != taker and machines(state, after) >= machines(state, having)
+        may_move = is_gain and state.moves.roomier(address, now)
+    if may_move:
+        kept.change(giver, -1)
+        kept.change(taker, 1)

@@ -1,13 +1,14 @@
 """Where: the hosts that a workload should run on, best first. A core: pure functions of the state.
 
-Ranked: hosts where it does not fail and that live; of those the ones that hold the lease already, with the largest
-floor first, so that nothing moves because loads swing; then others, steady ones first, of machines that the workload
-is not on, with few instances still to start, and with the smallest share of their offer in use (with spread="pack" the
-largest that leaves room); then by a hash of workload and host, so that equal hosts get different workloads.
+Ranked: hosts where it does not fail and that live; of those the ones that hold the lease already, so that nothing moves
+because loads swing; then others, steady ones first, of machines that the workload is not on, with few instances still
+to start, and with the smallest share of their offer in use (with spread="pack" the largest that leaves room); then by
+a hash of workload and host, so that equal hosts get different workloads.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,15 +16,15 @@ from typing import Any
 
 from motes.controller.feasible import feasible
 from motes.controller.ground import STARTS_AT_ONCE, Ground, fullness, use
-from motes.controller.state import State
+from motes.controller.state import Host, State
 from motes.model.release import Packages, Workload
 
 ROOM = 0.8
-"""A host that is fuller is no place to pack more into."""
-CLEAR_GAIN = 0.4
-"""How much less full another host must be for work to move there for a better fit."""
-CROWDED_S = 60.0
-"""For so long a host must have been fuller than ROOM."""
+"""A host that is fuller is crowded, and no place to pack more into."""
+ROOMY = 0.4
+"""One that is less full has room for what leaves a crowd."""
+LASTING_S = 300.0
+"""For so long the one must have been crowded and the other roomy."""
 
 
 def ranked_hosts(
@@ -59,18 +60,28 @@ def is_good(state: State, host: str, address: str, now: float) -> bool:
 
 
 def roomier(state: State, host: str, others: Sequence[str], address: str, now: float) -> str | None:
-    """The first of the others that would clearly do better than a host that has long been crowded."""
-    since = state.hosts[host].crowded_since
-    if since is None or now - since < CROWDED_S:
+    """The first of the others that has long had room, for what is on a host that has long been crowded."""
+    if not _lasts(state.hosts[host].crowded_since, now):
         return None
-    most = fullness(state.hosts[host]) - CLEAR_GAIN
-    return next(
-        (each for each in others if is_good(state, each, address, now) and fullness(state.hosts[each]) <= most), None
-    )
+    good = (each for each in others if _lasts(state.hosts[each].roomy_since, now))
+    return next((each for each in good if is_good(state, each, address, now)), None)
 
 
-def _apart(state: State, hosts: Sequence[str], address: str, now: float) -> list[str]:
+def note_fullness(host: Host, now: float) -> None:
+    """It has reported: since when it is crowded, or has room."""
+    full = fullness(host)
+    host.crowded_since = (now if host.crowded_since is None else host.crowded_since) if full > ROOM else None
+    host.roomy_since = (now if host.roomy_since is None else host.roomy_since) if full < ROOMY else None
+
+
+def _lasts(since: float | None, now: float) -> bool:
+    return since is not None and now - since >= LASTING_S
+
+
+def _apart(state: State, hosts: list[str], address: str, now: float) -> list[str]:
     """Those that hold no lease, with the first of each machine before the second ones, as far as all else is equal."""
+    if machines(state, hosts) == len(hosts):
+        return hosts
     on_machine: Counter[str] = Counter()
     order: dict[str, tuple[bool, bool, bool, bool, int]] = {}
     for host in hosts:
@@ -85,15 +96,17 @@ def _apart(state: State, hosts: Sequence[str], address: str, now: float) -> list
 
 def _rank(state: State, name: str, address: str, packs: bool, now: float, ground: Ground) -> tuple[Any, ...]:
     host, lease = state.hosts[name], state.standing(name, address)
-    given = ground.leases[name] / 1000
-    used = round(use(host), 1) + given
-    tie = hashlib.blake2b(f"{address}@{name}".encode(), digest_size=8).digest()
+    used = round(use(host), 1) + ground.leases[name] / 1000
     return (
         fails(state, name, address),
         not host.lives,
         lease is None,
-        -lease.floor if lease is not None else 0,
         lease is None and not state.steadiness.holds(name, now),
         *((fullness(host) >= ROOM, -used) if packs else (ground.starting[name] // STARTS_AT_ONCE, used)),
-        tie,
+        _tie(address, name),
     )
+
+
+@functools.lru_cache(maxsize=65_536)
+def _tie(address: str, host: str) -> bytes:
+    return hashlib.blake2b(f"{address}@{host}".encode(), digest_size=8).digest()

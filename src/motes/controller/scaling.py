@@ -71,7 +71,7 @@ def _chosen_of_bounded(state: State, address: str, function: Function, hosts: Se
         return chosen
     elsewhere = _elsewhere(state, address, known, chosen, now)
     is_held = any(state.standing(host, address) for host in chosen)
-    if elsewhere and (not is_held or state.moves.better_fit(address, now)):
+    if elsewhere and (not is_held or state.moves.apart(address, now)):
         return chosen[:-1] + elsewhere
     return chosen
 

@@ -37,7 +37,9 @@ class Host(msgspec.Struct):
     """Away for so long that its work was given to others."""
     load: dict[str, Load] = {}
     crowded_since: float | None = None
-    """Since when it has been fuller than motes.controller.placement.ROOM."""
+    """Since when it has been fuller than motes.controller.placement.ROOM; None: it is not."""
+    roomy_since: float | None = None
+    """Since when it has been less full than ROOMY."""
     rivals: set[str] = msgspec.field(default_factory=set)
     """Other starts of an agent in this host's name that were heard since."""
     displaced: bool = False
@@ -167,7 +169,7 @@ class State:
 
     def standing(self, host: str, address: str) -> Lease | None:
         """The same, but for a lease that has lapsed: its host comes back to work that others have."""
-        return None if (host, address) in self.lapsed else self.lease(host, address)
+        return None if self.lapsed and (host, address) in self.lapsed else self.lease(host, address)
 
     def lapse(self, host: str) -> None:
         """The host is lost."""
