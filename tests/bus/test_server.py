@@ -90,7 +90,7 @@ def test_founding_after_a_crash_in_the_middle_completes_it(tmp_path: Path) -> No
     assert home.credentials("local").user == "local" and home.nats_config.exists()
 
 
-def test_no_more_connections_are_let_in_than_leave_the_store_as_many_files(tmp_path: Path) -> None:
+def test_no_more_connections_may_stay_than_leave_the_store_as_many_files(tmp_path: Path) -> None:
     home = Home(tmp_path)
     founding.found(home)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

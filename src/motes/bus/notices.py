@@ -1,4 +1,4 @@
-"""What the server itself says, on `$SYS.ACCOUNT.<account>.DISCONNECT`: a connection has ended."""
+"""What the server itself says, on `$SYS.ACCOUNT.<account>.DISCONNECT`: a connection has ended, or begun."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ def disconnects(account: str) -> str:
     return f"$SYS.ACCOUNT.{account}.DISCONNECT"
 
 
+def connects(account: str) -> str:
+    """Where the beginnings of this account's connections are told."""
+    return f"$SYS.ACCOUNT.{account}.CONNECT"
+
+
 def ended_connection(notice: bytes) -> int:
     """The number of the connection that has ended, as the server told it to that client; 0 when it is not said."""
     try:
@@ -22,8 +27,8 @@ def ended_connection(notice: bytes) -> int:
         return 0
 
 
-def ended_user(notice: bytes) -> str:
-    """Whose connection has ended: the name in its JWT, or empty when it was no user's.
+def user_in(notice: bytes) -> str:
+    """Whose connection it is: the name in its JWT, or empty when it was no user's.
 
     The notice's own `name` is whatever the client called itself, and `name_tag` is the account's name.
     """

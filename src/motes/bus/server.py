@@ -31,8 +31,8 @@ MAX_PAYLOAD_BYTES = 8 * 2**20 + 64 * 2**10
 MOST_CONNECTIONS = 32_768
 LEAST_CONNECTIONS = 64
 FILES_OF_STORE = 512
-"""Of the files that a process here may have open, so many and at least half are left to the store: whoever reaches the
-port could else have it fail, without a key, by connections alone."""
+"""Of the files that a process here may have open, so many and at least half are left to the store by those who stay.
+Whoever connects faster than the server sends strangers away takes the others as well, for as long as that goes on."""
 STORE_BYTES = 32 * 2**30
 """More than what motes.bus.streams sets aside and its largest once more: nats-server adds that up before it finds that
 a stream is there already. Nothing of it is taken before it is needed."""

@@ -10,6 +10,7 @@ import signal
 
 from motes.bus.connection import Connection
 from motes.bus.notices import disconnects
+from motes.controller.crowd import Crowd
 from motes.controller.door import Seal
 from motes.controller.service import Controller
 from motes.errors import MotesError, NotFound
@@ -37,6 +38,9 @@ async def serve(home: Home) -> None:
         controller = await Controller.open(connection, key, seal, owners)
         stack.push_async_callback(controller.close)
         await system.subscribe(disconnects(account.nkey(Nkey.ACCOUNT)), controller.on_disconnect_notice)
+        crowd = Crowd(system, account.nkey(Nkey.ACCOUNT))
+        stack.push_async_callback(crowd.close)
+        await crowd.start()
         announce_ready()
         await stop.wait()
 

@@ -12,7 +12,7 @@ import msgspec
 
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
-from motes.bus.notices import ended_connection, ended_user
+from motes.bus.notices import ended_connection, user_in
 from motes.bus.store import Store
 from motes.controller.admission import Admission
 from motes.controller.core import SETTLE_S, Core
@@ -119,7 +119,7 @@ class Controller:
 
     def on_disconnect_notice(self, message: Message) -> None:
         """The server says that a connection has ended, `$SYS.ACCOUNT.<ours>.DISCONNECT`: is it a host's, it is gone."""
-        user = ended_user(message.data)
+        user = user_in(message.data)
         if user.startswith(HOST_PREFIX):
             host, connection = user.removeprefix(HOST_PREFIX), ended_connection(message.data)
             known = self.core.state.hosts.get(host)

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from motes.errors import Unavailable
-from motes.model.names import GATEWAY, GUEST_PREFIX, HOST_PREFIX, OWN_USER
+from motes.model.names import GATEWAY, GATEWAY_ANSWERS, GUEST_PREFIX, HOST_PREFIX, KEEPER, OWN_USER
 
 
 class Limit(NamedTuple):
@@ -34,7 +34,7 @@ def kind_of(sender: str) -> str:
         return "guest"
     if sender.startswith(HOST_PREFIX):
         return "host"
-    return "own" if sender in (OWN_USER, GATEWAY) else "caller"
+    return "own" if sender in (OWN_USER, GATEWAY, GATEWAY_ANSWERS, KEEPER) else "caller"
 
 
 class Slots:

@@ -149,8 +149,13 @@ call over HTTP."""
 KEEPER = Role(names.KEEPER, publish=(">",), subscribe=(">",))
 """The controller: everything in the cluster's account, and nothing outside it."""
 
-SYSTEM = Role("system", publish=("$SYS.REQ.CLAIMS.UPDATE",), subscribe=("$SYS.ACCOUNT.*.DISCONNECT", "_INBOX.system.>"))
-"""In the server's own account: hears which connections have ended, and says which users are to be let in no more."""
+SYSTEM = Role(
+    "system",
+    publish=("$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.*.KICK"),
+    subscribe=("$SYS.ACCOUNT.*.CONNECT", "$SYS.ACCOUNT.*.DISCONNECT", "_INBOX.system.>"),
+)
+"""In the server's own account: hears which connections have begun and ended, says which users are to be let in no more,
+and ends what a user has too many of."""
 
 
 def _allow(subjects: tuple[str, ...]) -> dict[str, list[str]]:
