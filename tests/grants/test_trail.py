@@ -58,6 +58,13 @@ def test_a_batch_that_the_host_signed_is_no_receipt_and_a_receipt_no_batch() -> 
     assert (len(trail.problems), counted) == (1, [])
 
 
+def test_a_batch_that_its_host_has_not_signed_does_not_count_though_the_keeper_signs_for_it() -> None:
+    batch = Accounts().batch()
+    invented = Signed(batch.payload.replace(b"app", b"opp"), batch.signature, batch.signer)
+    trail, counted = read(received(invented))
+    assert (len(trail.problems), counted) == (1, [])
+
+
 def test_one_that_is_missing_is_said_by_its_number() -> None:
     kept = chain(5)
     trail, counted = read(kept[0], *kept[3:])

@@ -303,6 +303,26 @@ def test_a_flood_of_batches_is_cut_to_so_many_a_second_and_costs_no_other_host(c
     assert cluster.run("call", "hello.greet", "Ada").returncode == 0
 
 
+def test_also_what_is_no_batch_is_read_only_so_many_times_a_second(cluster: Attacked) -> None:
+    async def work(evil: Evil, people: People) -> None:
+        async def send() -> bool:
+            try:
+                await evil.send_bytes(b"\xff", 2.0)
+            except Untrusted:
+                return True
+            except TimedOut:
+                return False
+            raise AssertionError("garbage was taken")
+
+        for _ in range(int(BATCHES_BURST)):
+            if not all(await asyncio.gather(*(send() for _ in range(4)))):
+                return
+        raise AssertionError("all of it was answered")
+
+    as_evil(cluster, work)
+    assert cluster.run("call", "hello.greet", "Ada").returncode == 0
+
+
 def test_the_owner_alone_reads_accounts(cluster: Attacked) -> None:
     async def work(evil: Evil, people: People) -> None:
         for user in (f"host-{cluster.evil}", "gateway"):
