@@ -26,6 +26,7 @@ class Proxy(Line):
         self._target = target
         self._loop = asyncio.new_event_loop()
         self._open: dict[End, asyncio.Event] = {"keeper": asyncio.Event(), "machine": asyncio.Event()}
+        self._over = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._kept: list[asyncio.StreamWriter] = []
         """What nobody refers to is closed, and an end would see that."""
@@ -48,25 +49,25 @@ class Proxy(Line):
 
     def close(self) -> None:
         """End the proxy and every connection through it."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join()
 
     def _run(self, ready: threading.Event) -> None:
-        server = self._loop.run_until_complete(self._serve())
-        ready.set()
-        self._loop.run_forever()
-        server.close()
-        for task in self._tasks:
-            task.cancel()
-        for writer in self._kept:
-            writer.transport.abort()
-        self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+        self._loop.run_until_complete(self._serve(ready))
         self._loop.close()
 
-    async def _serve(self) -> asyncio.Server:
+    async def _serve(self, ready: threading.Event) -> None:
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = int(server.sockets[0].getsockname()[1])
-        return server
+        ready.set()
+        await self._over.wait()
+        server.close()
+        for writer in self._kept:
+            writer.transport.abort()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._kept.append(writer)

@@ -67,6 +67,7 @@ class SimHost:
         self.machine: Machine = self.world.kinds.machine(self.name, self.offer)
         self.guests = Guests(self)
         self._reports = 0
+        self._unsent: list[tuple[str, bytes, Outcome]] = []
         self._beats, self._reported_at, self._soon, self._soon_s = 0, float("-inf"), False, START_COST_S
         self.world.network.up(self.name)
         self.world.checks.host_started(self)
@@ -181,7 +182,16 @@ class SimHost:
 
     def _answer_one(self, caller: str, call_id: bytes, outcome: Outcome) -> None:
         party = self.world.callers[caller]
-        self.world.network.send(self.name, caller, lambda: party.on_reply(call_id, outcome))
+        if self.world.network.is_up(self.name):
+            self.world.network.send(self.name, caller, lambda: party.on_reply(call_id, outcome))
+        else:
+            self._unsent.append((caller, call_id, outcome))
+
+    def _send_again(self) -> None:
+        """As agent/sending.py does when the connection is back."""
+        unsent, self._unsent = self._unsent, []
+        for answer in unsent:
+            self._answer_one(*answer)
 
     def _tell(self, effect: Tell) -> None:
         app, _, workload = effect.address.partition(".")
@@ -222,6 +232,7 @@ class SimHost:
         self.feed(self.machine.on_usage(usages, memory_bytes, self.now))
         self.feed(self.machine.tick(self.now))
         self._beat()
+        self._send_again()
         if self.now - self._reported_at >= REPORT_INTERVAL_S:
             self._report()
 

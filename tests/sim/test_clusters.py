@@ -8,7 +8,7 @@ from motes.errors import HostLost, NotFound
 from motes.router.core import RETURN_S
 from sim.callers import Entry
 from sim.settled import check_that_it_settles
-from sim.world import World
+from sim.world import NOTICE_S, World
 
 
 def a_world(*apps: str, hosts: int = 3, spaces: int = 50, seed: int = 1) -> World:
@@ -19,14 +19,14 @@ def a_world(*apps: str, hosts: int = 3, spaces: int = 50, seed: int = 1) -> Worl
     return world
 
 
-def load(world: World, name: str, count: int, every_s: float, **work: object) -> list[Entry]:
+def load(world: World, name: str, count: int, every_s: float, timeout_s: float = 10.0, **work: object) -> list[Entry]:
     """Calls of `work.<name>` that will be made one after the other, by both callers in turn."""
     entries: list[Entry] = []
     callers = list(world.callers.values())
 
     def make(number: int) -> None:
         caller = callers[number % len(callers)]
-        entries.append(caller.call("work", name, 10.0, idempotent=name == "pure", **work))
+        entries.append(caller.call("work", name, timeout_s, idempotent=name == "pure", **work))
 
     for number in range(count):
         world.clock.after(number * every_s, lambda number=number: make(number))
@@ -149,6 +149,34 @@ def test_a_lost_hosts_floor_and_daemon_move_within_seconds() -> None:
     world.bury(home.name)
     world.run(4.0)
     assert live(world, "base.web") == 1 and live(world, "base.steady") == 2
+
+
+def test_a_call_that_may_run_only_once_outlives_a_cut_of_its_host_that_the_server_has_noticed() -> None:
+    world = a_world(hosts=1)
+    made = load(world, "once", 1, 0.0, seconds=2.0, timeout_s=30.0)
+    world.run(0.5)
+    (entry,) = made
+    world.host_cut("h0", noticed=False)
+    world.run(NOTICE_S + RETURN_S - 0.5)
+    assert entry.outcome is None
+    world.network.up("h0")
+    world.run(1.0)
+    assert entry.succeeded
+
+
+def test_a_host_that_was_cut_off_for_ten_minutes_comes_back_to_what_has_moved_and_nothing_runs_twice() -> None:
+    world = a_world("work", "base")
+    (home,) = [host for host in world.living() for guest in host.guests.all.values() if guest.address == "base.web"]
+    world.host_cut(home.name, noticed=False)
+    entries = load(world, "pure", 600, 1.0, seconds=0.01)
+    world.run(600.0)
+    others = [host for host in world.living() if host is not home]
+    assert sum(guest.address == "base.web" for host in others for guest in host.guests.all.values()) == 1
+    assert sum(each.succeeded for each in entries) >= len(entries) - 1
+    world.network.up(home.name)
+    world.run(5.0)
+    assert live(world, "base.web") == 1 and live(world, "base.steady") == 2
+    check_that_it_settles(world)
 
 
 def test_a_removed_app_is_not_found_by_those_who_knew_it() -> None:

@@ -31,6 +31,6 @@ CLOCK_OFF = """
 WIRE = """
     import motes.model.wire, motes.version
     motes.model.wire.WIRE = {wire}
-    motes.version.__version__ = {version!r}
+    motes.__version__ = motes.version.__version__ = {version!r}
 """
 """The machine's Motes is another one, and says so."""

@@ -220,6 +220,19 @@ def command(home: Home, port: int) -> list[str]:
     return [*words, "--addr", listen.host.strip("[]"), *certified]
 
 
+def running_pids(home: Home) -> list[int]:
+    """Of the servers that listen for this home: one, or none."""
+    named = (path.stem.rpartition("_")[2] for path in home.nats_ports.glob("nats-server_*.ports"))
+    return [int(pid) for pid in named if pid.isdigit() and _is_server(int(pid))]
+
+
+def _is_server(pid: int) -> bool:
+    try:
+        return b"nats-server" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def ports_file(home: Home, pid: int) -> Path:
     """The file that the server with this process id writes when it listens."""
     return home.nats_ports / f"nats-server_{pid}.ports"

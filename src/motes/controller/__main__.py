@@ -6,11 +6,14 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 
 from motes.bus.connection import Connection
 from motes.bus.notices import disconnects
+from motes.bus.server import running_pids
 from motes.controller.crowd import Crowd
+from motes.controller.disk import Disk
 from motes.controller.door import Seal
 from motes.controller.service import Controller
 from motes.errors import MotesError, NotFound
@@ -35,7 +38,8 @@ async def serve(home: Home) -> None:
         stack.push_async_callback(system.close)
         key, operator, account = (load_or_create(home.key(name)) for name in ("controller", "operator", "account"))
         seal = Seal(operator, account, system, lambda name: own_host_key(home, name))
-        controller = await Controller.open(connection, key, seal, owners)
+        disk = Disk(home.jetstream, lambda: restart_server(home))
+        controller = await Controller.open(connection, key, seal, owners, disk)
         stack.push_async_callback(controller.close)
         await system.subscribe(disconnects(account.nkey(Nkey.ACCOUNT)), controller.on_disconnect_notice)
         crowd = Crowd(system, account.nkey(Nkey.ACCOUNT))
@@ -51,6 +55,12 @@ def own_host_key(home: Home, name: str) -> bytes | None:
         return public_key_of(home.credentials(HOST_PREFIX + name).jwt)
     except NotFound:
         return None
+
+
+def restart_server(home: Home) -> None:
+    """End nats-server; its supervisor starts it anew at once."""
+    for pid in running_pids(home):
+        os.kill(pid, signal.SIGTERM)
 
 
 def main() -> None:

@@ -79,6 +79,8 @@ class Verb(NamedTuple):
     """`host`, `guest`, `caller` or `owner`; an owner is a caller as well."""
     takes: Any
     answer: Callable[[str, Any], Awaitable[object]]
+    stores: bool = False
+    """Whether it needs room on the keeper's disk."""
 
 
 class Requests:
@@ -101,17 +103,17 @@ class Requests:
             "events": Verb("owner", int, self._events),
             "logs": Verb("owner", AskLogs, self._logs),
             "bundle-has": Verb("owner", AskChunks, self._has_chunks),
-            "bundle-put": Verb("owner", PutChunk, self._put_chunk),
+            "bundle-put": Verb("owner", PutChunk, self._put_chunk, stores=True),
             "inspect": Verb("owner", Signed, self._inspect),
             "fetching": Verb("owner", None, self._fetching),
-            "deploy": Verb("owner", Deploy, self._deploy),
+            "deploy": Verb("owner", Deploy, self._deploy, stores=True),
             "remove": Verb("owner", Remove, self._remove),
             "bundle-get": Verb("host", GetChunk, self._get_chunk),
             "release-get": Verb("host", str, self._release),
             "leave": Verb("host", None, self._leave),
             "host-name": Verb("owner", NameHosts, controller.naming.name),
-            "invite": Verb("owner", AskInvite, admission.invite),
-            "join": Verb("guest", AskJoin, admission.join),
+            "invite": Verb("owner", AskInvite, admission.invite, stores=True),
+            "join": Verb("guest", AskJoin, admission.join, stores=True),
             "claim": Verb("owner", str, admission.claim),
             "expel": Verb("owner", str, admission.remove),
             "callers": Verb("owner", None, callers.list),
@@ -153,6 +155,8 @@ class Requests:
             raise NotFound(f"the controller knows no verb {name!r}; is this client newer than the cluster?")
         if verb.who not in _roles(sender):
             raise Refused(f"{sender!r} may not use {name!r}: it is for the {verb.who}")
+        if verb.stores:
+            self._controller.disk.check()
         question = None if verb.takes is None else msgspec.msgpack.decode(data, type=verb.takes)
         return await verb.answer(sender, question)
 

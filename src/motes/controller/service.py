@@ -16,6 +16,7 @@ from motes.bus.notices import ended_connection, user_in
 from motes.bus.store import Store
 from motes.controller.admission import Admission
 from motes.controller.core import SETTLE_S, Core
+from motes.controller.disk import Disk
 from motes.controller.door import Door, Seal
 from motes.controller.effects import Effect, Give, Publish, Tell
 from motes.controller.hearing import Hearing
@@ -44,13 +45,21 @@ class Controller:
     """One running controller. `open`, then it works until `close`."""
 
     def __init__(
-        self, connection: Connection, store: Store, key: Key, seal: Seal, owners: frozenset[bytes], core: Core
+        self,
+        connection: Connection,
+        store: Store,
+        key: Key,
+        seal: Seal,
+        owners: frozenset[bytes],
+        core: Core,
+        disk: Disk,
     ) -> None:
         self.connection = connection
         self.public = key.public
         self.owners = owners
         self.store = store
         self.core = core
+        self.disk = disk
         self.removed_at: dict[str, float] = {}
         """By app, what its owner last said; an app may be there again since."""
         self._key = key
@@ -71,14 +80,16 @@ class Controller:
         }
 
     @classmethod
-    async def open(cls, connection: Connection, key: Key, seal: Seal, owners: frozenset[bytes]) -> Controller:
+    async def open(
+        cls, connection: Connection, key: Key, seal: Seal, owners: frozenset[bytes], disk: Disk
+    ) -> Controller:
         """Load what was deployed and begin to hear hosts and callers. Raises Unavailable."""
         store = await Store.open(connection)
         generation = await store.next_generation()
         deployed = [msgspec.msgpack.decode(value, type=Signed) for value in (await store.apps()).values()]
         now = asyncio.get_running_loop().time()
         core = Core(generation << EPOCH_BITS, now + SETTLE_S if deployed else now, Proofs(key).hold)
-        controller = cls(connection, store, key, seal, owners, core)
+        controller = cls(connection, store, key, seal, owners, core, disk)
         for value in (await store.removals()).values():
             removal = controller.check_removal(msgspec.msgpack.decode(value, type=Signed))
             controller.removed_at[removal.app] = removal.removed_at
@@ -144,6 +155,7 @@ class Controller:
             await asyncio.sleep(TICK_S)
             if self.connection.connected:
                 try:
+                    self.disk.tick()
                     self._hearing.tick()
                     self.carry_out(self.core.tick(self.now()))
                 except Exception:
