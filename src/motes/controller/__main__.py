@@ -36,6 +36,7 @@ async def serve(home: Home) -> None:
         seal = Seal(operator, account, system, lambda name: own_host_key(home, name))
         controller = await Controller.open(connection, key, seal, owners)
         stack.push_async_callback(controller.close)
+        controller.succession.tell(home.moved_to(), home.tls_certificate)
         await system.subscribe(disconnects(account.nkey(Nkey.ACCOUNT)), controller.on_disconnect_notice)
         announce_ready()
         await stop.wait()
