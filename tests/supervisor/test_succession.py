@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from motes.errors import Refused
+from motes.grants import jwt, keys, roles
 from motes.home import Home
 from motes.moving.luggage import pack, unpack
 from motes.supervisor import founding, succession
@@ -25,7 +26,10 @@ def a_machine_to_which_a_keeper_came(folder: Path, stage: str) -> Home:
     home.create()
     home.write_json(home.keeper_file, {"addresses": ["127.0.0.1:7423"], "certificate": "00"})
     home.write_json(home.hosts_file, {"b": {}})
-    home.write_text(home.user("host-b"), "its own")
+    account = keys.load_or_create(keeper.key("account"))
+    home.save_credentials(jwt.credentials(account, roles.host("b")))
+    home.write_text(home.path / "seed", home.credentials("host-b").seed)
+    home.write_text(home.public_key("owner"), keeper.public_key("owner").read_text())
     luggage = pack(keeper)
     came = Home(home.arriving)
     unpack(luggage, came)
@@ -45,8 +49,8 @@ def check_is_the_keeper(home: Home) -> None:
     assert (home.jetstream / "stream").read_text() == "what is stored"
     assert all(home.key(name).exists() for name in succession.SECRETS) and home.tls_key.exists()
     assert home.moved_to() == ("server:7424",) and home.listen() == ("0.0.0.0", 7424)
-    assert home.user("host-b").read_text() == "its own"
-    assert not home.key("owner").exists()
+    assert home.credentials("host-b").seed == (home.path / "seed").read_text(), "its key has changed"
+    assert not home.key("owner").exists() and home.public_key("owner").exists()
     assert str(home.jetstream) in home.nats_config.read_text()
     assert home.nats_url() == "nats://127.0.0.1:7424"
 
@@ -106,3 +110,13 @@ def test_a_keeper_forgets_its_keys_only_where_another_is_it(tmp_path: Path) -> N
     succession.forget(home)
     assert not any(home.key(name).exists() for name in succession.SECRETS) and not home.nats.exists()
     assert home.key("owner").exists() and home.public_key("controller").exists() and home.user("local").exists()
+
+
+def test_a_keeper_whose_owner_is_elsewhere_makes_no_owners_key_when_it_is_founded_anew(tmp_path: Path) -> None:
+    """As by a later version that wants another nats.conf."""
+    home = a_machine_to_which_a_keeper_came(tmp_path, succession.COMMITTED)
+    founding.found(home)
+    owner = home.public_key("owner").read_text()
+    home.nats_config.write_text("{}")
+    founding.found(home)
+    assert not home.key("owner").exists() and home.public_key("owner").read_text() == owner

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lab.namespaces import delete, ip, make
 
-from system.machines import ip, needs_namespaces
+from system.machines import needs_namespaces
 from system.moving import APP, Machine
 from system.running import wait_until
 
@@ -90,10 +91,7 @@ class World:
         return found
 
     def _namespace(self, end: str) -> str:
-        name = f"{self._name}{end}"
-        ip("netns", "add", name)
-        ip("-n", name, "link", "set", "lo", "up")
-        return name
+        return make(f"{self._name}{end}")
 
     def _wire(self, name: str, namespace: str) -> None:
         ip("-n", self.router, "link", "add", name, "type", "veth", "peer", "name", "wire", "netns", namespace)
@@ -109,8 +107,8 @@ class World:
         self.passing.wait()
         for each in (*self.others, self.laptop):
             each.close()
-            ip("netns", "delete", each.namespace)
-        ip("netns", "delete", self.router)
+            delete(each.namespace)
+        delete(self.router)
 
 
 @pytest.fixture
