@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from motes.bus import server
+from motes.bus import server, tls
 from motes.home import Home
 from motes.supervisor import founding
 
@@ -28,6 +29,8 @@ class NatsServer:
         self.home = home
         self.port = server.choose_port(home)
         self.process: subprocess.Popen[bytes] | None = None
+
+    certificate = b""
 
     @property
     def url(self) -> str:
@@ -54,23 +57,46 @@ class NatsServer:
         self.process.send_signal(number)
 
 
+class WebNatsServer(NatsServer):
+    """One that is reached over WebSocket."""
+
+    def __init__(self, home: Home) -> None:
+        founding.listen(home, "127.0.0.1", _free_port())
+        home.set_listen(web={"host": "127.0.0.1", "port": _free_port()})
+        super().__init__(home)
+        self.certificate = tls.fingerprint_of(home.tls_certificate)
+
+    @property
+    def url(self) -> str:
+        listen = self.home.listen_web()
+        assert listen is not None
+        return f"wss://127.0.0.1:{listen.port}"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """One server for the whole run, with the hosts `local` and `other`."""
-    yield from _running(tmp_path_factory.mktemp("cluster"))
+    yield from running_in(tmp_path_factory.mktemp("cluster"))
 
 
 @pytest.fixture
 def own_nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     """A server for one test, which may do to it what it likes."""
-    yield from _running(tmp_path)
+    yield from running_in(tmp_path)
 
 
-def _running(folder: Path) -> Iterator[NatsServer]:
+def running_in(folder: Path, kind: type[NatsServer] = NatsServer) -> Iterator[NatsServer]:
+    """A server in a new home, until the test is over."""
     home = Home(folder)
     founding.found(home)
     founding.admit_host(home, "other")
-    running = NatsServer(home)
+    running = kind(home)
     running.start()
     yield running
     running.stop(signal.SIGKILL)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-OPTIONAL = ("mcp", "nats", "opentelemetry", "prometheus_client", "rich", "segno", "textual")
+OPTIONAL = ("mcp", "nats", "opentelemetry", "prometheus_client", "rich", "segno", "textual", "websockets")
 
 
 @pytest.mark.parametrize("program", ["motes.gateway.__main__", "motes.agent.__main__", "motes.client.cluster"])

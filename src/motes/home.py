@@ -2,6 +2,7 @@
 
 keys/{operator,system,account,controller,owner}.seed    keys/{controller,owner}.pub    users/<user>.json    hosts.json
 keys/tls.{key,crt}, listen.json (others may join)       keeper.json (this machine has joined)       paused
+keys/accept.{key,crt}, arriving/ (the keeper moves here)     moved.json (it moved from here)
 nats/{nats.conf,port,ports/,jetstream/}                 hosts/<name>/        logs/<process>.log
 run/{lock,cluster.json,supervisor.sock,hosts/<name>/ingress.sock}
 """
@@ -13,7 +14,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from motes.errors import NotFound, Refused, Unavailable
 from motes.model.credentials import Credentials
 
 HOME_VARIABLE = "MOTES_HOME"
+MOST_KEPT = 64
+"""Addresses of a keeper that has moved, the newest first."""
 ANY_ADDRESS = ("0.0.0.0", "::", "[::]")
 """What stands for every address of a machine."""
 HOW_TO_START = (
@@ -52,6 +55,11 @@ class Keeper(NamedTuple):
     certificate: bytes
 
 
+def servers_of(addresses: Iterable[str]) -> str:
+    """As a connection takes them: `HOST:PORT` is reached over TLS, `wss://HOST:PORT` over a WebSocket."""
+    return ",".join(each if "//" in each else f"tls://{each}" for each in addresses)
+
+
 class Home:
     """Every path of one home, and the small JSON files in it."""
 
@@ -79,6 +87,11 @@ class Home:
         self.keeper_file = self.path / "keeper.json"
         """There only where this machine has joined another's cluster."""
         self.tls_key, self.tls_certificate = self.keys / "tls.key", self.keys / "tls.crt"
+        self.accept_key, self.accept_certificate = self.keys / "accept.key", self.keys / "accept.crt"
+        self.arriving = self.path / "arriving"
+        """There while a keeper moves here: a home of its own, which becomes this one."""
+        self.moved_file = self.path / "moved.json"
+        """There where the keeper moved from here, while this machine forwards to it."""
 
     def key(self, name: str) -> Path:
         return self.keys / f"{name}.seed"
@@ -143,17 +156,48 @@ class Home:
         found = self._read_json(self.listen_file)
         return None if found is None else Listen(str(found["host"]), int(found["port"]))
 
+    def set_listen(self, **what: object) -> None:
+        """Change some of it; what is None is no more. Raises Unavailable."""
+        found = {**(self._read_json(self.listen_file) or {}), **what}
+        self.write_json(self.listen_file, {name: value for name, value in found.items() if value is not None})
+
+    def listen_web(self) -> Listen | None:
+        """The same over WebSocket. Raises Unavailable."""
+        found = (self._read_json(self.listen_file) or {}).get("web")
+        return None if found is None else Listen(str(found["host"]), int(found["port"]))
+
+    def moved_to(self) -> tuple[str, ...]:
+        """Where this keeper is reached since it moved here; empty where it always was. Raises Unavailable."""
+        return tuple((self._read_json(self.listen_file) or {}).get("addresses", ()))
+
     def keeper(self) -> Keeper:
         """How this home's cluster is reached. Raises Unavailable."""
         found = self._read_json(self.keeper_file)
         if found is None:
             return Keeper(self.nats_url(), b"")
-        return Keeper(",".join(f"tls://{each}" for each in found["addresses"]), bytes.fromhex(found["certificate"]))
+        return Keeper(servers_of(found["addresses"]), bytes.fromhex(found["certificate"]))
+
+    def follow(self, addresses: Sequence[str], certificate: bytes, serial: int) -> None:
+        """The keeper of this machine, which has joined, is there from now on; older words change nothing."""
+        found = self._read_json(self.keeper_file) or {}
+        if serial > found.get("serial", 0):
+            known = [*addresses, *(each for each in found.get("addresses", ()) if each not in addresses)]
+            told = {"addresses": known[:MOST_KEPT], "certificate": certificate.hex(), "serial": serial}
+            self.write_json(self.keeper_file, told)
+
+    def reach(self, user: str) -> Keeper:
+        """How `user` of this home reaches the cluster. Raises Unavailable, and Refused where this machine has joined.
+
+        Unless the keeper moved away from here: its owner's key and credentials stay.
+        """
+        if not self.user(user).exists():
+            self.refuse_joined("give this command there")
+        return self.keeper()
 
     def refuse_joined(self, instead: str) -> None:
         """Raises Refused where this machine has joined a cluster: it has hosts only."""
         if self.keeper_file.exists():
-            keeper = self.keeper().servers.partition(",")[0].removeprefix("tls://")
+            keeper = self.keeper().servers.partition(",")[0].rpartition("//")[2]
             raise Refused(f"this machine has joined the cluster of the keeper at {keeper}; {instead}")
 
     def _read_json(self, path: Path) -> dict[str, Any] | None:
@@ -195,6 +239,12 @@ class Home:
         """Replace a file as a whole, readable by the owner only. Raises Unavailable."""
         self.write_text(path, json.dumps(value, indent=1) + "\n")
 
+    def decide(self, path: Path, value: object) -> None:
+        """Write a file on which much depends: it is on the disk when this returns. Raises Unavailable."""
+        self.write_json(path, value)
+        for written in (path, path.parent):
+            sync(written)
+
     def write_text(self, path: Path, text: str) -> None:
         """The same for text."""
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -206,6 +256,15 @@ class Home:
             except OSError:
                 unfinished.unlink(missing_ok=True)
                 raise
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold a file, or which files a folder has, before this returns."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_alive(pid: object) -> bool:

@@ -3,12 +3,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conftest import NatsServer, WebNatsServer, running_in
 from motes.bus import connection, server
 from motes.bus.connection import Connection, Message
 from motes.bus.notices import disconnects, user_in
@@ -21,12 +23,27 @@ DEADLINE_S = 20.0
 Join = Callable[..., Awaitable[Connection]]
 
 
+TRANSPORTS = {"tcp": NatsServer, "websocket": WebNatsServer}
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def nats_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """Every test here is one over TCP and one over WebSocket."""
+    yield from running_in(tmp_path_factory.mktemp("cluster"), TRANSPORTS[request.param])
+
+
+@pytest.fixture(params=TRANSPORTS)
+def own_nats_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NatsServer]:
+    yield from running_in(tmp_path, TRANSPORTS[request.param])
+
+
 def run(running: Any, test: Callable[[Join], Awaitable[None]]) -> None:
     async def within_deadline() -> None:
         async with asyncio.timeout(DEADLINE_S), AsyncExitStack() as stack:
 
             async def join(user: str, **hooks: Any) -> Connection:
-                connection = await Connection.open(running.url, running.home.credentials(user), **hooks)
+                user_ = running.home.credentials(user)
+                connection = await Connection.open(running.url, user_, certificate=running.certificate, **hooks)
                 stack.push_async_callback(connection.close)
                 return connection
 

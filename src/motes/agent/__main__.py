@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from motes.agent.following import adopt
 from motes.agent.holding import Holding, hold
 from motes.agent.service import Agent
 from motes.agent.trust import Trust
@@ -59,6 +60,8 @@ def settings_from(home: Home, name: str) -> Settings:
     if name not in offers:
         raise NotFound(f"{home.hosts_file} names no host {name!r} (add it with: motes host start --name {name})")
     controller, owner = (load_public(home.public_key(key)) for key in ("controller", "owner"))
+    trust = Trust(controller, frozenset({owner}))
+    adopt(home, name, trust)
     keeper = home.keeper()
     return Settings(
         name=name,
@@ -66,7 +69,7 @@ def settings_from(home: Home, name: str) -> Settings:
         certificate=keeper.certificate,
         credentials=home.credentials(HOST_PREFIX + name),
         offer=msgspec.convert({"machine": this_machine(), "disk_bytes": some_disk(home), **offers[name]}, Offer),
-        trust=Trust(controller, frozenset({owner})),
+        trust=trust,
         folder=home.host(name),
         run=home.host_run(name),
     )

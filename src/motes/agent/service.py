@@ -35,6 +35,7 @@ from motes.agent.effects import (
     Stop,
     Tell,
 )
+from motes.agent.following import Following
 from motes.agent.holding import Holding
 from motes.agent.inspection import Inspection
 from motes.agent.large import LargeResults
@@ -81,6 +82,7 @@ class Agent:
         self._resting: Resting | None = None
         self.connection = connection
         self._trust = trust
+        self._following = Following(connection, trust, folder)
         self._loop = asyncio.get_running_loop()
         self.clock = KeepersClock()
         self._logs = Logs(host, connection.publish, self.clock.now)
@@ -193,6 +195,8 @@ class Agent:
                 self.connection.publish(message.reply, self.telling.instances())
             elif verb == "inspect":
                 self.tasks.spawn(self._inspect(message))
+        if verb == "keeper":
+            self._following.on_notice(message)
 
     def _on_call(self, message: Message) -> None:
         # An answer must reach an inbox: anything else could be a subject that only this host may write to.

@@ -9,6 +9,7 @@ from motes.grants.keys import Tag, verify
 from motes.model.host import Lease
 from motes.model.keeper import Inspect
 from motes.model.release import Release, Signed, release_id
+from motes.model.succession import Notice
 
 _signed = msgspec.msgpack.Decoder(Signed)
 
@@ -38,6 +39,14 @@ class Trust(msgspec.Struct, frozen=True):
             return msgspec.msgpack.decode(payload, type=Inspect)
         except msgspec.DecodeError as error:
             raise Untrusted(f"a question about an app that cannot be read: {error}") from error
+
+    def notice(self, data: bytes) -> Notice:
+        """Where the keeper is, by the controller's word. Raises Untrusted."""
+        try:
+            payload = verify(_signed.decode(data), Tag.NOTICE, (self.controller,))
+            return msgspec.msgpack.decode(payload, type=Notice)
+        except msgspec.DecodeError as error:
+            raise Untrusted(f"a notice that cannot be read: {error}") from error
 
     def release(self, signed: Signed, expected_id: str) -> Release:
         """The release in it, when an owner signed it and it is the one that was asked for. Raises Untrusted.

@@ -19,16 +19,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from motes.bus import subjects, tls
 from motes.bus.wire import Message, Wire
-from motes.errors import TimedOut, TooLarge, Unavailable, Untrusted
+from motes.errors import MotesError, TimedOut, TooLarge, Unavailable, Untrusted
 from motes.model.credentials import Credentials
+from motes.model.invite import WEB_SCHEME
 
 CONNECT_TIMEOUT_S = 1.0
+WEB_TIMEOUT_S = 3.0
+"""For a WebSocket: a proxy, TLS and HTTP come before the first word."""
 RECONNECT_WAIT_S = 0.05
 RECONNECT_WAIT_MAX_S = 0.25
 PING_INTERVAL_S = 1.0
 PINGS_UNANSWERED = 2
 """A server that has not answered this many pings is gone."""
 REQUESTS_LIMIT = 65536
+SERVERS_LIMIT = 64
+"""Where to look for a keeper that has moved, the newest first."""
 
 _log = logging.getLogger("motes.bus")
 
@@ -57,10 +62,14 @@ class Connection:
         on_disconnected: Callable[[], None] | None,
         on_reconnected: Callable[[], None] | None,
         certificate: bytes = b"",
+        find: Callable[[], tuple[str, bytes]] | None = None,
     ) -> None:
         self.server = server
         self.credentials = credentials
         self._certificate = certificate
+        self._plain = frozenset() if certificate else frozenset(server.split(","))
+        """This machine's own, found without TLS also after the keeper moved from it."""
+        self._find = find
         self.user = credentials.user
         self.inbox = f"{subjects.inbox(self.user)}.{secrets.token_hex(8)}"
         self.connected = False
@@ -95,13 +104,15 @@ class Connection:
         on_disconnected: Callable[[], None] | None = None,
         on_reconnected: Callable[[], None] | None = None,
         certificate: bytes = b"",
+        find: Callable[[], tuple[str, bytes]] | None = None,
     ) -> Connection:
         """Connect to `server`, as `nats://127.0.0.1:4222`, or to the first that answers of several, with commas.
 
         With `certificate`, the fingerprint of the server's (motes.bus.tls), nothing is said but over TLS to that one.
-        Raises Unavailable, and Untrusted where another answers.
+        `find` says both anew before each further connect: the keeper may have moved. Raises Unavailable, and Untrusted
+        where another answers.
         """
-        connection = cls(server, credentials, on_disconnected, on_reconnected, certificate)
+        connection = cls(server, credentials, on_disconnected, on_reconnected, certificate, find)
         await connection._connect()
         await connection.subscribe(connection._request_inbox + "*", connection._take_answer)
         connection._watching = asyncio.create_task(connection._watch())
@@ -158,6 +169,12 @@ class Connection:
             raise TimedOut(f"no answer on {subject} within {timeout_s:g} s", timeout_s=timeout_s) from None
         finally:
             del self._requests[token]
+
+    def lead_to(self, servers: str, certificate: bytes) -> None:
+        """Look there first from the next connect on; where it was before remains, for who moves may come back."""
+        first = servers.split(",")
+        known = (*first, *(each for each in self.server.split(",") if each not in first))
+        self.server, self._certificate = ",".join(known[:SERVERS_LIMIT]), certificate
 
     async def flush(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         """Wait until the server has handled everything sent so far. Raises Unavailable and TimedOut."""
@@ -224,12 +241,13 @@ class Connection:
 
     async def _connect_to(self, server: str) -> None:
         wire: Wire | None = None
+        is_web = server.startswith(WEB_SCHEME)
+        is_secure = bool(self._certificate) and server not in self._plain and not is_web
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                host, _, port = server.rpartition("//")[2].rpartition(":")
-                loop = asyncio.get_running_loop()
-                _, wire = await loop.create_connection(self._new_wire, host.strip("[]"), int(port))
-                await self._greet(wire)
+            async with asyncio.timeout(WEB_TIMEOUT_S if is_web else CONNECT_TIMEOUT_S):
+                wire = self._new_wire(is_secure)
+                await self._reach(wire, server, is_web)
+                await self._greet(wire, is_secure)
                 told = await self._subscribe_again(wire)
         except BaseException as error:
             if wire is not None:
@@ -246,14 +264,25 @@ class Connection:
         for number in told - self._subjects.keys():
             wire.unsubscribe(number)
 
-    def _new_wire(self) -> Wire:
+    async def _reach(self, wire: Wire, server: str, is_web: bool) -> None:
+        address = server.rpartition("//")[2]
+        if is_web:
+            # What few use costs the others nothing.
+            from motes.bus import websocket
+
+            await websocket.connect(wire, address, self._certificate)
+            return
+        host, _, port = address.rpartition(":")
+        await asyncio.get_running_loop().create_connection(lambda: wire, host.strip("[]"), int(port))
+
+    def _new_wire(self, is_secure: bool) -> Wire:
         wire: Wire
-        wire = Wire(self._handlers, self._note_refusal, lambda: self._note_loss(wire), deaf=bool(self._certificate))
+        wire = Wire(self._handlers, self._note_refusal, lambda: self._note_loss(wire), deaf=is_secure)
         return wire
 
-    async def _greet(self, wire: Wire) -> None:
+    async def _greet(self, wire: Wire, is_secure: bool) -> None:
         info = await wire.info
-        if self._certificate:
+        if is_secure:
             await wire.start_tls(tls.context())
             tls.check(wire.transport, self._certificate)
         self._payload_limit_bytes = int(info["max_payload"])
@@ -305,6 +334,7 @@ class Connection:
         wait_s = RECONNECT_WAIT_S
         while True:
             try:
+                self._look_again()
                 await self._connect()
                 break
             except (Unavailable, Untrusted) as error:
@@ -313,6 +343,12 @@ class Connection:
             wait_s = min(wait_s * 1.2, RECONNECT_WAIT_MAX_S)
         if self.on_reconnected is not None:
             self.on_reconnected()
+
+    def _look_again(self) -> None:
+        if self._find is not None:
+            with contextlib.suppress(MotesError):
+                self.server, self._certificate = self._find()
+                self._plain = frozenset() if self._certificate else frozenset(self.server.split(","))
 
     async def _watch(self) -> None:
         """Ping the server; one from which nothing comes is lost, though the socket may say nothing.

@@ -121,6 +121,17 @@ def write_config(home: Home, accounts: Accounts) -> None:
     home.write_text(home.nats_config, _config(home, accounts))
 
 
+def set_websocket(home: Home) -> None:
+    """Have nats.conf say where to listen for WebSockets, or nowhere. Raises Unavailable."""
+    config = json.loads(home.nats_config.read_text())
+    config.pop("websocket", None)
+    listen = home.listen_web()
+    if listen is not None:
+        certified = {"cert_file": str(home.tls_certificate), "key_file": str(home.tls_key)}
+        config["websocket"] = {"host": listen.host.strip("[]"), "port": listen.port, "tls": certified}
+    home.write_text(home.nats_config, json.dumps(config, indent=1))
+
+
 def has_config(home: Home) -> bool:
     """Whether there is a nats.conf that this version wrote: earlier ones had no TLS, or too small a store."""
     try:
@@ -212,6 +223,7 @@ def is_free(port: int) -> bool:
 
 def command(home: Home, port: int) -> list[str]:
     """The command line of the server; the binary is checked at each call. Raises Unavailable and Untrusted."""
+    set_websocket(home)
     words = [str(find_binary().path), "--config", str(home.nats_config), "--port", str(port)]
     listen = home.listen()
     if listen is None:

@@ -5,6 +5,7 @@ host.<host>.cancel                       caller -> agent, the 16-byte id of a ca
 host.<host>.more                         caller -> agent, items of a stream that were taken (motes.model.call)
 host.<host>.ps                           caller -> agent, request
 host.<host>.lease                        controller -> agent, a signed Lease
+host.<host>.keeper                       controller -> agent, a signed Notice of where the keeper is
 host.<host>.inspect                      controller -> agent, request: load a bundle in a space and describe it
 relay.<host>.call.<app>.<workload>       agent -> gateway, request: a call that a function on this host makes
 relay.<host>.cancel, relay.<host>.more   agent -> gateway, as for a host
@@ -68,6 +69,10 @@ def ps(host: str) -> str:
 
 def lease(host: str) -> str:
     return f"host.{host}.lease"
+
+
+def notice(host: str) -> str:
+    return f"host.{host}.keeper"
 
 
 def inspect(host: str) -> str:

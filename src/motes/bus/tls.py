@@ -25,7 +25,12 @@ def fingerprint(certificate: bytes) -> bytes:
 
 def fingerprint_of(path: Path) -> bytes:
     """That of the certificate in a PEM file."""
-    return fingerprint(ssl.PEM_cert_to_DER_cert(path.read_text()))
+    return fingerprint_of_text(path.read_text())
+
+
+def fingerprint_of_text(text: str) -> bytes:
+    """The same of its text. Raises ValueError."""
+    return fingerprint(ssl.PEM_cert_to_DER_cert(text))
 
 
 def context() -> ssl.SSLContext:

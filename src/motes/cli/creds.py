@@ -61,6 +61,7 @@ def make(name: str, output: Path | None, as_json: bool) -> None:
 
     home = Home()
     home.cluster()
+    home.refuse_joined("keys are made there")
     file = output or Path(f"{name}.creds")
     _write(file, lambda: _new_key(name))
     told = {

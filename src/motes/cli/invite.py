@@ -41,6 +41,7 @@ def command(expires: str, uses: int, more: tuple[str, ...], as_json: bool) -> No
     """
     home = Home()
     home.cluster()
+    home.refuse_joined("invites are made there")
     listen = home.listen()
     if listen is None:
         raise Refused("no other machine can reach this cluster; start it so: motes up --listen 0.0.0.0")
@@ -52,7 +53,9 @@ def command(expires: str, uses: int, more: tuple[str, ...], as_json: bool) -> No
         raise BadInput(f"--address {wrong[0][:80]!r} is no address; write it like keeper.example:{listen.port}")
     seconds = parse_seconds(expires)
     made = with_cluster(lambda cluster: cluster.ask("invite", AskInvite(seconds, uses), Invited))
-    addresses = (*more, *addresses_of(listen))[:MOST_ADDRESSES]
+    own = (*addresses_of(listen), *web_addresses_of(home.listen_web()))
+    likely = sorted(own, key=lambda each: "127.0.0.1:" in each)
+    addresses = tuple(dict.fromkeys((*more, *home.moved_to(), *likely)))[:MOST_ADDRESSES]
     invite = Invite(
         addresses,
         tls.fingerprint_of(home.tls_certificate),
@@ -109,6 +112,11 @@ def ipv6_addresses(table: str) -> list[str]:
         if int(scope, 16) == _GLOBAL and not int(flags, 16) & _UNUSABLE:
             found.append((int(flags, 16) & _PASSING, str(ipaddress.IPv6Address(bytes.fromhex(digits)))))
     return [address for _, address in sorted(found, key=lambda each: each[0])]
+
+
+def web_addresses_of(listen: Listen | None) -> tuple[str, ...]:
+    """The same over WebSocket, `wss://HOST:PORT`."""
+    return () if listen is None else tuple(f"wss://{each}" for each in addresses_of(listen))
 
 
 def _address_of(interface: str) -> str:

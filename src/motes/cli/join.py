@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from motes.errors import MotesError, Refused, Unavailable, Untrusted
-from motes.home import Home
+from motes.home import Home, servers_of
 
 if TYPE_CHECKING:
     from motes.model.invite import Invite
@@ -100,7 +100,7 @@ async def _ask(home: Home, invite: Invite, address: str, name: str) -> None:
     guest = jwt.guest_credentials(invite, roles.guest(keys.Key(invite.secret).public))
     home.create()
     key = keys.load_or_create(home.key("host"))
-    connection = await Connection.open(f"tls://{address}", guest, certificate=invite.certificate)
+    connection = await Connection.open(servers_of((address,)), guest, certificate=invite.certificate)
     try:
         import msgspec
 

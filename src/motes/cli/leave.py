@@ -38,9 +38,11 @@ def command(as_json: bool) -> None:
     # It may not run.
     with contextlib.suppress(Unavailable):
         control.ask_to_end(home, DOWN_TIMEOUT_S)
-    (name,) = home.offers() or ("",)
-    told = asyncio.run(_tell(home, name))
-    _forget(home, name)
+    # More than one where the keeper was once.
+    names = sorted(home.offers())
+    told = all([asyncio.run(_tell(home, name)) for name in names])
+    _forget(home, names)
+    name = ", ".join(names)
     if as_json:
         click.echo(json.dumps({"name": name, "told": told}))
     else:
@@ -48,12 +50,16 @@ def command(as_json: bool) -> None:
         click.echo(f"this machine has left{untold}")
 
 
-def _forget(home: Home, name: str) -> None:
+def _forget(home: Home, names: list[str]) -> None:
     """Leave nothing of the cluster on this machine's disk; where the keeper is last, so that all may be done again."""
-    for folder in (home.host(name), home.host_run(name)) if name else ():
-        shutil.rmtree(folder, ignore_errors=True)
+    for name in names:
+        for folder in (home.host(name), home.host_run(name)):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (home.user(HOST_PREFIX + name), home.log(f"agent-{name}")):
+            file.unlink(missing_ok=True)
+    shutil.rmtree(home.arriving, ignore_errors=True)
     keys = (home.key("host"), *map(home.public_key, ("controller", "owner")))
-    for file in (home.user(HOST_PREFIX + name), home.log(f"agent-{name}"), *keys, home.hosts_file, home.keeper_file):
+    for file in (*keys, home.hosts_file, home.moved_file, home.keeper_file):
         file.unlink(missing_ok=True)
 
 

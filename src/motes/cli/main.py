@@ -36,6 +36,7 @@ COMMANDS = {
     "invite": "Let another machine join this cluster.",
     "join": "Join the cluster that made an invite.",
     "leave": "Take this machine out of the cluster that it joined.",
+    "keeper": "Have another machine be the keeper.",
     "doctor": "Say what this machine can do, and how to mend what it cannot.",
     "demo": "Show it all at work.",
 }

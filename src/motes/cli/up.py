@@ -12,6 +12,8 @@ from motes.errors import BadInput, Refused
 from motes.home import Home
 
 DEFAULT_PORT = 7423
+DEFAULT_WEB_PORT = 7424
+"""Of WebSockets; 443 where only that is let through."""
 
 
 @click.command(short_help="Start the cluster of this machine.")
@@ -27,9 +29,14 @@ DEFAULT_PORT = 7423
     metavar="HOST:PORT",
     help="Let other machines join at this address, from now on at each start; `off` ends that. Port: 7423 if not said.",
 )
+@click.option(
+    "--listen-ws",
+    metavar="HOST:PORT",
+    help="Let them join over WebSocket too, as through proxies; `off` ends that. Port: 7424 if not said.",
+)
 @click.option("--foreground", is_flag=True, help="Stay, and end the cluster at Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: http, nats, home, pid, already.")
-def command(http: str, listen: str | None, foreground: bool, as_json: bool) -> int:
+def command(http: str, listen: str | None, listen_ws: str | None, foreground: bool, as_json: bool) -> int:
     """Start the cluster of this machine and return when it takes calls.
 
     Its state lies in $MOTES_HOME; what was deployed before runs again. When it runs already, this says so.
@@ -44,6 +51,8 @@ def command(http: str, listen: str | None, foreground: bool, as_json: bool) -> i
     home = Home()
     if listen is not None:
         _listen(home, listen)
+    if listen_ws is not None:
+        _listen_web(home, listen_ws)
     launched = launch(home, http, END_WITH_PARENT if foreground else ())
     already = launched.supervisor is None
     # Before anything is said: whoever reads it may tell this process to end at once.
@@ -63,21 +72,43 @@ def _told(home: Home, http: str, already: bool) -> str:
 
 def _listen(home: Home, text: str) -> None:
     from motes.supervisor import founding
+
+    _check_may_listen(home)
+    if text == "off":
+        home.listen_file.unlink(missing_ok=True)
+        return
+    founding.listen(home, *parse_listen(text))
+
+
+def _listen_web(home: Home, text: str) -> None:
+    _check_may_listen(home)
+    if home.listen() is None:
+        raise Refused("other machines cannot reach this cluster at all; let them first: motes up --listen 0.0.0.0")
+    home.set_listen(web=None if text == "off" else dict(zip(("host", "port"), parse_web(text), strict=True)))
+
+
+def _check_may_listen(home: Home) -> None:
     from motes.supervisor.launch import running
 
     home.refuse_joined("it listens for nobody (on the keeper: motes up --listen)")
     if running(home) is not None:
         raise Refused("the cluster runs already, and where it listens is settled at its start (first: motes down)")
-    if text == "off":
-        home.listen_file.unlink(missing_ok=True)
-        return
+
+
+def parse_web(text: str) -> tuple[str, int]:
+    """The same of `--listen-ws`. Raises BadInput."""
+    return parse_listen(text, DEFAULT_WEB_PORT)
+
+
+def parse_listen(text: str, default_port: int = DEFAULT_PORT) -> tuple[str, int]:
+    """`HOST:PORT` or `HOST` as its two parts. Raises BadInput."""
     host, colon, port = text.rpartition(":")
     if not colon:
-        host, port = text, str(DEFAULT_PORT)
+        host, port = text, str(default_port)
     bare_ipv6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
     if not host or bare_ipv6 or not port.isdigit() or not 0 < int(port) <= 65535:
         raise BadInput(f"--listen {text!r} is no address; write it like 0.0.0.0:{DEFAULT_PORT} or [::]:{DEFAULT_PORT}")
-    founding.listen(home, host, int(port))
+    return host, int(port)
 
 
 def _pass_signals_on(supervisor: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:

@@ -49,9 +49,12 @@ class Cluster:
     async def open(cls, home: Home, user: str = OWN_USER) -> Cluster:
         """Connect to the cluster that runs in `home`. Raises Unavailable."""
         dispatcher = Dispatcher(user if user == GATEWAY else "client")
+        keeper = home.reach(user)
         connection = await Connection.open(
-            home.nats_url(),
+            keeper.servers,
             home.credentials(user),
+            certificate=keeper.certificate,
+            find=lambda: home.reach(user),
             on_disconnected=dispatcher.on_disconnected,
             on_reconnected=dispatcher.on_reconnected,
         )

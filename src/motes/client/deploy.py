@@ -22,7 +22,8 @@ from motes.client.cluster import Cluster
 from motes.client.placing import EVERYWHERE, Placing
 from motes.client.requirements import requirements_of
 from motes.errors import BadInput, MotesError, NoPackages, Refused, TimedOut, TooLarge, Unavailable, Untrusted
-from motes.grants.keys import Tag, load_or_create, sign
+from motes.grants.keys import Key, Tag, load_or_create, sign
+from motes.home import Home
 from motes.model.keeper import (
     CHUNK_BYTES,
     MOST_CHUNKS,
@@ -158,7 +159,7 @@ async def _fetching(cluster: Cluster, archives: set[str]) -> list[Fetching]:
 async def submit(cluster: Cluster, release: Release, on_progress: Progress | None = None) -> Deployed:
     """Sign a release with the owner's key and have it run."""
     (on_progress or _say_nothing)("deploying")
-    owner = load_or_create(cluster.home.key("owner"))
+    owner = _owner_key(cluster.home)
 
     async def ask(at: float) -> Deployed:
         signed = sign(owner, Tag.RELEASE, msgspec.msgpack.encode(replace(release, created_at=at)))
@@ -167,9 +168,16 @@ async def submit(cluster: Cluster, release: Release, on_progress: Progress | Non
     return await _as_the_newest(ask, release.created_at)
 
 
+def _owner_key(home: Home) -> Key:
+    path = home.key("owner")
+    if not path.exists() and home.public_key("owner").exists():
+        raise Refused("the owner's key is not on this machine: deploy and remove from the one that has it")
+    return load_or_create(path)
+
+
 async def remove(cluster: Cluster, app: str) -> None:
     """Sign with the owner's key that an app shall be gone, and have it removed. Raises NotFound."""
-    owner = load_or_create(cluster.home.key("owner"))
+    owner = _owner_key(cluster.home)
 
     async def ask(at: float) -> bool:
         signed = sign(owner, Tag.REMOVAL, msgspec.msgpack.encode(Removal(app, at)))

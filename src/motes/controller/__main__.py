@@ -41,6 +41,7 @@ async def serve(home: Home) -> None:
         disk = Disk(home.jetstream, lambda: restart_server(home))
         controller = await Controller.open(connection, key, seal, owners, disk)
         stack.push_async_callback(controller.close)
+        controller.succession.tell(home.moved_to(), home.tls_certificate)
         await system.subscribe(disconnects(account.nkey(Nkey.ACCOUNT)), controller.on_disconnect_notice)
         crowd = Crowd(system, account.nkey(Nkey.ACCOUNT))
         stack.push_async_callback(crowd.close)

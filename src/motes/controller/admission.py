@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -112,7 +113,9 @@ class Admission:
         """
         async with self._door.lock:
             member = await self._member(name)
-            if member is not None and not member.left_at:
+            own = self._door.seal.own_key(name)
+            # One of this machine's is a member as well where the keeper has moved.
+            if member is not None and not member.left_at and (own is None or member.public != own.hex()):
                 raise Refused(
                     f"host {name!r} is a machine that has joined; choose another name, or first: motes host rm {name}"
                 )
@@ -128,6 +131,26 @@ class Admission:
             await self._end_invite(member.invite, name)
             await self._see_off(name, member)
         return True
+
+    async def successor(self, host: str, own: Mapping[str, bytes]) -> bytes:
+        """The key of a host that is to be the keeper; those of this machine become members. Raises NotFound.
+
+        They are the owner's own hosts as before, wherever the keeper is.
+        """
+        async with self._door.lock:
+            public = bytes.fromhex((await self._present(host)).public)
+            for name, key in own.items():
+                member = await self._member(name)
+                if member is None or member.left_at or member.public != key.hex():
+                    new = Member(key.hex(), float(int(time.time())), "", earlier=member.revoked() if member else {})
+                    await self._controller.store.put_member(name, msgspec.msgpack.encode(new))
+                await self._controller.naming.keep_own(name)
+                self._controller.core.state.joined.add(name)
+        return public
+
+    def is_elsewhere(self, host: str) -> bool:
+        """Whether it runs on another machine than the keeper's."""
+        return self._door.seal.own_key(host) is None
 
     async def quit(self, sender: str, question: None) -> bool:
         """A host goes by itself. Raises NotFound."""
@@ -147,8 +170,8 @@ class Admission:
         return bytes.fromhex(member.public)
 
     async def _present(self, name: str) -> Member:
-        member = await self._member(name)
-        if member is None or member.left_at:
+        member, own = await self._member(name), self._door.seal.own_key(name)
+        if member is None or member.left_at or (own is not None and member.public == own.hex()):
             raise NotFound(
                 f"no host {name!r} has joined this cluster (see `motes host ls`; one on the keeper's own machine is"
                 " stopped there: motes host stop)"

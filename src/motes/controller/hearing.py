@@ -72,6 +72,7 @@ class Hearing:
         with contextlib.suppress(msgspec.DecodeError):
             report = read_state(message.data)
             if message.subject == subjects.state(report.host):
+                controller.succession.on_heard(report.host, report.boot)
                 if self._intake.takes_report(report, controller.now()):
                     controller.carry_out(controller.core.on_report(report, controller.now()))
                 # An agent that has just started waits to be known.

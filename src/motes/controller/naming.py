@@ -14,6 +14,7 @@ from motes.controller.members import Member
 from motes.errors import BadInput, NotFound
 from motes.model.keeper import NameHosts
 from motes.model.names import is_name
+from motes.model.place import OWN
 
 if TYPE_CHECKING:
     from motes.controller.service import Controller
@@ -58,6 +59,12 @@ class Naming:
             await self._put(host, found | {wanted.set} if wanted.is_in else found - {wanted.set})
         controller.carry_out(controller.core.on_named(controller.now()))
         return True
+
+    async def keep_own(self, host: str) -> None:
+        """It was the owner's own for being on the keeper's machine, which it will be no more. Raises Unavailable."""
+        state = self._controller.core.state
+        if state.is_own(host):
+            await self._put(host, state.sets_of(host) | {OWN})
 
     async def forget(self, host: str) -> None:
         """Whoever has this name from now on is another. Raises Unavailable."""

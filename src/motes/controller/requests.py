@@ -62,6 +62,7 @@ from motes.model.names import GUEST_PREFIX, HOST_PREFIX, OWN_USER
 from motes.model.receipt import AskUsage, UsagePage
 from motes.model.release import Manifest, Signed, is_hash
 from motes.model.routes import Routes
+from motes.model.succession import AskSuccessor, Successor
 
 if TYPE_CHECKING:
     from motes.controller.service import Controller
@@ -121,6 +122,7 @@ class Requests:
             "caller-withdraw": Verb("owner", str, callers.withdraw),
             "usage": Verb("owner", AskUsage, self._usage),
             "quit": Verb("host", None, admission.quit),
+            "successor": Verb("owner", AskSuccessor, self._successor),
         }
 
     def on_message(self, message: Message) -> None:
@@ -273,6 +275,9 @@ class Requests:
             raise Refused(f"host {host!r} was given nothing of app {found.app!r}")
         self._controller.readers.show(host, found.archives)
         return signed
+
+    async def _successor(self, sender: str, question: AskSuccessor) -> Successor:
+        return await self._controller.succession.successor(sender, question)
 
     async def _leave(self, sender: str, question: None) -> bool:
         controller = self._controller

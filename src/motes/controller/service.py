@@ -25,6 +25,7 @@ from motes.controller.proofs import Proofs
 from motes.controller.readers import Readers
 from motes.controller.receipts import Receipts
 from motes.controller.requests import Requests
+from motes.controller.succession import EPOCH_BITS, Succession
 from motes.grants.keys import Key, Tag, sign, verify
 from motes.model.instance import Event
 from motes.model.keeper import Inspect
@@ -33,9 +34,6 @@ from motes.model.release import Release, Removal, Signed, release_id
 from motes.tasks import Tasks
 
 TICK_S = 0.5
-EPOCH_BITS = 32
-"""Epochs of one controller; its generation stands above them, so a later controller's epochs are all higher."""
-
 REMEMBERED = 5_000
 """Events that are read at the start, for instances that ended while there was no controller."""
 _log = logging.getLogger("motes.controller")
@@ -70,6 +68,7 @@ class Controller:
         self.readers = Readers(core.state)
         self._door = Door(self, seal)
         self.admission = Admission(self, self._door)
+        self.succession = Succession(self, key)
         self._requests = Requests(self, self._door)
         self.tasks = Tasks("controller")
         self._loop = asyncio.get_running_loop()
@@ -137,6 +136,7 @@ class Controller:
             if known is not None and known.has_another(connection):
                 return  # It was cut off, and is back by another one.
             self.carry_out(self.core.on_gone(host, self.now(), connection))
+            self.succession.on_gone(host)
             self.connection.publish(subjects.gone(host), subjects.LEFT if known is None else b"")
 
     def forget_host(self, host: str) -> None:

@@ -33,6 +33,12 @@ class Tag(Enum):
     BATCH = b"motes batch 1\x00"
     RECEIPT = b"motes receipt 1\x00"
     INSPECTION = b"motes inspection 1\x00"
+    WILLING = b"motes willing 1\x00"
+    """A host's word that it would be the keeper."""
+    ORDER = b"motes order 1\x00"
+    """The controller's, to that host."""
+    NOTICE = b"motes notice 1\x00"
+    """The controller's, to all hosts: where the keeper is."""
 
 
 class Nkey(Enum):

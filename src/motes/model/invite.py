@@ -15,6 +15,7 @@ from typing import NamedTuple
 from motes.errors import BadInput
 
 PREFIX = "motes1-"
+WEB_SCHEME = "wss://"
 MOST_ADDRESSES = 32
 LONGEST_ADDRESS = 255
 _KEY_BYTES, _SIGNATURE_BYTES, _CHECK_BYTES = 32, 64, 4
@@ -65,8 +66,8 @@ def parse(line: str) -> Invite:
 
 
 def is_address(text: str) -> bool:
-    """Whether this may be `HOST:PORT`, an IPv6 address in brackets."""
-    host, _, port = text.rpartition(":")
+    """Whether this may be `HOST:PORT`, an IPv6 address in brackets; or the same of a WebSocket, `wss://HOST:PORT`."""
+    host, _, port = text.removeprefix(WEB_SCHEME).rpartition(":")
     is_short = 0 < len(text) <= LONGEST_ADDRESS and port.isascii() and port.isdigit() and 0 < int(port) < 65536
     return is_short and _HOST.fullmatch(host) is not None
 

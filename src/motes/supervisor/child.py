@@ -66,7 +66,6 @@ class Child:
         self._started_at = time.monotonic()
         reader, writer = os.pipe()
         environment = {**os.environ, **self._environment, READY_FD_VARIABLE: str(writer)}
-        supervisor = os.getpid()
         try:
             with self.log.open("ab") as log:
                 self.log.chmod(0o600)
@@ -79,7 +78,7 @@ class Child:
                     cwd="/",
                     pass_fds=(writer,),
                     start_new_session=True,
-                    preexec_fn=lambda: _end_with(supervisor),
+                    preexec_fn=end_with_this_process(),
                 )
         except (OSError, subprocess.SubprocessError) as error:
             os.close(reader)
@@ -171,11 +170,16 @@ class Child:
                 os.truncate(self.log, 0)
 
 
-def _end_with(supervisor: int) -> None:
-    """Runs in the child before its program: have the kernel end it when the supervisor ends."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != supervisor:
-        os._exit(1)
+def end_with_this_process() -> Callable[[], None]:
+    """What runs in a child before its program: have the kernel end it when this process ends."""
+    parent = os.getpid()
+
+    def end_with_parent() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return end_with_parent
 
 
 def _describe(code: int) -> str:

@@ -23,8 +23,22 @@ LINE_LIMIT_BYTES = 65536
 CONNECTIONS_LIMIT = 16
 _BACKLOG = 16
 
+
+class Asker:
+    """Who asked, as long as it is there; called with an answer, it is told."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.on_gone: Callable[[], None] | None = None
+        """What to do when it goes without having said that it is done."""
+
+    def __call__(self, answer: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            self._connection.sendall(json.dumps(answer).encode() + b"\n")
+
+
 Tell = Callable[[dict[str, Any]], None]
-Answer = Callable[[dict[str, Any], Tell], dict[str, Any] | None]
+Answer = Callable[[dict[str, Any], Asker], dict[str, Any] | None]
 
 
 @contextlib.contextmanager
@@ -43,7 +57,7 @@ class ControlSocket:
         self._path = home.supervisor_socket
         self._selector = selector
         self._answer = answer
-        self._connections: set[socket.socket] = set()
+        self._connections: dict[socket.socket, Asker] = {}
         # One that is left is a dead supervisor's: whoever gets here holds the lock.
         self._path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX)
@@ -67,7 +81,7 @@ class ControlSocket:
                 connection.close()
                 return
             connection.setblocking(False)
-            self._connections.add(connection)
+            self._connections[connection] = Asker(connection)
             self._selector.register(connection, selectors.EVENT_READ, lambda: self._hear(connection))
 
     def _hear(self, connection: socket.socket) -> None:
@@ -76,28 +90,38 @@ class ControlSocket:
         except (OSError, ValueError):
             request = None
         if not isinstance(request, dict):
-            self._connections.discard(connection)
+            asker = self._connections.pop(connection)
             self._selector.unregister(connection)
             connection.close()
+            if asker.on_gone is not None:
+                asker.on_gone()
             return
-        answer = self._answer(request, lambda later: _say(connection, later))
+        asker = self._connections[connection]
+        answer = self._answer(request, asker)
         if answer is not None:
-            _say(connection, answer)
-
-
-def _say(connection: socket.socket, answer: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):
-        connection.sendall(json.dumps(answer).encode() + b"\n")
+            asker(answer)
 
 
 def ask(home: Home, do: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
     """The supervisor's answer. Raises Unavailable (no supervisor, or it says why not) and TimedOut."""
+    with talk(home, timeout_s) as further:
+        return further(do, **arguments)
+
+
+@contextlib.contextmanager
+def talk(home: Home, timeout_s: float) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Ask several things one after the other; what holds only while the asker is there ends with this."""
     with _connected(home, timeout_s) as connection:
-        connection.sendall(json.dumps({"do": do, **arguments}).encode() + b"\n")
-        answer = _read_line(connection, do, timeout_s)
-    if "error" in answer:
-        raise Unavailable(str(answer["error"]))
-    return answer
+
+        def further(do: str, **arguments: Any) -> dict[str, Any]:
+            with contextlib.suppress(BrokenPipeError):
+                connection.sendall(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            answer = _read_line(connection, do, timeout_s)
+            if "error" in answer:
+                raise Unavailable(str(answer["error"]))
+            return answer
+
+        yield further
 
 
 def ask_to_end(home: Home, timeout_s: float) -> None:

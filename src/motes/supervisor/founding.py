@@ -12,6 +12,7 @@ from motes.grants import roles
 from motes.grants.roles import Role
 from motes.home import Home
 from motes.model.names import OWN_USER
+from motes.supervisor import succession
 
 FIRST_HOST = "local"
 
@@ -19,6 +20,8 @@ FIRST_HOST = "local"
 def found(home: Home) -> None:
     """Prepare `home` for the first start, or do nothing when that was done. Raises Unavailable and Untrusted."""
     home.create()
+    if home.arriving.exists():
+        succession.install(home)
     if home.keeper_file.exists():
         return  # This machine has joined another's cluster: it has hosts only.
     if not home.hosts_file.exists():
@@ -40,7 +43,7 @@ def listen(home: Home, host: str, port: int) -> None:
         key, certificate = tls.make_certificate("motes")
         home.write_text(home.tls_key, key)
         home.write_text(home.tls_certificate, certificate)
-    home.write_json(home.listen_file, {"host": host, "port": port})
+    home.set_listen(host=host, port=port)
 
 
 def default_offer() -> dict[str, float | int]:
@@ -71,12 +74,15 @@ def _admit(home: Home, account: str, role: Role) -> None:
 def _found_accounts(home: Home) -> None:
     from motes.grants import jwt, keys
 
-    operator, system, account, controller, owner = (
-        keys.load_or_create(home.key(name)) for name in ("operator", "system", "account", "controller", "owner")
+    operator, system, account, controller = (
+        keys.load_or_create(home.key(name)) for name in ("operator", "system", "account", "controller")
     )
     # Who only checks signatures reads these, and never the secret ones.
-    for name, key in (("controller", controller), ("owner", owner)):
-        home.write_text(home.public_key(name), key.public.hex())
+    home.write_text(home.public_key("controller"), controller.public.hex())
+    # A keeper that has moved here has no owner's key, and makes none.
+    if home.key("owner").exists() or not home.public_key("owner").exists():
+        owner = keys.load_or_create(home.key("owner"))
+        home.write_text(home.public_key("owner"), owner.public.hex())
     system_id, account_id = (key.nkey(keys.Nkey.ACCOUNT) for key in (system, account))
     tokens = {
         system_id: jwt.account_token(operator, system, "system", jetstream=False),

@@ -22,6 +22,7 @@ from motes.model.names import is_name
 from motes.supervised import announce_ready
 from motes.supervisor import control
 from motes.supervisor.child import Child
+from motes.supervisor.yielding import Yielding
 
 START_TIMEOUT_S = 30.0
 """All must be ready within this at the first start."""
@@ -32,10 +33,12 @@ POLL_S = 0.002
 """How often to look for the file by which nats-server says that it is ready."""
 _PORT_TRIES = 3
 
-PROGRAMS = {name: [sys.executable, "-P", "-m", f"motes.{name}"] for name in ("controller", "gateway", "agent")}
+PROGRAMS = {name: [sys.executable, "-P", "-m", f"motes.{name}"] for name in ("controller", "gateway", "agent")} | {
+    "forward": [sys.executable, "-P", "-m", "motes.supervisor.forward"]
+}
 """What to run, apart from nats-server; `--programs FILE` replaces it, for tests."""
 
-_ENDING_ORDER = ("agent", "gateway", "controller", "nats-server")
+_ENDING_ORDER = ("agent", "gateway", "controller", "nats-server", "forward")
 
 
 class Waiting(NamedTuple):
@@ -62,6 +65,7 @@ class Supervisor:
         self.started = False
         self.failed: dict[str, str] = {}
         self.stop_signals = 0
+        self.yielding = Yielding(self)
 
     def run(self) -> int:
         """Until told to end; the exit code."""
@@ -71,8 +75,9 @@ class Supervisor:
         try:
             if self.home.keeper_file.exists():
                 self._start_agents()
+                self.yielding.start_forward()
             else:
-                self._start_nats()
+                self.start_nats()
             while not self.stop_signals and not self.failed:
                 self._turn()
                 if not self.started:
@@ -104,7 +109,8 @@ class Supervisor:
         with contextlib.suppress(BlockingIOError):
             woken.recv(4096)
 
-    def _start_nats(self) -> None:
+    def start_nats(self) -> None:
+        """The first of a keeper's programs."""
         self.nats_port = server.choose_port(self.home)
         self.nats_tries += 1
         for stale in self.home.nats_ports.glob("*.ports"):
@@ -114,8 +120,8 @@ class Supervisor:
         child.start()
 
     def _start_others(self) -> None:
-        self._start_program("controller", "controller")
-        self._start_program("gateway", "gateway", "--http", self.http)
+        self.start_program("controller", "controller")
+        self.start_program("gateway", "gateway", "--http", self.http)
         self._start_agents()
 
     def _start_agents(self) -> None:
@@ -124,10 +130,10 @@ class Supervisor:
 
     def _start_agent(self, name: str) -> Child:
         python = self.home.offers().get(name, {}).get("python")
-        return self._start_program(f"agent-{name}", "agent", "--name", name, python=python)
+        return self.start_program(f"agent-{name}", "agent", "--name", name, python=python)
 
-    def _start_program(self, name: str, program: str, *arguments: str, python: str | None = None) -> Child:
-        """With `python`, by this interpreter instead of this process's own."""
+    def start_program(self, name: str, program: str, *arguments: str, python: str | None = None) -> Child:
+        """One of `programs`; with `python`, by this interpreter instead of this process's own."""
         own, *words = self.programs[program]
         child = self._add(name, [python or own, *words, "--home", str(self.home.path), *arguments])
         child.start()
@@ -149,7 +155,7 @@ class Supervisor:
         late = next(child for child in children if not child.ready)
         broken = next((child for child in children if child.pid is None and not child.ready), None)
         if broken is not None and self._lost_the_port(broken):
-            self._start_nats()
+            self.start_nats()
         elif broken is not None:
             self._fail(broken, f"{broken.name} ended with {broken.last_end} before it was ready")
         elif time.monotonic() > deadline:
@@ -169,8 +175,12 @@ class Supervisor:
 
     def _finish_start(self) -> None:
         self.started = True
-        self.home.write_json(self.home.cluster_file, self._facts())
+        self.tell_facts()
         announce_ready(**self._facts())
+
+    def tell_facts(self) -> None:
+        """For every command that asks which cluster runs here."""
+        self.home.write_json(self.home.cluster_file, self._facts())
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -190,6 +200,7 @@ class Supervisor:
         for child in list(self.children.values()):
             child.see_to(now, restart=self.started and not self.stop_signals)
         self._tell_waiting()
+        self.yielding.see_to()
 
     def _pause_s(self) -> float:
         now = time.monotonic()
@@ -222,23 +233,29 @@ class Supervisor:
 
     # From here on: what the control socket asks.
 
-    def _answer(self, request: dict[str, Any], tell: control.Tell) -> dict[str, Any] | None:
+    def _answer(self, request: dict[str, Any], tell: control.Asker) -> dict[str, Any] | None:
         do, name = str(request.get("do")), str(request.get("name", ""))
         if do == "status":
             return self._status()
         if do == "down":
             self.stop_signals = max(1, self.stop_signals)
             return {"pid": os.getpid()}
+        if do in self.yielding.verbs and self.started:
+            return self.yielding.verbs[do](request, tell)
         if do == "start-host" and is_name(name) and self.started:
             child = self.children.get(f"agent-{name}") or self._start_agent(name)
             self.waiting.append(Waiting(child, "ready", tell))
             return None
         if do == "stop-host" and (found := self.children.get(f"agent-{name}")) is not None:
-            found.wanted = False
-            found.terminate(kill_after_s=self.grace_s)
-            self.waiting.append(Waiting(found, "ended", tell))
+            self.end(found, tell)
             return None
         return {"error": f"no host {name!r} runs here" if do == "stop-host" else f"cannot do {do!r} {name!r} now"}
+
+    def end(self, child: Child, tell: control.Tell = lambda _: None) -> None:
+        """For good; `tell` is called when it has ended."""
+        child.wanted = False
+        child.terminate(kill_after_s=self.grace_s)
+        self.waiting.append(Waiting(child, "ended", tell))
 
     def _status(self) -> dict[str, Any]:
         processes = [child.status() for child in self.children.values()]
