@@ -7,7 +7,21 @@ import sys
 from motes.errors import Refused
 
 ON_LINUX = frozenset(
-    {"up", "down", "dev", "run", "host start", "host stop", "pause", "resume", "invite", "join", "leave", "demo"}
+    {
+        "up",
+        "down",
+        "dev",
+        "run",
+        "host start",
+        "host stop",
+        "lend",
+        "pause",
+        "resume",
+        "invite",
+        "join",
+        "leave",
+        "demo",
+    }
 )
 
 
