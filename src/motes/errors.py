@@ -167,7 +167,7 @@ class HostError(MotesError):
 
 
 class HostLost(HostError):
-    """The connection to the host broke after the call was sent: whether it ran is unknown."""
+    """The host was lost, or its owner took it back, after the call was sent: whether it ran is unknown."""
 
     code = "host_lost"
     http_status = 502

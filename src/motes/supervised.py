@@ -6,12 +6,18 @@ import ctypes
 import json
 import os
 import signal
+import socket
 from typing import Any
 
 READY_FD_VARIABLE = "MOTES_READY_FD"
 """Names the descriptor on which a child writes one JSON line when it takes work."""
 ENDED_FOR_GOOD = 78
 """The exit code of a child that is not to be started again: EX_CONFIG of sysexits.h."""
+
+ORDERS_FD_VARIABLE = "MOTES_ORDERS_FD"
+"""Names the socket on which an agent hears from the supervisor what its owner decides, and tells what is so."""
+ORDER_LIMIT_BYTES = 65536
+"""One message in either direction: a JSON object."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -22,6 +28,18 @@ def announce_ready(**facts: Any) -> None:
     if descriptor is not None:
         with os.fdopen(int(descriptor), "w") as pipe:
             pipe.write(json.dumps(facts) + "\n")
+
+
+def orders() -> socket.socket | None:
+    """This process's end of that socket, which nobody else here has; None without a supervisor. Ask once."""
+    descriptor = os.environ.pop(ORDERS_FD_VARIABLE, None)
+    if descriptor is None:
+        return None
+    found = socket.socket(fileno=int(descriptor))
+    # What is started from here must not get hold of it.
+    found.set_inheritable(False)
+    found.setblocking(False)
+    return found
 
 
 def end_with_parent() -> None:

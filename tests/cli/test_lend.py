@@ -29,6 +29,7 @@ def test_what_is_lent_is_read_as_the_fields_of_an_offer() -> None:
         *("labels=", "labels=a b", "labels=gpu+", "labels=-x", "labels=" + "+".join(map(str, range(33)))),
         "machine=../x",
         *("disk=0", "priority=", "priority=high"),
+        *("hours=", "hours=25-26", "hours=7", "hours=abc", "when=", "when=sleeping"),
     ],
 )
 def test_what_is_not_understood_is_refused_with_what_to_write(text: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from motes.controller.core import Core
 from motes.controller.effects import Effect, Give, Publish, Tell
 from motes.errors import MotesError
@@ -35,6 +37,7 @@ class FakeHost:
         self.deaf = False
         """Does not get what is sent to it."""
         self.draining = False
+        self.away = ""
         self.running: dict[str, list[int]] = {}
         self.walls: str = Walls.BOTH
         self.architecture = ""
@@ -50,7 +53,8 @@ class FakeHost:
             self.offer,
             self.python,
             platform=self.platform,
-            draining=self.draining,
+            draining=self.draining or bool(self.away),
+            away=self.away,
             held=held,
             number=self.reports,
             running=self.running,
@@ -58,6 +62,13 @@ class FakeHost:
             architecture=self.architecture,
             spaces_used=self.spaces_used,
         )
+
+    def withdraw(self, why: str = "its owner is here") -> None:
+        """It lays its leases down."""
+        self.away, self.instances = why, {}
+        self.leases = {
+            address: msgspec.structs.replace(lease, ceiling=0, floor=0) for address, lease in self.leases.items()
+        }
 
     def _held(self, address: str, lease: Lease) -> Held:
         instances = self.instances.get(address, 0)

@@ -8,6 +8,7 @@ from controller.keeper_bench import Bench, function, new_core
 from motes.controller.core import LOST_S
 from motes.controller.plan import MOST_ENDING
 from motes.controller.state import FAILED_S
+from motes.controller.summary import statuses
 from motes.errors import NoRoom, Unavailable
 from motes.model.host import Lease
 from motes.model.platform import PLATFORMS
@@ -142,6 +143,67 @@ def test_a_draining_host_gets_no_work_and_loses_what_it_had() -> None:
     bench.report(first)
     (second,) = where(bench)
     assert second != first
+
+
+def test_a_host_that_withdraws_loses_its_work_and_gets_some_again_when_it_is_back() -> None:
+    bench = Bench("a", "b")
+    bench.deploy(function(least=2), WEB)
+    assert bench.routed() == ("a", "b")
+    bench.hosts["a"].withdraw()
+    bench.report("a")
+    assert bench.routed() == ("b",) and where(bench) == ["b"]
+    (told,) = bench.told("host.away")
+    assert (told.host, told.detail) == ("a", "its owner is here")
+    bench.rest(3)
+    assert not bench.core.state.leases["a"], "that its leases have ended is agreed"
+    assert len(bench.told("host.away")) == 1
+    bench.hosts["a"].away = ""
+    bench.report("a")
+    assert bench.routed() == ("a", "b") and bench.floors() == {"a": 1, "b": 1}
+    assert [each.reason for each in bench.told("host.up") if each.host == "a"] == ["joined", "back"]
+
+
+def test_a_host_that_was_away_while_it_could_not_be_heard_gets_new_leases_for_those_it_laid_down() -> None:
+    bench = Bench("a")
+    bench.deploy(function(least=1))
+    before = bench.hosts["a"].leases["app.f"]
+    bench.hosts["a"].withdraw()
+    bench.hosts["a"].away = ""
+    bench.report("a")
+    after = bench.hosts["a"].leases["app.f"]
+    assert after.epoch > before.epoch and after.ceiling == before.ceiling and bench.routed() == ("a",)
+    given = len(bench.gives())
+    bench.rest(3)
+    assert len(bench.gives()) == given
+
+
+def test_an_instance_that_a_host_still_runs_after_it_withdrew_counts_for_the_maximum() -> None:
+    bench = Bench("a", "b")
+    bench.deploy(function(most=1))
+    bench.activate()
+    ((first, ceiling),) = bench.ceilings().items()
+    assert ceiling == 1
+    host = bench.hosts[first]
+    host.withdraw()
+    host.instances["app.f"] = 1
+    bench.report(first)
+    bench.activate()
+    assert not bench.ceilings(), "two would run"
+    host.instances.clear()
+    bench.report(first)
+    bench.activate()
+    assert bench.ceilings() == {({"a", "b"} - {first}).pop(): 1}
+
+
+def test_where_all_hosts_are_away_the_reason_is_told() -> None:
+    bench = Bench("a")
+    bench.deploy(function())
+    bench.hosts["a"].withdraw("it is not on its charger")
+    bench.report("a")
+    error = bench.refusal()
+    assert isinstance(error, Unavailable) and "a: it is not on its charger" in error.message
+    (status,) = statuses(bench.core.state)
+    assert (status.state, status.away) == ("away", "it is not on its charger")
 
 
 def test_a_lease_that_did_not_arrive_is_sent_again() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from motes.errors import Overloaded, SpaceFailed
+from motes.errors import HostLost, Overloaded, SpaceFailed
+from motes.model.call import failed
 from motes.router.core import MAX_SPACE_FAILURES
+from motes.router.effects import Settle
 from motes.router.hosts import EJECT_S, NO_LEASE_S
 from router.routing import (
     DONE,
@@ -14,6 +16,8 @@ from router.routing import (
     beat,
     call,
     error_of,
+    outcome_of,
+    routes,
     sent_to,
 )
 
@@ -108,3 +112,13 @@ def test_a_refusal_that_comes_after_its_host_was_given_up_is_no_outcome() -> Non
     assert router.on_reply(call_id, NO_LEASE, 0.2) == []
     router.on_beat(beat("a"), 0.3)
     assert router.calls[call_id].hosts == ["a"]
+
+
+def test_a_call_that_a_host_gave_back_waits_for_another_host_instead_of_failing() -> None:
+    router = a_router("a", idempotent=True)
+    call_id, effects = call(router)
+    assert sent_to(effects) == ["a"]
+    gave_back = failed(HostLost("its owner wants the machine", host="a"), try_elsewhere=True)
+    assert not [each for each in router.on_reply(call_id, gave_back, 1.0) if isinstance(each, Settle)]
+    assert sent_to(router.on_routes(routes("b", idempotent=True), 1.1)) == ["b"]
+    assert outcome_of(router.on_reply(call_id, DONE, 1.2)) == DONE

@@ -59,16 +59,18 @@ class Guests:
     def __init__(self, host: SimHost) -> None:
         self._host = host
         self.spaces: dict[str, str] = {}
-        """`opening` or `open`."""
+        """`opening` with a number, or `open`."""
+        self._openings = 0
         self.all: dict[int, Guest] = {}
 
     # ------------------------------------------------------------------ effects
 
     def prepare(self, effect: Prepare) -> None:
         assert effect.release not in self.spaces, f"space {effect.release} is prepared twice"
-        self.spaces[effect.release] = "opening"
+        self._openings += 1
+        opening = self.spaces[effect.release] = f"opening {self._openings}"
         fails = self._host.temper == "fails spaces" or BROKEN in effect.release
-        self._host.at(0.001 if fails else PREPARE_S, lambda: self._opened(effect.release, fails))
+        self._host.at(0.001 if fails else PREPARE_S, lambda: self._opened(effect.release, opening, fails))
 
     def close(self, effect: Close) -> None:
         inside = [guest for guest in self.all.values() if guest.release == effect.release and not guest.is_daemon]
@@ -129,7 +131,9 @@ class Guests:
         usages = {guest.number: self._usage(guest) for guest in self.all.values() if guest.alive}
         return usages, sum(usage.memory_bytes for usage in usages.values())
 
-    def _opened(self, release: str, fails: bool) -> None:
+    def _opened(self, release: str, opening: str, fails: bool) -> None:
+        if self.spaces.get(release) != opening:
+            return  # It was closed meanwhile.
         if not fails:
             self.spaces[release] = "open"
             self._host.feed(self._host.machine.on_space_ready(release, self._host.now))

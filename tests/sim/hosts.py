@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from motes.agent.effects import (
     Answer,
     Close,
@@ -35,6 +37,12 @@ if TYPE_CHECKING:
 SOON_MAX_S = 0.02
 FETCH_S = 0.01
 FETCH_TIMEOUT_S = 1.0
+GRACE_S = 3.0
+"""Of the calls that run on a host that stops or lends less."""
+WITHDRAW_S = 1.0
+"""The same where its owner is back: shorter than calls may take here, so that some are cut."""
+FREE_S, UNDER_S = 0.1, 0.5
+"""Within so long after it is over, everything is gone, or what is too much of it."""
 
 
 class SimHost:
@@ -47,7 +55,8 @@ class SimHost:
         self.boots = 0
         self._pids = 0
         self._frozen = False
-        self._late: list[Callable[[], None]] = []
+        self._late: list[Callable[[], object]] = []
+        self._most, self._under_at = 0, float("-inf")
 
     @property
     def now(self) -> float:
@@ -85,7 +94,39 @@ class SimHost:
     def stop(self) -> None:
         """Its owner stops it in order: no new calls, then it leaves."""
         self.feed(self.machine.on_drain(self.now))
-        self.at(3.0, self._leave)
+        self.at(GRACE_S, self._leave)
+
+    def withdraw(self) -> None:
+        """Its owner wants the machine: what runs has WITHDRAW_S."""
+        self.take(self._withdraw)
+
+    def _withdraw(self) -> None:
+        self.world.checks.host_withdraws(self)
+        self.feed(self.machine.on_withdraw("its owner is here", self.now))
+        self.at(WITHDRAW_S, self._free)
+
+    def _free(self) -> None:
+        """Unless it lends again by now."""
+        if self.machine.away:
+            self.feed(self.machine.on_free(self.now))
+            self.at(FREE_S, lambda: self.machine.away and self.world.checks.host_is_free(self))
+
+    def come_back(self) -> None:
+        """Its owner has gone."""
+        self.take(lambda: self.machine.away and self.feed(self.machine.on_return()))
+
+    def lend(self, spaces: int) -> None:
+        """It lends more or less than before."""
+        self.take(lambda: self._lend(spaces))
+
+    def _lend(self, spaces: int) -> None:
+        self._most, self._under_at = self.most_spaces(), self.now + GRACE_S + UNDER_S
+        self.offer = msgspec.structs.replace(self.offer, spaces=spaces)
+        self.feed(self.machine.on_offer(self.offer, self.now))
+
+    def most_spaces(self) -> int:
+        """What may be in use: shortly after it lends less, still what it lent before."""
+        return max(self.offer.spaces, self._most) if self.now < self._under_at else self.offer.spaces
 
     def _leave(self) -> None:
         self.world.network.send(self.name, "keeper", lambda: self.world.keeper.on_left(self.name))
@@ -102,19 +143,20 @@ class SimHost:
     def _thaw(self, boot: int) -> None:
         if self.boots == boot:
             self._frozen = False
+            self._under_at = max(self._under_at, self.now + UNDER_S)
             late, self._late = self._late, []
             for action in late:
                 if self.boots == boot:
                     action()
 
-    def take(self, action: Callable[[], None]) -> None:
+    def take(self, action: Callable[[], object]) -> None:
         """Something reaches the agent: now, or when it is no longer frozen, or never when it has ended."""
         if self._frozen:
             self._late.append(action)
         elif self.lives:
             action()
 
-    def at(self, delay_s: float, action: Callable[[], None]) -> None:
+    def at(self, delay_s: float, action: Callable[[], object]) -> None:
         """Something happens on this host in a while, unless it has ended by then."""
         boot = self.boots
         self.world.clock.after(delay_s, lambda: self.take(action) if self.boots == boot else None)
@@ -259,6 +301,7 @@ class SimHost:
             offer=machine.offer,
             python="3.11",
             draining=machine.draining,
+            away=machine.away,
             spaces_used=machine.spaces_used(),
             memory_bytes=machine.memory_bytes,
             held=machine.held(self.now),

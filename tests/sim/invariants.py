@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from motes.agent.effects import Deliver, Effect, Spawn, StartDaemon, Tell
 from motes.agent.pool import Call
+from motes.agent.withdrawal import laid_down
 from motes.controller import effects as controller
 from motes.controller.core import Core
 from motes.model.caller import NOBODY
@@ -57,8 +58,8 @@ class Checks:
 
     def lease_arrives(self, host: SimHost, lease: Lease) -> None:
         last = self._leases.get((host.boot, lease.address))
-        if not host.machine.draining and (last is None or lease.epoch > last.epoch):
-            self._leases[host.boot, lease.address] = lease
+        if not host.machine.stopping and (last is None or lease.epoch > last.epoch):
+            self._leases[host.boot, lease.address] = laid_down(lease) if host.machine.away else lease
 
     def lease_arrived(self, host: SimHost, lease: Lease) -> None:
         known = host.machine.leases.get(lease.address)
@@ -75,6 +76,17 @@ class Checks:
         self.that(total <= workload.scale.max, f"the hosts may run {total} of {lease.address}: {lease}")
 
     # ------------------------------------------------------------------ hosts
+
+    def host_withdraws(self, host: SimHost) -> None:
+        """It uses none of its leases any more."""
+        mine = {key: laid_down(lease) for key, lease in self._leases.items() if key[0] == host.boot}
+        self._leases.update(mine)
+
+    def host_is_free(self, host: SimHost) -> None:
+        """So long after its owner came, nothing of others is on it."""
+        self.that(not host.guests.all, f"{host.name} still runs {[*host.guests.all.values()]}")
+        self.that(not host.guests.spaces, f"{host.name} still has the spaces {[*host.guests.spaces]}")
+        self.that(not host.machine.calls, f"{host.name} still holds calls")
 
     def host_started(self, host: SimHost) -> None:
         self._clock.note(f"{host.boot} starts")
@@ -94,7 +106,7 @@ class Checks:
                 self._host_tells(host, effect)
 
     def host_is(self, host: SimHost) -> None:
-        used, spaces = len(host.machine.instances), host.offer.spaces
+        used, spaces = len(host.machine.instances), host.most_spaces()
         self.that(used <= spaces, f"{host.name} has {used} instances and lends {spaces} spaces")
 
     def _keeps_callers_apart(self, host: SimHost, effect: Deliver) -> None:
@@ -112,6 +124,7 @@ class Checks:
         """An instance starts; `beside`: so many old ones of a daemon may still be there."""
         live = sum(1 for guest in host.guests.all.values() if guest.address == address)
         ceiling, spaces = self._ceiling(host, address), host.offer.spaces
+        self.that(not host.machine.away, f"{host.name} starts {address} while it lends nothing")
         self.that(live < ceiling + beside, f"{host.name} starts {live + 1} of {address}, its ceiling is {ceiling}")
         self.that(len(host.guests.all) < spaces, f"{host.name} starts more than the {spaces} it lends")
 

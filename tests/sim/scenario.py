@@ -18,6 +18,8 @@ FAULTS = (
     "host_lost_for_good",
     "host_restarted",
     "host_stopped",
+    "host_withdraws",
+    "host_lends_less",
     "host_frozen",
     "host_cut_off",
     "host_fails",
@@ -155,8 +157,21 @@ class Plan:
 
     def host_stopped(self) -> None:
         host = self._host()
-        if host.lives and not host.machine.draining:
+        if host.lives and not host.machine.stopping:
             host.stop()
+
+    def host_withdraws(self) -> None:
+        """Its owner comes, sometimes for less than what calls are given to finish."""
+        host = self._host()
+        if host.lives and not host.machine.draining:
+            host.withdraw()
+            self.later(self.chance.choice((0.5, 3.0, 8.0)), lambda: host.lives and host.come_back())
+
+    def host_lends_less(self) -> None:
+        host = self._host()
+        if host.lives:
+            host.lend(self.chance.choice((1, 2, 6)))
+            self.later(6.0, lambda: host.lives and host.lend(20))
 
     def host_frozen(self) -> None:
         self._host().freeze(self.chance.choice((0.3, 1.5, 3.0, 7.0)))

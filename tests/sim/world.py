@@ -66,6 +66,7 @@ class World:
         self.ledger = Ledger(self)
         self.keeper = SimKeeper(self)
         self.callers = {name: SimCaller(self, name) for name in ("anna", "bert")}
+        self._spaces = spaces
         offer = Offer(cpus=2.0, spaces=spaces)
         self.hosts = {name: SimHost(self, name, offer) for name in (f"h{number}" for number in range(hosts))}
         self.buried: set[str] = set()
@@ -152,7 +153,9 @@ class World:
             host.temper = "good"
             if name in self.buried:
                 continue
-            if not host.lives or host.machine.draining:
+            if not host.lives or host.machine.stopping:
                 host.start()
             elif not self.network.is_up(host.name):
                 self.network.up(host.name)
+            host.come_back()
+            host.lend(self._spaces)

@@ -15,15 +15,17 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from motes.agent.following import adopt
 from motes.agent.holding import Holding, hold
+from motes.agent.owner import Owner, Word, word_of
 from motes.agent.service import Agent
 from motes.agent.trust import Trust
 from motes.bus.connection import Connection
-from motes.errors import MotesError, NotFound, Unavailable, Untrusted
+from motes.errors import BadInput, MotesError, NotFound, Unavailable, Untrusted
 from motes.grants.keys import load_public
 from motes.home import Home
 from motes.model.credentials import Credentials
@@ -32,7 +34,7 @@ from motes.model.names import HOST_PREFIX
 from motes.router.ingress import serve_ingress
 from motes.space.descend import descend
 from motes.space.walls import walls_in_words
-from motes.supervised import ENDED_FOR_GOOD, announce_ready, end_with_parent
+from motes.supervised import ENDED_FOR_GOOD, announce_ready, end_with_parent, orders
 
 INGRESS = "ingress.sock"
 KEEPER_RETRY_S = 1.0
@@ -48,17 +50,26 @@ class Settings(msgspec.Struct, frozen=True):
     server: str
     certificate: bytes
     credentials: Credentials
-    offer: Offer
+    word: Word
+    unsaid: dict[str, Any]
+    """What counts of an offer as long as its owner does not say it."""
     trust: Trust
     folder: Path
     run: Path
 
 
 def settings_from(home: Home, name: str) -> Settings:
-    """Raises NotFound when the home has no such host."""
+    """Raises NotFound when the home has no such host, BadInput when what it lends cannot be read."""
     offers = home.offers()
     if name not in offers:
         raise NotFound(f"{home.hosts_file} names no host {name!r} (add it with: motes host start --name {name})")
+    unsaid = {"machine": this_machine(), "disk_bytes": some_disk(home)}
+    try:
+        word = word_of(offers[name], unsaid)
+    except ValueError as error:
+        raise BadInput(
+            f"{home.hosts_file}, host {name!r}: {error} (say it anew: motes lend --host {name} ...)"
+        ) from None
     controller, owner = (load_public(home.public_key(key)) for key in ("controller", "owner"))
     trust = Trust(controller, frozenset({owner}))
     adopt(home, name, trust)
@@ -68,7 +79,8 @@ def settings_from(home: Home, name: str) -> Settings:
         server=keeper.servers,
         certificate=keeper.certificate,
         credentials=home.credentials(HOST_PREFIX + name),
-        offer=msgspec.convert({"machine": this_machine(), "disk_bytes": some_disk(home), **offers[name]}, Offer),
+        word=word,
+        unsaid=unsaid,
         trust=trust,
         folder=home.host(name),
         run=home.host_run(name),
@@ -99,6 +111,7 @@ async def serve(settings: Settings, holding: Holding) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    owner = Owner(settings.word, settings.unsaid, orders())
     async with contextlib.AsyncExitStack() as stack:
         connecting = asyncio.create_task(connected(settings))
         await asyncio.wait((connecting, asyncio.create_task(stop.wait())), return_when=asyncio.FIRST_COMPLETED)
@@ -107,11 +120,13 @@ async def serve(settings: Settings, holding: Holding) -> None:
             return
         connection = connecting.result()
         stack.push_async_callback(connection.close)
-        agent = Agent(settings.name, settings.offer, connection, settings.trust, settings.folder, holding)
+        agent = Agent(settings.name, settings.word.offer, connection, settings.trust, settings.folder, holding)
+        await owner.begin(agent)
         await agent.start()
         stack.push_async_callback(agent.stop)
         ingress = await serve_ingress(settings.run / INGRESS, agent.connect)
         stack.callback(ingress.close)
+        agent.tasks.spawn(owner.follow())
         agent.tasks.spawn(announce_joined(agent))
         displaced = agent.membership.displaced
         ends = [asyncio.create_task(event.wait()) for event in (stop, displaced)]
@@ -162,7 +177,7 @@ def main() -> None:
         settings = settings_from(Home(arguments.home), arguments.name)
         for folder in (settings.folder, settings.run):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        holding = hold(settings.offer, settings.name)
+        holding = hold(settings.word.offer, settings.name)
         descend(readable=program_paths(), writable=(settings.folder, settings.run), name=settings.name)
         logging.getLogger("motes.space").info("the walls of process spaces here: %s", walls_in_words())
         import uvloop

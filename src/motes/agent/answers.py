@@ -7,6 +7,7 @@ from motes.agent.pool import Call, Pool
 from motes.agent.state import HostState
 from motes.errors import (
     Exited,
+    HostLost,
     LimitExceeded,
     LoadFailed,
     MotesError,
@@ -102,5 +103,8 @@ def why_lost(state: HostState, pool: Pool, call: Call, reason: EndReason, detail
         return TimedOut(message, timeout_s=pool.function.timeout_s, reason=reason.value)
     if reason in LIMITS:
         return LimitExceeded(f"{call.address} {detail or 'went over a limit'}", reason=reason.value)
+    if reason == EndReason.WITHDRAWN:
+        message = f"{call.address}: {detail or 'its host was withdrawn'}; whether the call has done its work is unknown"
+        return HostLost(message, host=state.host, reason=reason.value)
     why = detail or reason.value.replace("_", " ")
     return Exited(f"{call.address}: the process ended in the middle of the call: {why}", reason=reason.value)

@@ -50,6 +50,11 @@ class Code:
         self._under_way: dict[str, set[str]] = {}
         """The archives of the releases that are being fetched."""
 
+    def give_up(self) -> None:
+        """Fetch no further for now."""
+        self._bundles.give_up()
+        self._layers.give_up()
+
     def missing(self) -> dict[str, int]:
         """By release that is being fetched, how many bytes have still to come, as far as that is known."""
         known = {**self._bundles.missing, **self._layers.missing}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 
 from motes.model.host import Offer
 from motes.space import manners
@@ -16,16 +17,30 @@ _log = logging.getLogger("motes.agent")
 class Holding:
     """Made by `hold`."""
 
-    def __init__(self, offer: Offer, scope: Scope | None, processors: int) -> None:
+    def __init__(self, offer: Offer, scope: Scope | None, processors: int, name: str, usable: set[int]) -> None:
         self.scope = scope
         self.processors = processors
         """How many may be used at a time."""
         self.rests = not self._limits("cpu") and offer.cpus < processors
         """Whether they have to rest for some of the time."""
+        self._name = name
+        self._usable = usable
+        """The processors that this process might use, were all of them lent."""
         self.memory_is_walled = self._limits("memory")
 
     def _limits(self, controller: str) -> bool:
         return self.scope is not None and controller in self.scope.controllers
+
+    def change(self, offer: Offer, processes: Iterable[int]) -> None:
+        """Keep this process, and those that it has started, to another offer from now on."""
+        if self.scope is not None:
+            try:
+                self.scope.keep_to(offer)
+            except OSError as error:
+                _log.error("the cgroup %s keeps to the offer before: %s", self.scope.folder, error)
+        if not self._limits("cpu"):
+            self.processors = manners.keep_to_processors(offer.cpus, self._name, self._usable, processes)
+            self.rests = offer.cpus < self.processors
 
     def memory_bytes(self) -> int:
         """What the kernel counts for all of the host; 0 where it does not."""
@@ -43,7 +58,8 @@ def hold(offer: Offer, name: str) -> Holding:
         _log.info("kept to the offer by cgroup %s: %s", scope.folder, ", ".join(sorted(scope.controllers)))
     except NoScope as error:
         _log.info("kept to the offer by looking, without a cgroup: %s", error)
-    usable = len(os.sched_getaffinity(0))
+    usable = os.sched_getaffinity(0)
+    used = len(usable)
     if scope is None or "cpu" not in scope.controllers:
-        usable = manners.keep_to_processors(offer.cpus, name)
-    return Holding(offer, scope, usable)
+        used = manners.keep_to_processors(offer.cpus, name, usable)
+    return Holding(offer, scope, used, name, usable)

@@ -34,17 +34,39 @@ class Inspection:
         self._code = code
         self._trust = trust
         self._gate = asyncio.Semaphore(AT_ONCE)
+        self._running: set[asyncio.Task[Manifest]] = set()
+        self._away = ""
+
+    def refuse(self, why: str) -> None:
+        """The host lends nothing now (empty: it does again): end the trials, and begin none."""
+        self._away = why
+        for trial in self._running if why else ():
+            trial.cancel()
 
     async def answer(self, data: bytes) -> bytes:
         """The answer to an Inspect that an owner signed: a Manifest or the reason why there is none."""
         try:
             async with self._gate:
-                return encode_answer(await self._inspect(self._trust.inspection(data)))
+                return encode_answer(await self._try(self._trust.inspection(data)))
         except MotesError as error:
             return encode_error(error)
         except Exception as error:
             _log.exception("an inspection failed")
             return encode_error(SpaceFailed(f"the host could not look into the app: {error!r}; its log says more"))
+
+    async def _try(self, question: Inspect) -> Manifest:
+        trial = asyncio.ensure_future(self._inspect(question))
+        self._running.add(trial)
+        try:
+            if not self._away:
+                return await trial
+        except asyncio.CancelledError:
+            if not self._away:
+                raise
+        finally:
+            trial.cancel()
+            self._running.discard(trial)
+        raise SpaceFailed(f"the host lends nothing now: {self._away}")
 
     async def _inspect(self, question: Inspect) -> Manifest:
         code = await self._code.folders(question.bundle, question.packages)

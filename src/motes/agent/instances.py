@@ -92,8 +92,8 @@ def _lose_call(
             return [answer(state, call, no_lease(state, call.address))]
         pool.push(call, first=True)
         return []
-    # Whoever stops a host does not stop what may run twice: another host does it.
-    elsewhere = reason == EndReason.HOST_STOPPED and may_run_twice(pool)
+    # Whoever stops a host, or wants it back, does not stop what may run twice: another host does it.
+    elsewhere = reason in (EndReason.HOST_STOPPED, EndReason.WITHDRAWN) and may_run_twice(pool)
     return [answer(state, call, failed(why_lost(state, pool, call, reason, detail), try_elsewhere=elsewhere))]
 
 

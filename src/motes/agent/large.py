@@ -56,6 +56,11 @@ class LargeResults:
                 self._send(inbox, found.data)
         return found is not None
 
+    def send_all(self) -> None:
+        """Send what was not asked for yet, whether there is room for it or not: the host needs the memory."""
+        for call_id in list(self._kept):
+            self.send(call_id)
+
     def drop(self, call_id: bytes) -> Kept | None:
         """The caller wants it no more."""
         found = self._kept.pop(call_id, None)

@@ -7,7 +7,7 @@ What always holds:
 - every instance that was started is reported to have ended, once, with a reason.
 
 This is where events come in. What follows from them is decided in `leases`, `starting`, `instances`, `answers`,
-`limits`, `releases` and `running_daemons`: functions of the HostState that return effects.
+`limits`, `releases`, `running_daemons` and `withdrawal`: functions of the HostState that return effects.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from motes.agent.releases import close_unused, note_failure
 from motes.agent.running_daemons import daemon_ended, switch_daemon, tick_daemon
 from motes.agent.starting import after_call, serve, start_in_freed_space, start_some
 from motes.agent.state import HostState, SpaceView
+from motes.agent.withdrawal import come_back, free, get_under, laid_down, withdraw
 from motes.errors import MotesError, SpaceFailed
 from motes.model.call import STATUS_ITEM, Outcome
-from motes.model.host import Lease
+from motes.model.host import Lease, Offer
 from motes.model.instance import EndReason
 from motes.model.receipt import Spent
 from motes.model.release import Manifest
@@ -49,9 +50,13 @@ class Machine(HostState):
         """A verified lease for this host. One with an epoch that is not higher than the last is powerless."""
         known = self.leases.get(lease.address)
         last_epoch = self.forgotten_epoch if known is None else known.epoch
-        if lease.host != self.host or lease.epoch <= last_epoch or self.draining:
+        if lease.host != self.host or lease.epoch <= last_epoch or self.stopping:
             return []
         self.leases[lease.address] = lease
+        if lease.ceiling > 0 and self.away:
+            self.leases[lease.address] = laid_down(lease)
+            forget_ended_leases(self)
+            return [Report()]
         if lease.ceiling > 0:
             self.meter.note_lease(lease)
         else:
@@ -87,6 +92,8 @@ class Machine(HostState):
         """The release could not be had, or its hash or signature does not hold."""
         space = self.spaces.setdefault(release, SpaceView())
         space.state, space.missing_bytes = "unfetched", 0
+        if self.away:
+            return []  # It was given up; whoever gets a lease when the host is back fetches again.
         return note_failure(self, release, space, error, now)
 
     def on_space_ready(self, release: str, now: float) -> list[Effect]:
@@ -285,11 +292,30 @@ class Machine(HostState):
         effects += asking.tick(self, now)
         for unit in self.daemons.values():
             effects += tick_daemon(self, unit, now)
-        return [*effects, *close_unused(self, now)]
+        return [*effects, *get_under(self, now), *close_unused(self, now)]
+
+    # ------------------------------------------------------------------ what the machine's owner decides
+
+    def on_offer(self, offer: Offer, now: float) -> list[Effect]:
+        """It lends more or less from now on; what runs beyond it ends."""
+        self.offer = offer
+        return [Report(), *get_under(self, now), *relieve(self, now)]
+
+    def on_withdraw(self, why: str, now: float) -> list[Effect]:
+        """The owner wants the machine: no new calls; what runs may finish until `on_free`."""
+        return withdraw(self, why, now)
+
+    def on_free(self, now: float) -> list[Effect]:
+        """The grace is over: everything ends."""
+        return free(self, now)
+
+    def on_return(self) -> list[Effect]:
+        """It lends again."""
+        return come_back(self)
 
     def on_drain(self, now: float) -> list[Effect]:
         """The host stops: no new calls; what runs may finish (see `is_empty`)."""
-        self.draining = True
+        self.stopping = True
         effects: list[Effect] = [Report()]
         for address in list(self.leases):
             effects += end_workload(self, address, EndReason.HOST_STOPPED, now)

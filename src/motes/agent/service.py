@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from motes.agent.clock import KeepersClock
 from motes.agent.code import ARCHITECTURE, Code
@@ -63,7 +66,7 @@ from motes.tasks import Tasks
 from motes.tracing import tracer
 
 DRAIN_S = 3.0
-"""How long running calls may go on when the host stops."""
+"""How long running calls may go on when the host stops, or its owner wants it back."""
 SOON_MAX_S = 0.02
 REPLY_PREFIX = "_INBOX."
 _log = logging.getLogger("motes.agent")
@@ -87,10 +90,10 @@ class Agent:
         self.clock = KeepersClock()
         self._logs = Logs(host, connection.publish, self.clock.now)
         self.spaces = Spaces(self, folder / "blank")
-        disk = Disk(offer.disk_bytes, self.spaces.used_folders, lambda: self.spaces.on_disk_bytes)
-        self.code = Code(folder, connection, trust, disk)
-        self._written = Written(disk, self.spaces)
-        self._inspection = Inspection(self.code, trust)
+        self._disk = Disk(offer.disk_bytes, self.spaces.used_folders, lambda: self.spaces.on_disk_bytes)
+        self.code = Code(folder, connection, trust, self._disk)
+        self._written = Written(self._disk, self.spaces)
+        self.inspection = Inspection(self.code, trust)
         self.telling = Telling(self)
         self.membership = Membership(self)
         self.takes_calls = asyncio.Event()
@@ -103,7 +106,7 @@ class Agent:
         self._soon_s = START_COST_S
         self.tasks = Tasks("agent")
         self.sending = Sending(connection, self.now)
-        self._large = LargeResults(self.sending.answer)
+        self.large = LargeResults(self.sending.answer)
         self._do: dict[type, Callable[[Any], object]] = {
             Answer: self._do_answer,
             Deliver: self.spaces.deliver,
@@ -131,9 +134,25 @@ class Agent:
         await self.relaying.start()
         for work in (self._take_part(), self._beats(), self._flushes(), self._receipts.work()):
             self.tasks.spawn(work)
-        if self._holding.rests:
-            cpus = self.machine.offer.cpus
-            self._resting = Resting(cpus, self._holding.processors, self.spaces.processes)
+        self._rest()
+
+    def lend(self, offer: Offer) -> None:
+        """Lend more or less from now on. Its priority stays as it is until the next start."""
+        offer = msgspec.structs.replace(offer, idle_class=self.machine.offer.idle_class)
+        if offer == self.machine.offer:
+            return
+        self._holding.change(offer, [os.getpid(), *self.spaces.processes()])
+        self._disk.most_bytes = offer.disk_bytes
+        self._written.keep()
+        self.feed(self.machine.on_offer(offer, self.now()))
+        self._rest()
+
+    def _rest(self) -> None:
+        """Where no cgroup sees to it, use no more of the processors than is lent."""
+        if self._resting is not None:
+            self._resting.close()
+        rests, cpus = self._holding.rests, self.machine.offer.cpus
+        self._resting = Resting(cpus, self._holding.processors, self.spaces.processes) if rests else None
 
     async def _take_part(self) -> None:
         await self.membership.join()
@@ -158,10 +177,7 @@ class Agent:
         for subscription in self._hearing if is_displaced else ():
             subscription.unsubscribe()  # What comes from now on is the other's to answer.
         self.feed(self.machine.on_drain(self.now()))
-        deadline = self.now() + DRAIN_S
-        while not self.machine.is_empty() and self.now() < deadline:
-            self.feed(self.machine.tick(self.now()))
-            await asyncio.sleep(0.02)
+        await self.let_finish()
         self.tasks.cancel()
         await self.tasks.wait()
         if self._resting is not None:
@@ -173,6 +189,13 @@ class Agent:
             return
         with contextlib.suppress(MotesError):
             await self.connection.request(subjects.keeper(self.connection.user, "leave"), b"\xc0", 1.0)
+
+    async def let_finish(self) -> None:
+        """Until nothing runs here any more, but at most DRAIN_S."""
+        deadline = self.now() + DRAIN_S
+        while not self.machine.is_empty() and self.now() < deadline:
+            self.feed(self.machine.tick(self.now()))
+            await asyncio.sleep(0.02)
 
     def now(self) -> float:
         return self._loop.time()
@@ -216,11 +239,11 @@ class Agent:
         self.feed(self.machine.on_call(call, now))
 
     def _on_more(self, call_id: bytes, count: int) -> None:
-        if not self._large.send(call_id):
+        if not self.large.send(call_id):
             self.feed(self.machine.on_more(call_id, count))
 
     def _on_cancel(self, call_id: bytes) -> None:
-        self._large.drop(call_id)
+        self.large.drop(call_id)
         call = self.machine.calls.get(call_id)
         if call is not None and self.spans is not None:
             self.spans.answered(call.replies, None)
@@ -236,7 +259,7 @@ class Agent:
             self.feed(self.machine.on_lease(lease, self.now()))
 
     async def _inspect(self, message: Message) -> None:
-        self.connection.publish(message.reply, await self._inspection.answer(message.data))
+        self.connection.publish(message.reply, await self.inspection.answer(message.data))
 
     async def _fetch(self, release: str) -> None:
         try:
@@ -286,7 +309,7 @@ class Agent:
         if self.spans is not None:
             self.spans.answered(effect.replies, effect.outcome)
         outcome = effect.outcome
-        kept = len(outcome.body) >= LARGE_BYTES and self._large.keep(effect.replies, outcome, self.now())
+        kept = len(outcome.body) >= LARGE_BYTES and self.large.keep(effect.replies, outcome, self.now())
         data = b"" if kept else outcome.pack()
         for reply in effect.replies:
             if not isinstance(reply, str):
@@ -319,7 +342,7 @@ class Agent:
                 self.telling.report_if_due()
 
     def _watch(self) -> None:
-        self._large.tick(self.now())
+        self.large.tick(self.now())
         usages, memory_bytes, shared = self.spaces.measure(self.now())
         self._written.look()
         # A cgroup counts also what no process is seen to hold.

@@ -44,6 +44,7 @@ class Shelf:
         self._fetching: dict[str, asyncio.Task[Path]] = {}
         self.missing: dict[str, int] = {}
         """Bytes that have still to come, by archive that is being fetched."""
+        self._given_up: set[str] = set()
         self._sole = asyncio.Lock()
         """One at a time decides what is deleted for it."""
         self._parts = folder / PARTS
@@ -60,8 +61,16 @@ class Shelf:
         task = self._fetching.get(archive)
         if task is None:
             task = self._fetching[archive] = asyncio.create_task(self._fetch(archive, folder))
-            task.add_done_callback(lambda _: self._fetching.pop(archive, None))
+            task.add_done_callback(lambda _: self._fetched(archive))
         return await asyncio.shield(task)
+
+    def give_up(self) -> None:
+        """Fetch no further for now; what has come is kept."""
+        self._given_up.update(self._fetching)
+
+    def _fetched(self, archive: str) -> None:
+        self._fetching.pop(archive, None)
+        self._given_up.discard(archive)
 
     async def _fetch(self, archive: str, folder: Path) -> Path:
         part = self._parts / archive
@@ -96,6 +105,8 @@ class Shelf:
             have = have if have < count else 0
             file.truncate(have * CHUNK_BYTES)
             for first in range(have, count, CHUNKS_AT_ONCE):
+                if archive in self._given_up:
+                    raise SpaceFailed(f"{self._limits.what} {archive[:12]} is not fetched further: the host is away")
                 self.missing[archive] = (count - first) * CHUNK_BYTES
                 some = range(first, min(first + CHUNKS_AT_ONCE, count))
                 for index, (_, data) in zip(

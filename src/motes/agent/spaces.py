@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from pathlib import Path
@@ -73,6 +74,7 @@ class Spaces:
         self.releases: dict[str, Release] = {}
         self._by_release: dict[str, FunctionSpace] = {}
         self._loading: set[FunctionSpace] = set()
+        self._opening: dict[str, asyncio.Task[None]] = {}
         self._by_number: dict[int, FunctionSpace] = {}
         self._daemons: dict[int, DaemonSpace] = {}
         self._closing = Tasks("agent")
@@ -98,9 +100,18 @@ class Spaces:
     # ------------------------------------------------------------------ effects
 
     def prepare(self, effect: Prepare) -> None:
-        self._agent.tasks.spawn(self._open(effect.release))
+        opening = self._opening[effect.release] = self._agent.tasks.spawn(self._open(effect.release))
+        opening.add_done_callback(lambda done: self._opened(effect.release, done))
+
+    def _opened(self, release: str, done: asyncio.Task[None]) -> None:
+        if self._opening.get(release) is done:
+            del self._opening[release]
 
     def close(self, effect: Close) -> None:
+        opening = self._opening.pop(effect.release, None)
+        if opening is not None:
+            opening.cancel()
+            self._closing.spawn(_until_ended(opening))
         space = self._by_release.pop(effect.release, None)
         if space is not None:
             self._closing.spawn(self._close(space))
@@ -295,6 +306,16 @@ class Spaces:
             raise SpaceFailed("the daemon has just ended; try again")
         return await space.connect()
 
+    def keep_blank(self, on: bool) -> None:
+        """Whether a blank space is kept ready."""
+        self._blank.is_wanted = on
+        if not on:
+            self._closing.spawn(self._blank.drop())
+
+    async def wait_until_closed(self) -> None:
+        """Until what was to end has ended."""
+        await self._closing.wait()
+
     async def close_all(self) -> None:
         """End everything."""
         for number in list(self._daemons):
@@ -363,6 +384,10 @@ class Spaces:
         }
         found |= {number: space.usage() for number, space in self._daemons.items() if number in known}
         return {number: core.Usage(used.cpu_s, used.memory_bytes, used.threads) for number, used in found.items()}
+
+
+async def _until_ended(task: asyncio.Task[None]) -> None:
+    await asyncio.wait((task,))
 
 
 class _FunctionEvents:

@@ -53,7 +53,12 @@ class HostState:
         self.host = host
         self.offer = offer
         self.architecture = architecture
-        self.draining = False
+        self.stopping = False
+        """It takes no work any more, and ends."""
+        self.away = ""
+        """Why it takes no work for now, by its owner's terms; empty while it lends."""
+        self.over_since: float | None = None
+        """Since when more runs here than its owner lends."""
         self.pools: dict[str, Pool] = {}
         self.daemons: dict[str, DaemonUnit] = {}
         self.leases: dict[str, Lease] = {}
@@ -86,6 +91,11 @@ class HostState:
         self.pressed_since: float | None = None
         """Since when more memory is used than is lent and nothing is left that could be spared."""
         self._number = 0
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no work, for now or for ever."""
+        return self.stopping or bool(self.away)
 
     def new_instance(self, address: str, release: str, now: float, is_daemon: bool = False) -> Instance:
         """One more, with a number of its own; a function's also enters its pool."""

@@ -27,8 +27,12 @@ class Written:
         now_bytes = self._spaces.on_disk_bytes
         if now_bytes > self._kept_for_bytes + STEP_BYTES and not self._tasks:
             self._kept_for_bytes = now_bytes
-            self._tasks.spawn(self._keep())
+            self.keep()
         self._kept_for_bytes = min(self._kept_for_bytes, now_bytes)
+
+    def keep(self) -> None:
+        """Delete, or end, what is beyond the lent disk."""
+        self._tasks.spawn(self._keep())
 
     async def _keep(self) -> None:
         try:

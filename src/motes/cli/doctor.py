@@ -43,7 +43,7 @@ def command(as_json: bool) -> int:
     if sys.platform.startswith("linux"):
         layers = _layers()
         namespaces = all(layer["required"] for layer in layers if layer["name"] == "user namespaces")
-        checks += [_nats_server(), _bubblewrap(namespaces), *layers, _limits(cluster)]
+        checks += [_nats_server(), _bubblewrap(namespaces), *layers, _limits(cluster), *_signs()]
     works = all(check["works"] for check in checks if check["required"])
     told = {
         "motes": __version__,
@@ -142,6 +142,14 @@ def _limits(cluster: dict[str, Any] | None) -> dict[str, Any]:
     else:
         detail = f"by cgroup: {', '.join(held)}" + (f"; by looking: {', '.join(missing)}" if missing else "")
     return _check("limits of hosts", not missing, detail, cgroup_mend(os.geteuid()), required=False)
+
+
+def _signs() -> list[dict[str, Any]]:
+    """By what a host here sees whether its owner is away, and what that says now."""
+    from motes.agent.sources import Sources
+
+    _, said = Sources(os.getpid()).read(idle=True, charging=True)
+    return [_check(f"lending: {each.name}", each.is_there, each.says, required=False) for each in said]
 
 
 def _home(home: Home) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from motes.cli.linux import refuse_elsewhere
 from motes.errors import BadInput, MotesError, NotFound, Unavailable
 from motes.home import Home
 from motes.model.names import HOST_PREFIX, MOST_LABELS, is_name
+from motes.model.terms import normal_hours, normal_when
 from motes.model.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ for each in (host_sets.show, host_sets.name, host_sets.unname):
 def ls(as_json: bool) -> None:
     """List the cluster's hosts: what each lends, and how much of it is used now.
 
-    STATE is one of up, draining, silent, too old, too new: a host whose Motes does not fit the keeper's gets no work,
+    STATE is one of up, away, draining, silent, too old, too new. Away is one that lends nothing now, by its owner's
+    terms, and why is said below. A host whose Motes does not fit the keeper's gets no work,
     and what to do is said below. So is which host fetches the code or the packages of an app. `motes host show NAME`
     says more of one.
 
@@ -67,7 +69,7 @@ def ls(as_json: bool) -> None:
       motes host ls
     """
     from motes.cli.session import with_cluster
-    from motes.cli.table import print_json, print_table
+    from motes.cli.table import plain, print_json, print_table
 
     hosts, fetching = with_cluster(_hosts)
     if as_json:
@@ -75,6 +77,8 @@ def ls(as_json: bool) -> None:
         return
     print_table(COLUMNS, [_row(each) for each in hosts], "no host; start one with: motes host start")
     for host in hosts:
+        if host.away:
+            click.echo(f"host {host.name} is away: {plain(host.away)}")
         if host.advice:
             click.echo(host.advice)
     for each in fetching:
@@ -106,7 +110,7 @@ def _row(host: HostStatus) -> tuple[str, ...]:
     "--lend",
     default="",
     metavar="KEY=VALUE,...",
-    help="What it lends: cpus, memory, disk, spaces, labels; priority=idle.",
+    help="What it lends, and when; see: motes lend --help",
 )
 @click.option("--python", help="The interpreter it runs with, in which motes is installed. Default: this one.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: name, pid.")
@@ -130,7 +134,10 @@ def start(name: str | None, lend: str, python: str | None, as_json: bool) -> Non
     offers = home.offers()
     name = name or next(f"local-{number}" for number in range(2, len(offers) + 3) if f"local-{number}" not in offers)
     if name in offers and (lend or python):
-        raise BadInput(f"host {name!r} has been started; to change what it lends: motes host stop --name {name}")
+        raise BadInput(
+            f"host {name!r} has been started; to change what it lends: motes lend --host {name} ...; for another"
+            f" Python, first: motes host stop --name {name}"
+        )
     offer = offers.get(name) or {**founding.default_offer(), **parse_lend(lend)}
     if python:
         offer["python"] = usable_interpreter(os.path.expanduser(python))
@@ -211,13 +218,13 @@ def parse_lend(text: str) -> dict[str, Any]:
     offer: dict[str, Any] = {}
     for part in filter(None, (each.strip() for each in text.split(","))):
         key, _, value = part.partition("=")
-        field, parse = _LENT.get(key, ("", _name))
+        field, parse = LENT.get(key, ("", _name))
         try:
             offer[field] = parse(value)
         except ValueError:
             field = ""
         if not field:
-            raise BadInput(f"--lend {part!r} is not understood; write: {_LENT_EXAMPLE}")
+            raise BadInput(f"{part!r} is not understood; write: {LENT_EXAMPLE}")
     return offer
 
 
@@ -250,13 +257,15 @@ def _labels(text: str) -> list[str]:
     return found
 
 
-_LENT: dict[str, tuple[str, Callable[[str], Any]]] = {
+LENT: dict[str, tuple[str, Callable[[str], Any]]] = {
     "cpus": ("cpus", _amount(float)),
     "memory": ("memory_bytes", _amount(parse_bytes)),
     "spaces": ("spaces", _amount(int)),
     "disk": ("disk_bytes", _amount(parse_bytes)),
     "priority": ("idle_class", _is_idle),
+    "hours": ("hours", normal_hours),
+    "when": ("when", normal_when),
     "labels": ("labels", _labels),
     "machine": ("machine", _name),
 }
-_LENT_EXAMPLE = "cpus=2,memory=1GiB,spaces=100,labels=gpu+attic"
+LENT_EXAMPLE = "cpus=2,memory=1GiB,disk=5GiB,spaces=100,hours=22-07,when=idle+charging,labels=gpu+attic"

@@ -26,7 +26,7 @@ _REFUSAL = "Authorization Violation"
 @click.command(short_help="Join the cluster that made an invite.")
 @click.argument("invite")
 @click.option("--name", help="What this host is called there. Default: this machine's name.")
-@click.option("--lend", default="", metavar="KEY=VALUE,...", help="What it lends: cpus, memory, spaces, labels.")
+@click.option("--lend", default="", metavar="KEY=VALUE,...", help="What it lends, and when; see: motes lend --help")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: name, address, pid.")
 def command(invite: str, name: str | None, lend: str, as_json: bool) -> None:
     """Join with the line that `motes invite` printed on the keeper, and lend this machine from now on.

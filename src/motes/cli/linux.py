@@ -14,6 +14,7 @@ ON_LINUX = frozenset(
         "run",
         "host start",
         "host stop",
+        "lend",
         "pause",
         "resume",
         "invite",

@@ -31,6 +31,7 @@ COMMANDS = {
     "rm": "Remove an app.",
     "creds": "Make, list and withdraw callers' keys for NATS clients in other languages.",
     "host": "List, start and stop hosts on this machine.",
+    "lend": "Say or change what this machine lends, and when.",
     "pause": "Lend nothing of this machine until `motes resume`.",
     "resume": "Lend again.",
     "invite": "Let another machine join this cluster.",

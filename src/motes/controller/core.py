@@ -69,10 +69,14 @@ class Core:
             joined = Tell("host.up", StartReason.JOINED, report.host, pid=report.pid)
             ended += self.running.compare(report, is_first=True)
             return [*chosen, *ended, joined, *self._catch_up(report.host, now)]
-        was_away = not known.lives
+        was_silent, was_away = not known.lives, known.report.away
         known.report, known.heard_at, known.lives, known.lost = report, now, True, False
         note_fullness(known, now)
-        back: list[Effect] = [Tell("host.up", StartReason.BACK, report.host, pid=report.pid)] if was_away else []
+        back: list[Effect] = []
+        if was_silent or (was_away and not report.away):
+            back = [Tell("host.up", StartReason.BACK, report.host, pid=report.pid)]
+        elif report.away and not was_away:
+            back = [Tell("host.away", EndReason.WITHDRAWN, report.host, pid=report.pid, detail=report.away)]
         return [*back, *self.running.compare(report, is_first=False), *self._catch_up(report.host, now)]
 
     def on_beat(self, beat: Beat, now: float) -> list[Effect]:

@@ -43,7 +43,7 @@ def why_nowhere(state: State, address: str, workload: Workload, packages: Packag
     """The error for a workload that no host can take: Unavailable when that may pass, else NoRoom."""
     able = [name for name, host in state.hosts.items() if host.takes_work]
     if not able:
-        return Unavailable(f"{address}: no host is up (see `motes host ls`, start one with `motes host start`)")
+        return Unavailable(f"{address}: {_nobody(state)} (see `motes host ls`, start one with `motes host start`)")
     there = [name for name in able if not unmet(workload.place, traits(state, name))]
     if not there:
         return NoRoom(f"{address} {why_at_no_place(state, able, workload.place)}")
@@ -62,6 +62,11 @@ def why_nowhere(state: State, address: str, workload: Workload, packages: Packag
         f"{address} needs {format_bytes(workload.memory_bytes)}; no host{among} offers more than "
         f"{format_bytes(largest)} (lower `memory`, or add a host: `motes host start`)"
     )
+
+
+def _nobody(state: State) -> str:
+    away = [f"{name}: {host.report.away}" for name, host in sorted(state.hosts.items()) if host.report.away]
+    return f"no host lends anything now ({'; '.join(away[:MOST_SHOWN])})" if away else "no host is up"
 
 
 def why_at_no_place(state: State, hosts: Iterable[str], place: Sequence[str]) -> str:

@@ -70,9 +70,12 @@ def confirm(state: State, host: str, now: float) -> list[Lease]:
             _take_over_or_end(state, host, address, held, now)
     again: list[Lease] = []
     for address, lease in list(given.items()):
-        if _is_known(lease, report.held.get(address)):
+        held_now = report.held.get(address)
+        if held_now is not None and held_now.epoch >= lease.epoch:
             state.unconfirmed.get(host, {}).pop(address, None)
-            if lease.ceiling == 0:
+            if lease.ceiling == 0 or held_now.ceiling == 0:
+                # Ended; or the host has laid it down, as one does that withdraws, or was told to by an earlier
+                # controller just before this one took it over: it can get another.
                 del given[address]
         elif lease.ceiling > 0 and not lease.release:
             del given[address]  # Taken over before its release was there, and now the host has lost it.
@@ -105,11 +108,6 @@ def choose(state: State, host: str) -> Lease:
 def end_lease(state: State, host: str, address: str) -> Lease:
     """The lease that ends the one in force: ceiling 0 and a higher epoch."""
     return _give(state, host, address, "", Share(0, 0))
-
-
-def _is_known(lease: Lease, held: Held | None) -> bool:
-    """Whether the host holds this lease already, or a later one."""
-    return held is not None and held.epoch >= lease.epoch
 
 
 def _differs(lease: Lease | None, release: str, share: Share) -> bool:

@@ -77,7 +77,7 @@ def _status(name: str, host: Host, is_own: bool, sets: tuple[str, ...]) -> HostS
     report = host.report
     state = "silent" if not host.lives else misfit(report.wire) or "up"
     if report.draining:
-        state = "draining"
+        state = "away" if report.away and host.lives else "draining"
     used = {"spaces": float(report.spaces_used), "memory_bytes": float(report.memory_bytes), "cpu_s": report.cpu_s}
     return HostStatus(
         name,
@@ -94,4 +94,5 @@ def _status(name: str, host: Host, is_own: bool, sets: tuple[str, ...]) -> HostS
         is_own,
         sets,
         what_to_do(name, report.wire, report.version, __version__) if misfit(report.wire) else "",
+        report.away,
     )

@@ -129,6 +129,8 @@ class HostReport(msgspec.Struct, frozen=True):
     """The version of what it says and understands (motes.model.wire); who tells none speaks the first."""
     connection: Size = 0
     """The number that nats-server gave its connection; 0 when it does not say."""
+    away: Short = ""
+    """Why it lends nothing just now, by its owner's terms; empty while it lends. It is `draining` then as well."""
 
 
 class HostStatus(msgspec.Struct, frozen=True):
@@ -137,7 +139,7 @@ class HostStatus(msgspec.Struct, frozen=True):
     name: str
     pid: int
     state: str
-    """One of `up`, `draining`, `silent`, `too old`, `too new`."""
+    """One of `up`, `away`, `draining`, `silent`, `too old`, `too new`."""
     lends: Offer
     used: dict[str, float]
     spaces: int
@@ -151,6 +153,8 @@ class HostStatus(msgspec.Struct, frozen=True):
     """In which sets the cluster's owner has put it."""
     advice: str = ""
     """What to do about a host that gets no work."""
+    away: str = ""
+    """Why it lends nothing just now."""
 
 
 class HostInstances(msgspec.Struct, frozen=True):

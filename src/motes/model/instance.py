@@ -48,6 +48,8 @@ class EndReason(StrEnum):
     MISPLACED = "misplaced"
     """Its owner wants it on other hosts (`place`)."""
     HOST_STOPPED = "host_stopped"
+    WITHDRAWN = "withdrawn"
+    """The machine's owner wants it back, or lends less of it now."""
     HOST_LOST = "host_lost"
     DISPLACED = "displaced"
     """Another agent has its host's name: of two, one is the host."""
@@ -100,8 +102,8 @@ class Event(msgspec.Struct, frozen=True):
     at: Number
     """Unix time, seconds."""
     what: Short
-    """`instance.start`, `instance.end`, `host.up`, `host.end`, `app.deployed`, `app.removed`, `start.failed`,
-    `host.twin`, `reports.dropped`."""
+    """`instance.start`, `instance.end`, `host.up`, `host.away`, `host.end`, `host.twin`, `app.deployed`, `app.removed`,
+    `start.failed`, `reports.dropped`."""
     reason: Short
     """A StartReason or an EndReason."""
     host: Short = ""

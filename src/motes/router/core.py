@@ -249,7 +249,8 @@ class Router:
         host = call.hosts[-1]
         error = outcome.error()
         self._leave(call, host)
-        if isinstance(error, NotFound):
+        if isinstance(error, NotFound | HostLost):
+            # What it had taken, and may be run again, waits like what it never took.
             self.hosts.holds_no_lease(call.address, host, now)
         elif isinstance(error, SpaceFailed) and _is_count(missing_bytes := error.detail.get("fetching_bytes")):
             self.hosts.fetches(call.address, host, missing_bytes)

@@ -30,6 +30,8 @@ class Blank:
         self._code = folder
         self._count = 0
         self._closed = False
+        self.is_wanted = True
+        """Whether `refill_soon` makes any."""
         self._refill: asyncio.TimerHandle | None = None
         # An agent that was killed left them.
         remove_folder(folder)
@@ -41,7 +43,7 @@ class Blank:
 
     def _make(self) -> None:
         self._refill = None
-        if self._space is not None or self._closed:
+        if self._space is not None or self._closed or not self.is_wanted:
             return
         self._count += 1
         code = self._code = self._folder / str(self._count)

@@ -9,7 +9,7 @@ import ctypes
 import math
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from motes.space.guest.kernel import LEAST_URGENT_NICE
 
@@ -26,16 +26,29 @@ class _Scores:
     kept: tuple[int, bytes] | None = None
 
 
-def keep_to_processors(count: float, name: str) -> int:
-    """Use so many processors at a time, rounded up, from now on; returns how many. `name` chooses which."""
-    usable = sorted(os.sched_getaffinity(0))
-    wanted = max(math.ceil(count), 1)
-    if wanted >= len(usable):
-        return len(usable)
+def keep_to_processors(
+    count: float, name: str, usable: Iterable[int] | None = None, processes: Iterable[int] = ()
+) -> int:
+    """Use so many of the usable processors at a time, rounded up, from now on; returns how many. `name` chooses which.
+
+    `processes` were started before, and had others to use.
+    """
+    those = sorted(os.sched_getaffinity(0) if usable is None else usable)
+    wanted = min(max(math.ceil(count), 1), len(those))
     # Several hosts of one machine had better not all crowd on its first ones.
-    first = zlib.crc32(name.encode()) % len(usable)
-    os.sched_setaffinity(0, {usable[(first + number) % len(usable)] for number in range(wanted)})
+    first = zlib.crc32(name.encode()) % len(those)
+    chosen = {those[(first + number) % len(those)] for number in range(wanted)}
+    os.sched_setaffinity(0, chosen)
+    for thread in (thread for pid in processes for thread in _threads(pid)):
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(thread, chosen)
     return wanted
+
+
+def _threads(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(each) for each in os.listdir(f"/proc/{pid}/task")]
+    return []
 
 
 def stand_back() -> None:

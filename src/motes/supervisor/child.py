@@ -9,13 +9,14 @@ import os
 import selectors
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from motes.supervised import ENDED_FOR_GOOD, READY_FD_VARIABLE
+from motes.supervised import ENDED_FOR_GOOD, ORDER_LIMIT_BYTES, ORDERS_FD_VARIABLE, READY_FD_VARIABLE
 
 BACKOFF_S = 0.05
 BACKOFF_LIMIT_S = 5.0
@@ -39,6 +40,7 @@ class Child:
         environment: dict[str, str],
         log: Path,
         selector: selectors.BaseSelector,
+        takes_orders: bool = False,
     ) -> None:
         self.name = name
         self.command = command
@@ -50,6 +52,10 @@ class Child:
         self.pid: int | None = None
         self.last_end = ""
         self.restarts = 0
+        self.told: dict[str, Any] | None = None
+        """What it has answered to the last `order`."""
+        self._orders: socket.socket | None = None
+        self._takes_orders = takes_orders
         self._environment = environment
         self._selector = selector
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,6 +72,9 @@ class Child:
         self._started_at = time.monotonic()
         reader, writer = os.pipe()
         environment = {**os.environ, **self._environment, READY_FD_VARIABLE: str(writer)}
+        theirs = self._open_orders() if self._takes_orders else None
+        if theirs is not None:
+            environment[ORDERS_FD_VARIABLE] = str(theirs.fileno())
         try:
             with self.log.open("ab") as log:
                 self.log.chmod(0o600)
@@ -76,7 +85,7 @@ class Child:
                     stderr=log,
                     env=environment,
                     cwd="/",
-                    pass_fds=(writer,),
+                    pass_fds=(writer,) if theirs is None else (writer, theirs.fileno()),
                     start_new_session=True,
                     preexec_fn=end_with_this_process(),
                 )
@@ -86,6 +95,8 @@ class Child:
             return
         finally:
             os.close(writer)
+            if theirs is not None:
+                theirs.close()
         self.pid = self._process.pid
         self._pipe = reader
         self._selector.register(reader, selectors.EVENT_READ, self._hear)
@@ -122,6 +133,18 @@ class Child:
         """End the process."""
         self._signal(signal.SIGKILL)
 
+    def order(self, words: dict[str, Any]) -> bool:
+        """Tell the process what its owner decides; what it says then is `told`. False when it cannot hear it."""
+        data = json.dumps(words).encode()
+        if self._orders is None or len(data) > ORDER_LIMIT_BYTES:
+            return False
+        try:
+            self._orders.send(data)
+        except OSError:
+            return False
+        self.told = None
+        return True
+
     def status(self) -> dict[str, Any]:
         """For `motes doctor` and tests: `{"name", "pid", "state", "restarts", "last_end"}`."""
         state = "waiting" if self.pid is None else "running" if self.ready else "starting"
@@ -146,6 +169,32 @@ class Child:
             if isinstance(json.loads(line or b"0"), dict):
                 self.ready = True
 
+    def _open_orders(self) -> socket.socket:
+        """A new socket for orders; returns the process's end. Whole messages, and nobody waits for the other."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        self._orders = ours
+        self._selector.register(ours, selectors.EVENT_READ, self._hear_of_orders)
+        return theirs
+
+    def _hear_of_orders(self) -> None:
+        assert self._orders is not None
+        data = b""
+        with contextlib.suppress(OSError):
+            data = self._orders.recv(ORDER_LIMIT_BYTES)
+        if not data:
+            self._close_orders()
+            return
+        with contextlib.suppress(ValueError):
+            told = json.loads(data)
+            self.told = told if isinstance(told, dict) else self.told
+
+    def _close_orders(self) -> None:
+        if self._orders is not None:
+            self._selector.unregister(self._orders)
+            self._orders.close()
+            self._orders = None
+
     def _close_pipe(self) -> None:
         if self._pipe is not None:
             self._selector.unregister(self._pipe)
@@ -160,7 +209,9 @@ class Child:
         self.pid = None
         self.ready = False
         self.last_end = how
+        self.told = None
         self._close_pipe()
+        self._close_orders()
 
     def _shorten_log(self) -> None:
         with contextlib.suppress(OSError):

@@ -17,6 +17,7 @@ import time
 from typing import Any, NamedTuple
 
 from motes.bus import server
+from motes.errors import MotesError
 from motes.home import Home
 from motes.model.names import is_name
 from motes.supervised import announce_ready
@@ -42,7 +43,7 @@ _ENDING_ORDER = ("agent", "gateway", "controller", "nats-server", "forward")
 
 
 class Waiting(NamedTuple):
-    """Somebody who wants to be told when a child is `ready` or `ended`."""
+    """Somebody who wants to be told when a child is `ready` or `ended`, or what it has `told` after an order."""
 
     child: Child
     until: str
@@ -135,12 +136,15 @@ class Supervisor:
     def start_program(self, name: str, program: str, *arguments: str, python: str | None = None) -> Child:
         """One of `programs`; with `python`, by this interpreter instead of this process's own."""
         own, *words = self.programs[program]
-        child = self._add(name, [python or own, *words, "--home", str(self.home.path), *arguments])
+        command = [python or own, *words, "--home", str(self.home.path), *arguments]
+        child = self._add(name, command, takes_orders=program == "agent")
         child.start()
         return child
 
-    def _add(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> Child:
-        child = Child(name, command, environment or {}, self.home.log(name), self.selector)
+    def _add(
+        self, name: str, command: list[str], environment: dict[str, str] | None = None, takes_orders: bool = False
+    ) -> Child:
+        child = Child(name, command, environment or {}, self.home.log(name), self.selector, takes_orders)
         self.children[name] = child
         return child
 
@@ -249,7 +253,22 @@ class Supervisor:
         if do == "stop-host" and (found := self.children.get(f"agent-{name}")) is not None:
             self.end(found, tell)
             return None
-        return {"error": f"no host {name!r} runs here" if do == "stop-host" else f"cannot do {do!r} {name!r} now"}
+        if do == "lend" and (found := self.children.get(f"agent-{name}")) is not None:
+            return self._order(found, name, tell)
+        return {
+            "error": f"no host {name!r} runs here" if do in ("stop-host", "lend") else f"cannot do {do!r} {name!r} now"
+        }
+
+    def _order(self, child: Child, name: str, tell: control.Tell) -> dict[str, Any] | None:
+        """Tell a host what hosts.json says of it now, and whoever asked for it what it answers."""
+        try:
+            entry = self.home.offers().get(name, {})
+        except MotesError as error:
+            return {"error": error.message}
+        if not child.order(entry):
+            return {"error": f"host {name!r} does not hear now; it will lend so once it starts again"}
+        self.waiting.append(Waiting(child, "told", tell))
+        return None
 
     def end(self, child: Child, tell: control.Tell = lambda _: None) -> None:
         """For good; `tell` is called when it has ended."""
@@ -264,7 +283,11 @@ class Supervisor:
     def _tell_waiting(self) -> None:
         for waiting in list(self.waiting):
             child = waiting.child
-            if child.ready and waiting.until == "ready":
+            if waiting.until == "told":
+                if child.told is None and child.pid is not None:
+                    continue
+                waiting.tell({"error": f"{child.name} has just ended"} if child.told is None else child.told)
+            elif child.ready and waiting.until == "ready":
                 waiting.tell({"name": child.name, "pid": child.pid})
             elif child.pid is None and waiting.until == "ended":
                 self.children.pop(child.name, None)

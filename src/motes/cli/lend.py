@@ -1,0 +1,106 @@
+"""`motes lend`: what this machine lends and when, said and changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from motes.errors import BadInput, NotFound, Unavailable
+from motes.home import Home
+
+TIMEOUT_S = 15.0
+DEFAULT = "default"
+"""A key with this value is as if it had never been said."""
+STOPPED, PAUSED = "it does not run (motes up)", "this machine is paused (motes resume)"
+_WORDS = {"cpus": "cpus", "memory_bytes": "memory", "disk_bytes": "disk", "spaces": "spaces"}
+
+
+@click.command(short_help="Say or change what this machine lends, and when.")
+@click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--host", help="Which host, where this machine has several.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object: host, lends, running, away, sources.")
+def command(words: tuple[str, ...], host: str | None, as_json: bool) -> None:
+    """Change what this machine lends, at once and for good. Without words: say its terms, and what is so now.
+
+    \b
+    cpus=2  memory=1GiB  disk=5GiB  spaces=200    how much
+    hours=22-07    these hours only; also 22:30-07:00+12-13, mon-fri/19-07+sat-sun, always
+    when=idle      while nobody is at it; also charging, idle+charging, always
+    labels=gpu+attic  machine=nas                 what it is, for who chooses hosts
+    KEY=default    as if it had never been said
+
+    When the hours end, the charger is pulled or you come back, calls have three seconds to finish; then it is yours.
+
+    \b
+    Example:
+      motes lend memory=2GiB hours=22-07 when=idle+charging
+    """
+    home = Home()
+    name = _which(home, host)
+    if words:
+        offers = home.offers()
+        home.write_json(home.hosts_file, {**offers, name: changed(offers[name], words)})
+    told = {"host": name, "lends": home.offers()[name], **_now(home, name)}
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    click.echo(f"host {name} lends {described(told['lends'])}")
+    click.echo("now: it lends" if not told["away"] else f"now: it lends nothing: {told['away']}")
+    for source in told["sources"]:
+        click.echo(f"      {source['name']}: {source['says']}")
+
+
+def changed(entry: Mapping[str, Any], words: tuple[str, ...]) -> dict[str, Any]:
+    """The entry of hosts.json after `words`. Raises BadInput."""
+    from motes.cli.host import LENT, LENT_EXAMPLE, parse_lend
+    from motes.supervisor import founding
+
+    parts = [part.strip() for word in words for part in word.split(",")]
+    forgotten = [key for part in parts if (key := part.removesuffix(f"={DEFAULT}")) != part]
+    if unknown := [key for key in forgotten if key not in LENT]:
+        raise BadInput(f"{unknown[0]!r} is nothing that is lent; write: {LENT_EXAMPLE}")
+    said = parse_lend(",".join(part for part in parts if part.removesuffix(f"={DEFAULT}") == part))
+    kept = {key: value for key, value in entry.items() if key not in {LENT[key][0] for key in forgotten}}
+    return {**founding.default_offer(), **kept, **said}
+
+
+def described(entry: Mapping[str, Any]) -> str:
+    """An entry in the words with which it is changed."""
+    from motes.model.units import format_bytes
+
+    def amount(field: str) -> str:
+        value = entry[field]
+        return format_bytes(value).replace(" ", "") if field.endswith("_bytes") else f"{value:g}"
+
+    found = [f"{word}={amount(field)}" for field, word in _WORDS.items() if entry.get(field)]
+    found += [f"{key}={entry.get(key) or 'always'}" for key in ("hours", "when")]
+    found += [f"labels={'+'.join(entry['labels'])}"] if entry.get("labels") else []
+    return " ".join(found + ([f"machine={entry['machine']}"] if entry.get("machine") else []))
+
+
+def _which(home: Home, host: str | None) -> str:
+    """Raises NotFound and BadInput."""
+    names = sorted(home.offers())
+    if not names:
+        raise NotFound("this machine has no host yet (start a cluster: motes up; or join one: motes join)")
+    if host is None and len(names) > 1:
+        raise BadInput(f"this machine has several hosts; say which with --host: {', '.join(names)}")
+    if host is not None and host not in names:
+        raise NotFound(f"no host {host!r} on this machine; there are: {', '.join(names)}")
+    return host or names[0]
+
+
+def _now(home: Home, name: str) -> dict[str, Any]:
+    """Whether the host runs, why it lends nothing, and by which sources; it has taken on what was changed."""
+    from motes.supervisor import control
+    from motes.supervisor.launch import running
+
+    if home.paused_file.exists() or running(home) is None:
+        return {"running": False, "away": PAUSED if home.paused_file.exists() else STOPPED, "sources": []}
+    try:
+        return {"running": True, **control.ask(home, "lend", TIMEOUT_S, name=name)}
+    except Unavailable as error:
+        return {"running": False, "away": error.message, "sources": []}
