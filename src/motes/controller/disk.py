@@ -36,8 +36,8 @@ class Disk:
         left = self._free(self._folder)
         if left < ROOM_BYTES:
             raise Unavailable(
-                f"the keeper's disk is full: No space left on device ({format_bytes(left)} of {self._folder}, which needs"
-                f" {format_bytes(ROOM_BYTES)}; what runs goes on): free some space and try again"
+                f"the keeper's disk is full: No space left on device ({format_bytes(left)} of {self._folder}, which"
+                f" needs {format_bytes(ROOM_BYTES)}; what runs goes on): free some space and try again"
             )
 
     def tick(self) -> None:
