@@ -297,7 +297,7 @@ def test_who_is_not_let_in_ends_nobodys_connection_whatever_name_it_gives_itself
         await system.subscribe(ends(nats_server), note)
         stranger = jwt.credentials(Key.generate(), roles.host("other"))
         with pytest.raises(Unavailable, match="Authorization Violation"):
-            await Connection.open(nats_server.url, stranger)
+            await Connection.open(nats_server.url, stranger, certificate=nats_server.certificate)
         await other.close()
         while await last.get() != "gateway":
             pass
