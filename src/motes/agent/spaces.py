@@ -276,7 +276,8 @@ class Spaces:
                 await self._end_daemon(effect.number, *self._ended_early.pop(effect.number, _REMOVED))
                 return
             instance.pid = space.pid
-            await space.wait_until_listening(LISTEN_TIMEOUT_S)
+            if daemon.port is not None:
+                await space.wait_until_listening(LISTEN_TIMEOUT_S)
         except MotesError as error:
             reason = EndReason.SPACE_FAILED if isinstance(error, SpaceFailed) else EndReason.NOT_LISTENING
             await self._end_daemon(effect.number, reason, error.message)
