@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from typing import NamedTuple
 
 from motes.bus.connection import Connection, Message
@@ -43,29 +42,19 @@ class Wall(NamedTuple):
 class Scene:
     """A cluster in the middle of an attack: the attacker's and other people's connections, closed at its end."""
 
-    def __init__(self, cluster: RunningCluster, people: People, rights: Rights, stack: AsyncExitStack) -> None:
+    def __init__(self, cluster: RunningCluster, people: People, rights: Rights) -> None:
         self.cluster = cluster
         self.people = people
         self.rights = rights
-        self.stack = stack
         self._owner: Cluster | None = None
 
     async def attacker(self) -> Connection:
         """A connection of the attacker's user, with the rights that it has."""
-        return await (self.local() if self.rights.role.user == "host-local" else self.join(self.rights.role))
+        return await self.join(self.rights.role)
 
     async def local(self) -> Connection:
-        """A second connection in the name of the honest host. When it ends that host is missed until its next beat."""
-        role = self.rights.role if self.rights.role.user == "host-local" else roles.host("local")
-        made = await self.join(role)
-        self.stack.push_async_callback(self._end_local, made)
-        return made
-
-    async def _end_local(self, connection: Connection) -> None:
-        gone = await Ear.at(await self.keeper(), "gone.local")
-        await connection.close()
-        await until(lambda: gone.heard)
-        await self.until_state("local", "up")
+        """A second connection in the name of the honest host."""
+        return await self.join(roles.host("local"))
 
     async def state(self, host: str) -> str:
         """As `motes host ls` says; what was sent to the controller before is behind it then."""

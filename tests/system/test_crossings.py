@@ -22,7 +22,6 @@ What is no user's crossing is elsewhere: garbage and absurd numbers (`test_hosti
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -50,9 +49,17 @@ HOST, CALLER, OWNER, GUEST = roles.host("evil"), roles.caller("bob"), roles.call
 GATEWAY, ANSWERING = roles.GATEWAY, roles.ANSWERING
 
 # What each may not hear.
-STORE = ("$JS.API.>", "$JS.ACK.>", "$KV.>", "bundle.>", "event.*", "log.*")
+STORE = ("$JS.API.>", "$JS.ACK.>", "$KV.>", "bundle.>", "event.*", "log.*", "receipt.*")
 EVERYBODYS = (">", "_INBOX.>", "_INBOX.local.>", "_INBOX.keeper.>", "_INBOX.host-other.>", "$SYS.>", *STORE)
-OF_HOSTS = ("host.>", "host.*.lease", "host.other.>", "host.*.call.*.*.*", "report.*.state", "relay.other.>")
+OF_HOSTS = (
+    "host.>",
+    "host.*.lease",
+    "host.other.>",
+    "host.*.call.*.*.*",
+    "report.*.state",
+    "report.*.usage",
+    "relay.other.>",
+)
 OF_APPS = ("report.*.event", "report.*.log.>")
 ASKED = ("keeper.*.*", "keeper.local.>", "fn.*.*", "fn.*.*.*", "$SRV.>")
 HEARD_BY_CALLERS = ("beat.*", "gone.*", "route.*")
@@ -79,6 +86,7 @@ TO_STORE = (
     "bundle.abc.0",
     "event.other",
     "log.a",
+    "receipt.other",
 )
 AS_ANOTHER_HOST = (
     "beat.other",
@@ -88,6 +96,7 @@ AS_ANOTHER_HOST = (
     "receipt.other",
     "report.other.event",
     "report.other.log.a.f",
+    "report.other.usage",
     "relay.other.call.a.f",
     "keeper.host-other.release-get",
     "keeper.host-other.leave",
@@ -147,9 +156,10 @@ OWN_INBOX = does_not("ask for it at its own inbox")
 NO_LEASE = may_not_publish("host.local.lease")
 OWNERS_VERBS = (
     *("hosts", "apps", "events", "logs", "inspect", "deploy", "remove", "fetching", "bundle-has", "bundle-put"),
-    *("invite", "expel", "claim", "callers", "caller-admit", "caller-withdraw"),
+    *("invite", "expel", "claim", "callers", "caller-admit", "caller-withdraw", "host-name", "usage"),
 )
 HOSTS_VERBS = ("bundle-get", "release-get", "leave", "quit")
+CALLERS_VERBS = ("routes", "activate", "tools", "services")
 DEEDS = [
     Crossing(
         HOST,
@@ -256,6 +266,7 @@ DEEDS = [
         for who in (CALLER, OWNER)
         for verb in HOSTS_VERBS
     ),
+    *(Crossing(HOST, f"asks for {verb}", deeds.use_a_verb(verb), (is_not(OWNER),)) for verb in CALLERS_VERBS),
     *(Crossing(who, "asks for join", deeds.use_a_verb("join"), (is_not(GUEST),)) for who in (CALLER, OWNER, HOST)),
     Crossing(GUEST, "sends much", deeds.send_much, (may_publish_only(roles.GUEST_PAYLOAD_BYTES),)),
     Crossing(GUEST, "hears much", deeds.hear_on_many_subjects, (may_hear_only(roles.MOST_HEARD_BY_GUEST),)),
@@ -321,8 +332,7 @@ def succeeds(cluster: Any, crossing: Crossing, rights: Rights) -> bool:
     results: list[bool] = []
 
     async def work(people: People) -> None:
-        async with AsyncExitStack() as stack:
-            results.append(await crossing.attack(Scene(cluster, people, rights, stack)))
+        results.append(await crossing.attack(Scene(cluster, people, rights)))
 
     with_people(cluster, work)
     return results == [True]
