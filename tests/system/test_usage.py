@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from motes.grants.kept import FOLDER
 from system.running import RunningCluster, wait_until
 from system.test_joining import Keeper
 
@@ -34,37 +35,37 @@ APP = """
 
 
 class Pair(Keeper):
-    """A keeper with a host of its own, and another machine, `far`, that has joined it."""
+    """A keeper, and another machine, `far`, that has joined it and runs everything."""
+
+    _count = 0
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "keeper")
         self.far = RunningCluster(folder / "far")
+        self.app = ""
 
     def start(self) -> None:
         self.listen()
         self.join()
-        self.deploy("work", APP)
+        self.motes("host", "stop", "--name", "local")
 
     def join(self) -> None:
         self.far.motes("join", self.invite(), "--name", "far")
         wait_until(lambda: self.hosts().get("far") == "up", "far is up")
 
-    def only(self, host: str) -> None:
-        """Place everything there."""
-        if host == "far":
-            self.motes("host", "stop", "--name", "local")
-        else:
-            self.motes("host", "start", "--name", "local")
-            self.far.motes("pause")
+    def use_new_app(self) -> None:
+        """Each test has its own, so that it sees what it made itself."""
+        self._count += 1
+        self.app = f"work{self._count}"
+        self.deploy(self.app, APP)
 
     def echo(self, times: int, text: str = "abc") -> None:
         for _ in range(times):
-            assert self.json("call", "work.echo", text) == text
+            assert self.json("call", f"{self.app}.echo", text) == text
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    made = Pair(tmp_path)
+def started(folder: Path) -> Iterator[Pair]:
+    made = Pair(folder)
     try:
         made.start()
         yield made
@@ -73,17 +74,41 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
         made.down()
 
 
+@pytest.fixture(scope="module")
+def lasting_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    yield from started(tmp_path_factory.mktemp("usage"))
+
+
+@pytest.fixture
+def pair(lasting_pair: Pair) -> Pair:
+    lasting_pair.use_new_app()
+    return lasting_pair
+
+
+@pytest.fixture
+def own_pair(tmp_path: Path) -> Iterator[Pair]:
+    """For one test, which may take it apart."""
+    for made in started(tmp_path):
+        made.use_new_app()
+        yield made
+
+
 def receipts(cluster: RunningCluster, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in cluster.motes("usage", "--format", "jsonl", *words).splitlines()]
+
+
+def numbers(cluster: RunningCluster) -> list[int]:
+    return [each["number"] for each in receipts(cluster)]
 
 
 def calls(cluster: RunningCluster, *words: str) -> int:
     return sum(int(each["calls"]) for each in cluster.json("usage", *words))
 
 
-def wait_for_calls(cluster: RunningCluster, count: int, *words: str) -> None:
-    wait_until(lambda: calls(cluster, *words) >= count, f"{count} calls are accounted for")
-    assert calls(cluster, *words) == count
+def wait_for_calls(pair: Pair, count: int) -> None:
+    """Until the keeper has heard of so many to the test's app; there are no more."""
+    wait_until(lambda: calls(pair, "--app", pair.app) >= count, f"{count} calls are accounted for")
+    assert calls(pair, "--app", pair.app) == count
 
 
 def holds(payload: str, signature: str, signer: str, tag: bytes) -> bytes:
@@ -93,40 +118,38 @@ def holds(payload: str, signature: str, signer: str, tag: bytes) -> bytes:
     return signed
 
 
-def test_both_sides_have_proof_of_what_ran_on_each_host_and_a_third_party_can_check_it(pair: Pair) -> None:
-    pair.only("far")
+def test_both_sides_have_proof_of_what_ran_and_a_third_party_can_check_it(pair: Pair) -> None:
     pair.echo(3)
-    pair.json("call", "work.spin", "0.3")
+    pair.json("call", f"{pair.app}.spin", "0.3")
     wait_for_calls(pair, 4)
-    (total,) = pair.json("usage")
-    assert (total["app"], total["host"], total["starts"]) == ("work", "far", 2)
+    mine = ("--app", pair.app)
+    (total,) = pair.json("usage", *mine)
+    assert (total["app"], total["host"], total["starts"]) == (pair.app, "far", 2)
     assert 0.28 <= total["cpu_s"] < 5.0 and total["memory_byte_s"] > 2**20 and total["instance_s"] >= 0.3
     assert (total["in_bytes"], total["out_bytes"]) == (3 * len('"abc"') + 3, 3 * len('"abc"') + 3)
-    assert total["owner"] == (pair.home.public_key("owner")).read_text()
+    assert total["owner"] == pair.home.public_key("owner").read_text()
     # The machine that only lends knows the same, from its own folder.
-    wait_until(lambda: calls(pair.far) == 4)
-    number = max(each["number"] for each in receipts(pair.far))
-    kept, heard = ([each for each in receipts(cluster) if each["number"] <= number] for cluster in (pair.far, pair))
+    wait_until(lambda: calls(pair.far, *mine) == 4)
+    last = numbers(pair.far)[-1]
+    kept, heard = ([each for each in receipts(side, *mine) if each["number"] <= last] for side in (pair.far, pair))
     assert kept == heard and kept
     key = pair.home.public_key("controller").read_text()
     for each in kept:
         holds(each["batch_payload"], each["batch_signature"], each["batch_signer"], b"motes batch 1\0")
         inner = holds(each["receipt_payload"], each["receipt_signature"], key, b"motes receipt 1\0")
         assert bytes.fromhex(each["batch_payload"]) in inner and abs(each["heard_at"] - each["ended_at"]) < 60
-    table = pair.motes("usage")
-    assert table.splitlines()[0].split()[:3] == ["APP", "HOST", "CALLS"] and " far " in table
-    rows = list(csv.DictReader(io.StringIO(pair.motes("usage", "--format", "csv"))))
+    rows = list(csv.DictReader(io.StringIO(pair.motes("usage", "--format", "csv", *mine))))
     assert [row["receipt_signature"] for row in rows][: len(kept)] == [each["receipt_signature"] for each in kept]
 
 
 def test_usage_is_shown_of_an_app_a_host_and_a_time(pair: Pair) -> None:
-    pair.deploy("other", APP)
-    pair.only("far")
     pair.echo(2)
-    assert pair.json("call", "other.echo", "x") == "x"
-    wait_for_calls(pair, 3)
-    assert calls(pair, "--app", "other") == 1 and calls(pair, "--host", "far") == 3
-    assert calls(pair, "--host", "local") == 0 and calls(pair, "--since", "0") == 0
+    wait_for_calls(pair, 2)
+    mine = ("--app", pair.app)
+    table = pair.motes("usage", *mine).splitlines()
+    assert table[0].split()[:3] == ["APP", "HOST", "CALLS"] and table[1].split()[:3] == [pair.app, "far", "2"]
+    assert calls(pair, *mine, "--host", "far") == 2
+    assert calls(pair, *mine, "--host", "local") == 0 and calls(pair, *mine, "--since", "0") == 0
     assert pair.motes("usage", "--app", "none") == "nothing was used in that time\n"
     assert "names no app" in pair.refusal(3, "usage", "--app", "../x")
     assert "names no host" in pair.refusal(3, "usage", "--host", "*")
@@ -134,112 +157,78 @@ def test_usage_is_shown_of_an_app_a_host_and_a_time(pair: Pair) -> None:
 
 
 def test_a_host_that_is_killed_loses_nothing_that_was_acknowledged_and_goes_on_in_its_chain(pair: Pair) -> None:
-    pair.far.motes("pause")
     pair.echo(5)
     wait_for_calls(pair, 5)
     before = receipts(pair)
-    agent = pair.kill("agent-local")
-    pair.wait_until_back("agent-local", agent)
+    agent = pair.far.kill("agent-far")
+    pair.far.wait_until_back("agent-far", agent)
     pair.echo(4)
     wait_for_calls(pair, 9)
     after = receipts(pair)
     assert after[: len(before)] == before
     assert [each["number"] for each in after] == list(range(1, len(after) + 1))
-    assert len({each["boot"] for each in after}) == 2
+    assert len({each["boot"] for each in after if each["app"] == pair.app}) == 2
 
 
-def test_what_is_used_while_the_keeper_is_away_is_told_when_it_is_back(pair: Pair) -> None:
-    pair.far.motes("pause")
+def test_what_is_used_while_the_keeper_falls_and_rises_is_told_when_it_is_back(pair: Pair) -> None:
     pair.echo(2)
     for process in ("controller", "nats-server"):
         pid = pair.kill(process)
         pair.wait_until_back(process, pid)
-        wait_until(lambda: pair.run("call", "work.echo", "x").returncode == 0, "calls are taken again")
-    made = 2 + 2
-    wait_until(lambda: pair.run("usage").returncode == 0)
-    wait_until(lambda: calls(pair) >= made, "what was used is told")
+        wait_until(lambda: pair.run("apps").returncode == 0)
+    wait_for_calls(pair, 2)
     assert all(not each["missing"] and each["counts"] for each in receipts(pair))
 
 
-def test_what_a_stopped_host_used_last_is_told_before_it_goes(pair: Pair) -> None:
-    pair.only("far")
+def test_a_frozen_keeper_delays_the_receipts_and_loses_none(pair: Pair) -> None:
     pair.echo(3)
-    pair.far.down()
-    assert calls(pair) == 3
+    log = pair.far.home.log("agent-far")
+    before = log.read_text().count("has not taken what was used")
+    pair.kill("controller", signal.SIGSTOP)
+    tries = "the host has tried in vain"
+    wait_until(lambda: log.read_text().count("has not taken what was used") > before, tries)
+    pair.kill("controller", signal.SIGCONT)
+    wait_until(lambda: pair.run("apps").returncode == 0)
+    wait_for_calls(pair, 3)
+    assert all(not each["missing"] and each["counts"] for each in receipts(pair))
 
 
-def test_a_receipt_whose_answer_was_lost_counts_once(pair: Pair) -> None:
-    """The agent is killed after the keeper has kept the batch and before it could note that: it sends it again."""
-    pair.only("far")
+def test_a_host_that_has_lost_its_receipts_goes_on_where_the_keeper_knows_that_it_was(pair: Pair) -> None:
+    """As one that was killed after the keeper had kept a batch and before it could note that."""
     pair.echo(3)
     wait_for_calls(pair, 3)
-    folder = pair.far.home.host("far") / "receipts"
     pair.far.down()
-    (file,) = folder.glob("receipts-*")
-    file.unlink()
+    shutil.rmtree(pair.far.home.host("far") / FOLDER)
     pair.far.up()
     wait_until(lambda: pair.hosts().get("far") == "up")
     pair.echo(1)
     wait_for_calls(pair, 4)
-    numbers = [each["number"] for each in receipts(pair)]
-    assert numbers == list(range(1, len(numbers) + 1)), "it goes on where the keeper knows that it was"
+    found = numbers(pair)
+    assert found == list(range(found[0], found[0] + len(found)))
 
 
 def test_a_receipt_that_somebody_altered_on_the_machine_that_lends_is_noticed_there(pair: Pair) -> None:
-    pair.only("far")
     pair.echo(3)
     pair.far.down()
-    (file,) = (pair.far.home.host("far") / "receipts").glob("receipts-*")
+    assert calls(pair, "--app", pair.app) == 3, "what a stopped host used last is told before it goes"
+    file = sorted((pair.far.home.host("far") / FOLDER).glob("receipts-*"))[-1]
     whole = file.read_bytes()
     at = len(whole) // 2
     file.write_bytes(whole[:at] + (b"A" if whole[at : at + 1] != b"A" else b"B") + whole[at + 1 :])
     done = pair.far.run("usage")
-    assert done.returncode == 8 and "was altered" in done.stderr and "do not hold" in done.stderr.replace("does", "do")
+    assert done.returncode == 8 and "a receipt of host far was altered" in done.stderr, done
     file.write_bytes(whole)
-    assert calls(pair.far) == 3
-    shutil.rmtree(file.parent)
-    assert pair.far.motes("usage") == "nothing was used in that time\n"
+    assert calls(pair.far, "--app", pair.app) == 3
+    pair.far.up()
 
 
-def test_a_machine_that_was_removed_and_joins_again_has_another_key_and_both_chains_hold(pair: Pair) -> None:
-    pair.only("far")
-    pair.echo(2)
-    wait_for_calls(pair, 2)
-    pair.motes("host", "rm", "far")
-    pair.far.motes("leave")
-    assert calls(pair.far) == 2, "what ran here stays known here"
-    pair.join()
-    pair.echo(3)
-    wait_for_calls(pair, 5)
-    wait_until(lambda: calls(pair.far) == 5)
-    assert len({each["batch_signer"] for each in receipts(pair)}) == 2
-    assert {each["host"] for each in receipts(pair)} == {"far"}
-
-
-def test_another_clusters_receipts_are_left_out(pair: Pair, tmp_path: Path) -> None:
-    pair.only("far")
-    pair.echo(2)
-    pair.far.motes("leave")
-    other = Keeper(tmp_path / "other")
-    other.listen()
-    try:
-        pair.far.motes("join", other.invite(), "--name", "far")
-        done = pair.far.run("usage")
-        assert (done.returncode, done.stdout) == (0, "nothing was used in that time\n")
-        assert "receipts of other clusters are left out" in done.stderr
-    finally:
-        pair.far.down()
-        other.down()
-
-
-def test_a_frozen_keeper_delays_the_receipts_and_loses_none(pair: Pair) -> None:
-    pair.far.motes("pause")
-    pair.echo(3)
-    pair.kill("controller", signal.SIGSTOP)
-    log = pair.home.log("agent-local")
-    wait_until(lambda: "has not taken what was used" in log.read_text(), "the host has tried in vain")
-    pair.kill("controller", signal.SIGCONT)
-    wait_until(lambda: pair.run("usage").returncode == 0)
-    wait_for_calls(pair, 3)
-    numbers = [each["number"] for each in receipts(pair)]
-    assert numbers == list(range(1, len(numbers) + 1))
+def test_a_machine_that_was_removed_and_joins_again_has_another_key_and_both_chains_hold(own_pair: Pair) -> None:
+    own_pair.echo(2)
+    wait_for_calls(own_pair, 2)
+    own_pair.motes("host", "rm", "far")
+    own_pair.far.motes("leave")
+    own_pair.join()
+    own_pair.echo(3)
+    wait_for_calls(own_pair, 5)
+    wait_until(lambda: calls(own_pair.far) == 3)
+    assert len({each["batch_signer"] for each in receipts(own_pair)}) == 2

@@ -405,4 +405,4 @@ def test_accounts_are_checked_without_a_word_from_the_keepers_other_parts(cluste
 
     edit(cluster, forge)
     done: subprocess.CompletedProcess[str] = cluster.run("usage", "--host", cluster.evil)
-    assert done.returncode == 8 and "signed by another key" in done.stderr, done
+    assert done.returncode == 8 and "a key that is not trusted here" in done.stderr, done

@@ -27,8 +27,6 @@ LOOK_S = 1.0
 ANSWER_TIMEOUT_S = 5.0
 GOODBYE_S = 1.0
 """How long a host that stops waits for its last receipts; those that do not come, it asks for at its next start."""
-NOBODY = bytes(32)
-"""The owner of an app of which no release ever came."""
 _log = logging.getLogger("motes.agent")
 
 
@@ -68,6 +66,8 @@ class Receipts:
         began_at = ended_at - (now - self._cut_at)
         self._cut_at = now
         for app, spent in self._agent.machine.cut(self._agent.spaces.cpu.seconds(), now).items():
+            if not (owner := meter.owners.get(app)):
+                continue  # No release of it ever came: nothing ran.
             number = self._kept.number + 1
             batch = Batch(
                 host=self._agent.host,
@@ -75,7 +75,7 @@ class Receipts:
                 number=number,
                 before=self._kept.digest,
                 app=app,
-                owner=meter.owners.get(app) or NOBODY,
+                owner=owner,
                 began_at=began_at,
                 ended_at=ended_at,
                 spent=spent,

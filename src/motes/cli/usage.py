@@ -74,7 +74,7 @@ def command(app: str | None, host: str | None, since: str, kind: str, as_json: b
         raise BadInput(f"{host!r} names no host")
     sink: Sink = _sink(kind, as_json)
     reading = Reading(app, sink)
-    if _lends_elsewhere(home):
+    if home.keeper_file.exists():
         reading.of_home(home, since_at, host or "")
     else:
         from motes.cli.session import with_cluster
@@ -99,8 +99,6 @@ class Reading:
         trail = self._begin(cluster.home)
         async for entry in of_cluster(cluster, trail, since, host):
             self._take(entry)
-        if trail.strangers:
-            self._problems.append(f"{trail.strangers} receipts were signed by another key than this keeper's")
         self._problems += trail.problems
 
     def of_home(self, home: Home, since: float, host: str) -> None:
@@ -109,8 +107,6 @@ class Reading:
         trail = self._begin(home)
         for entry in of_home(home, trail, since, host):
             self._take(entry)
-        if trail.strangers:
-            click.echo(f"{trail.strangers} receipts of other clusters are left out", err=True)
         self._problems += trail.problems
 
     def _begin(self, home: Home) -> Trail:
@@ -190,11 +186,6 @@ def _sink(kind: str, as_json: bool) -> Sink:
     if kind == "table" or as_json:
         return TableSink(as_json)
     return LinesSink() if kind == "jsonl" else CsvSink()
-
-
-def _lends_elsewhere(home: Home) -> bool:
-    """Whether this machine has joined a cluster, or had: then it has its own receipts only."""
-    return home.keeper_file.exists() or (not home.nats_config.exists() and home.public_key("controller").exists())
 
 
 def _seconds(text: str) -> float:

@@ -46,7 +46,8 @@ class Kept:
         """The oldest first."""
         self.number, self.digest = 0, b""
         """Of the last batch, sent or not."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._writing():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._recall(public)
 
     def _recall(self, public: bytes) -> None:

@@ -31,33 +31,21 @@ class Trail:
         self._last: dict[tuple[str, bytes], tuple[int, bytes]] = {}
         """By host and key, the number of the last batch and what the next one has to name it by."""
         self.problems: list[str] = []
-        self.strangers = 0
-        """Receipts of another cluster's keeper, as of one that this machine had joined before."""
 
     def read(self, host: str, data: bytes) -> Entry | None:
         """The receipt that is kept for this host as `data`; None for one that does not hold."""
         try:
             signed = read_signed(data)
-            receipt, batch = self._check(host, signed)
+            receipt, batch = read_receipt(signed, self._keeper)
+            if batch.host != host:
+                raise Untrusted(f"it is of host {batch.host}")
         except Untrusted as error:
             # What came after an altered one cannot be said to follow it, nor not to.
             self._last = {key: last for key, last in self._last.items() if key[0] != host}
             self.problems.append(f"a receipt of host {host} was altered: {error.message}")
             return None
-        if receipt is None or batch is None:
-            self.strangers += 1
-            return None
         is_new = self._follow(host, receipt, batch)
         return Entry(signed, receipt, batch, counts=is_new and not receipt.refused)
-
-    def _check(self, host: str, signed: Signed) -> tuple[Receipt, Batch] | tuple[None, None]:
-        if signed.signer != self._keeper:
-            read_receipt(signed, signed.signer)
-            return None, None
-        receipt, batch = read_receipt(signed, self._keeper)
-        if batch.host != host:
-            raise Untrusted(f"it is of host {batch.host}")
-        return receipt, batch
 
     def _follow(self, host: str, receipt: Receipt, batch: Batch) -> bool:
         """Whether the batch comes after the last of its key; notes what is missing between."""
