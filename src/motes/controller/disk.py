@@ -36,8 +36,8 @@ class Disk:
         left = self._free(self._folder)
         if left < ROOM_BYTES:
             raise Unavailable(
-                f"the keeper's disk is full: No space left on device ({format_bytes(left)} of {self._folder}, which needs"
-                f" {format_bytes(ROOM_BYTES)}; what runs goes on): free some space and try again"
+                f"the keeper's disk is full: No space left on device ({format_bytes(left)} of {self._folder}, which"
+                f" needs {format_bytes(ROOM_BYTES)}; what runs goes on): free some space and try again"
             )
 
     def tick(self) -> None:
@@ -45,9 +45,7 @@ class Disk:
         left = self._free(self._folder)
         if left < FULL_BYTES and not self._was_full:
             self._was_full = True
-            _log.error(
-                "the disk of %s is full: no event or log is kept, and nothing can be deployed", self._folder
-            )
+            _log.error("the disk of %s is full: nothing can be deployed, and no event or log is kept", self._folder)
         elif left >= ROOM_BYTES and self._was_full:
             self._was_full = False
             _log.warning("there is space again in %s; nats-server is started anew, to write again", self._folder)
