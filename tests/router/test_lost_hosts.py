@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from motes.errors import HostLost
 from motes.model.host import SILENCE_S
-from motes.router.core import HOST_LOST_S, RETURN_S
+from motes.router.core import HOST_LOST_S
 from motes.router.effects import CancelAt
 from router.routing import (
     DONE,
@@ -27,11 +27,11 @@ def test_nobody_there_is_always_safe_to_try_elsewhere() -> None:
 
 def test_a_call_that_may_have_begun_is_not_sent_again() -> None:
     router = a_router("a", "b")
-    _, effects = call(router)
+    _, effects = call(router, timeout_s=60.0)
     (host,) = sent_to(effects)
     assert router.on_host_gone(host, 0.1) == []
-    assert router.tick(RETURN_S) == []
-    assert isinstance(error_of(router.tick(0.1 + RETURN_S)), HostLost)
+    assert router.tick(HOST_LOST_S - 0.1) == []
+    assert isinstance(error_of(router.tick(HOST_LOST_S)), HostLost)
 
 
 def test_a_host_that_left_or_was_removed_is_not_waited_for() -> None:

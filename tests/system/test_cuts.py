@@ -122,9 +122,9 @@ def test_a_call_that_takes_longer_than_the_cut_goes_on_and_is_answered(lab: Mach
 
 def test_a_call_whose_host_stays_away_ends_with_an_error_and_is_not_run_again(lab: Machines, far: Machine) -> None:
     stop_local(lab)
-    call = begin_call(lab, "lost", 2.0)
-    start_local(lab)
+    call = begin_call(lab, "lost", 4.0)
     lab.cut(far)
+    start_local(lab)
     out, err = call.communicate(timeout=DEADLINE_S)
     assert (out, call.returncode) == ("", 7) and "whether it ran is unknown" in err
     assert lab.keeper.motes("call", "work.once", "name=meanwhile", "seconds=0") == '"meanwhile"\n'

@@ -45,7 +45,7 @@ class Disk:
         left = self._free(self._folder)
         if left < FULL_BYTES and not self._was_full:
             self._was_full = True
-            _log.error("the disk of %s is full: no event or log is kept, and nothing can be deployed", self._folder)
+            _log.error("the disk of %s is full: nothing can be deployed, and no event or log is kept", self._folder)
         elif left >= ROOM_BYTES and self._was_full:
             self._was_full = False
             _log.warning("there is space again in %s; nats-server is started anew, to write again", self._folder)

@@ -41,9 +41,7 @@ GRACE_S = 1.0
 """An agent answers at the end of a call's budget; only when that answer stays out for this long the router does."""
 HOST_LOST_S = 15.0
 """A call that may not be sent again is given up when its host has been silent for this long: it may be cut off and
-come back, with the answer."""
-RETURN_S = 3.0
-"""The same when its host's connection is known to have broken: another one follows soon, or none."""
+come back, with the answer. Sooner when it has left, or is heard to have started anew."""
 MAX_SPACE_FAILURES = 3
 """A call that so many hosts could not make a space for is given up."""
 
@@ -123,7 +121,7 @@ class Router:
         if call is None or not call.hosts:
             return []
         host = call.hosts[-1]
-        self.hosts.gone(host, now)
+        self.hosts.gone(host)
         self._leave(call, host)
         return self._send(call, now)
 
@@ -176,7 +174,7 @@ class Router:
 
     def on_host_gone(self, host: str, now: float, for_good: bool = False) -> list[Effect]:
         """The host's connection broke. What may run twice is sent elsewhere, the rest waits for the host to return."""
-        self.hosts.gone(host, now)
+        self.hosts.gone(host)
         return self._on_lost(host, now, give_up=for_good, move=True)
 
     def on_disconnected(self, now: float) -> list[Effect]:
@@ -203,8 +201,6 @@ class Router:
         effects: list[Effect] = []
         for host, silent_s in self.hosts.silent(now, SILENCE_S) if self._connected else ():
             effects += self._on_lost(host, now, give_up=silent_s >= HOST_LOST_S)
-        for host in self.hosts.gone_for(now, RETURN_S) if self._connected else ():
-            effects += self._on_lost(host, now, give_up=True)
         for call in list(self.calls.values()):
             if now >= call.deadline and (not call.hosts or now >= call.deadline + GRACE_S):
                 effects += self._on_overdue(call, now)

@@ -26,8 +26,6 @@ class HostView(msgspec.Struct):
 
     heard_at: float
     lives: bool = True
-    gone_at: float | None = None
-    """When its connection broke, until it is heard again."""
     boot: str = ""
     number: int = -1
     load: dict[str, Load] = {}
@@ -77,7 +75,7 @@ class Hosts:
             return False
         revived = not view.lives or now - view.heard_at >= SILENCE_S
         view.boot, view.number, view.load = beat.boot, beat.number, beat.load
-        view.heard_at, view.lives, view.gone_at = now, True, None
+        view.heard_at, view.lives = now, True
         if revived:
             self.is_new("", beat.host, now)
         return revived
@@ -87,17 +85,10 @@ class Hosts:
         view = self._views.get(beat.host)
         return view is not None and view.boot not in ("", beat.boot)
 
-    def gone(self, host: str, now: float) -> None:
+    def gone(self, host: str) -> None:
         view = self._views.get(host)
         if view is not None:
             view.lives = False
-            view.gone_at = now if view.gone_at is None else view.gone_at
-
-    def gone_for(self, now: float, after_s: float) -> list[str]:
-        """Hosts whose connection broke so long ago, and that were not heard since."""
-        return [
-            name for name, view in self._views.items() if view.gone_at is not None and now - view.gone_at >= after_s
-        ]
 
     def changed(self) -> None:
         """Routes are fresh: hosts that had no lease are asked again."""
@@ -106,7 +97,7 @@ class Hosts:
     def heard_nobody_until(self, now: float) -> None:
         """This router itself was cut off until now: silence before does not count."""
         for view in self._views.values():
-            view.heard_at, view.lives, view.gone_at = now, True, None
+            view.heard_at, view.lives = now, True
 
     def silent(self, now: float, after_s: float) -> list[tuple[str, float]]:
         """Hosts that have not been heard for `after_s`, with for how long."""
