@@ -257,6 +257,8 @@ class Machine(HostState):
             effects += refuse_where_starts_fail(self, pool, now)
         if not pool.instances and pool.lease.ceiling == 0:
             del self.pools[pool.address]
+            # Where there is a maximum, others wait for it.
+            effects += [Report()] if self.away else []
         effects += [effect for unit in self.daemons.values() for effect in tick_daemon(self, unit, now)]
         return [*effects, *start_in_freed_space(self, pool, now), *close_unused(self, now)]
 

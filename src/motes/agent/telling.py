@@ -86,6 +86,7 @@ class Telling:
             architecture=ARCHITECTURE,
             wire=wire.WIRE,
             connection=self._agent.connection.number,
+            away=machine.away,
         )
         return msgspec.msgpack.encode(report)
 
