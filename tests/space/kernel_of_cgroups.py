@@ -11,7 +11,7 @@ from motes.space.cgroup import Kernel
 ALWAYS = ("cgroup.procs", "cgroup.controllers", "cgroup.subtree_control", "cgroup.type")
 OF = {
     "cpu": ("cpu.max", "cpu.weight", "cpu.idle"),
-    "memory": ("memory.max", "memory.swap.max", "memory.stat"),
+    "memory": ("memory.max", "memory.swap.max", "memory.stat", "memory.events"),
     "pids": ("pids.max",),
 }
 
@@ -98,6 +98,9 @@ class KernelOfCgroups(Kernel):
         for file in folder.iterdir():
             file.unlink()
         folder.rmdir()
+
+    def is_roots(self, folder: Path) -> bool:
+        return False
 
     def is_handed_over(self, folder: Path) -> bool:
         return folder in self.handed_over

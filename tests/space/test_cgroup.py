@@ -130,12 +130,19 @@ ENTER = """
 import os, subprocess, sys
 from motes.model.host import Offer
 from motes.space.cgroup import NoScope, enter
-uid, wanted = int(sys.argv[1]), tuple(sys.argv[2].split(","))
-os.setresgid(uid, uid, uid), os.setresuid(uid, uid, uid)
+uid, wanted, first = int(sys.argv[1]), tuple(sys.argv[2].split(",")), sys.argv[3] == "first"
+def descend():
+    os.setresgid(uid, uid, uid), os.setresuid(uid, uid, uid)
+first and descend()
+offer = Offer(cpus=0.25, memory_bytes=2**28, spaces=10)
 try:
-    scope = enter(Offer(cpus=0.25, memory_bytes=2**28, spaces=10), "real", wanted=wanted)
+    scope = enter(offer, "real", None if first else uid, wanted=wanted)
 except NoScope as error:
     sys.exit(f"no scope: {error}")
+first or descend()
+# Still its own, to be changed when the offer does.
+scope.keep_to(offer)
+assert all(os.access(file, os.W_OK) for file in scope.folder.glob("*.max")), list(scope.folder.glob("*"))
 child = subprocess.run(["cat", "/proc/self/cgroup"], capture_output=True, text=True, check=True).stdout
 print([scope.folder.name in child, sorted(scope.controllers)])
 if "cpu" in scope.controllers:
@@ -175,9 +182,10 @@ def handed_over() -> Iterator[Path]:
             Kernel().write(top / "cgroup.subtree_control", f"-{name}")
 
 
-def entering(folder: Path, wanted: list[str]) -> subprocess.CompletedProcess[str]:
-    """A shell in the cgroup, as the supervisor is, starts the ordinary user's program in it."""
-    start = f'echo $$ > {folder}/cgroup.procs && {sys.executable} -c "$PROGRAM" {ORDINARY} {",".join(wanted)}; exit $?'
+def entering(folder: Path, wanted: list[str], descends: str = "first") -> subprocess.CompletedProcess[str]:
+    """A shell in the cgroup, as the supervisor is, starts a program that is the ordinary user's, `first` or later."""
+    program = f'{sys.executable} -c "$PROGRAM" {ORDINARY} {",".join(wanted)} {descends}'
+    start = f"echo $$ > {folder}/cgroup.procs && {program}; exit $?"
     environment = {**os.environ, "PROGRAM": textwrap.dedent(ENTER), "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(["sh", "-c", start], env=environment, capture_output=True, text=True, timeout=60)
 
@@ -201,6 +209,22 @@ def test_a_cgroup_that_root_gave_to_an_ordinary_user_is_entered_by_what_he_runs(
         assert rest[0].startswith("True"), rest
     if "memory" in real:
         assert rest[1] == "-9", rest
+
+
+def test_root_takes_the_topmost_and_leaves_what_it_made_to_the_ordinary_user_that_it_becomes(handed_over: Path) -> None:
+    top = handed_over.parent
+    if not Kernel().is_roots(top):
+        pytest.skip("here the topmost cgroup is systemd's, or a container's")
+    wanted = Kernel().read(top / "cgroup.controllers").split()[:1]
+    if not wanted:
+        pytest.skip("this machine's cgroups of version 2 have no controller at all")
+    done = entering(top, wanted, "later")
+    assert done.returncode == 0 and done.stdout.splitlines()[0] == str([True, wanted]), done
+    for left in top.glob("lent.real.*"):
+        left.rmdir()
+    # Below it somebody else has decided what root's programs may use.
+    done = entering(handed_over, wanted, "later")
+    assert "was not handed over to this user" in done.stderr, done
 
 
 def test_a_cgroup_of_root_is_not_entered_by_an_ordinary_user(handed_over: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from motes.model.host import Offer
-from motes.space.scope import CONTROLLERS, mounted_at, own_cgroup, settings, used_bytes
+from motes.space.scope import CONTROLLERS, kills, mounted_at, own_cgroup, settings, used_bytes
 
 OFFER = Offer(cpus=1.5, memory_bytes=2**30, spaces=10)
 
@@ -58,3 +58,8 @@ def test_a_cgroups_folder_is_where_it_is_mounted(mounts: str, cgroup: str, folde
 
 def test_what_the_kernel_can_have_back_at_once_is_not_counted_as_used() -> None:
     assert used_bytes("anon 100\nfile 5000\nkernel 7\nsock 3\nshmem 20\n") == 130
+
+
+def test_who_was_ended_for_want_of_memory_is_counted_and_not_how_often_it_was_short() -> None:
+    assert kills("low 0\nhigh 0\nmax 9\noom 5\noom_kill 3\noom_group_kill 1\n") == 3
+    assert kills("low 0\n") == 0

@@ -81,7 +81,7 @@ class Agent:
         self.host = host
         self.machine = Machine(host, offer, ARCHITECTURE)
         self.machine.memory_is_walled = holding.memory_is_walled
-        self._holding = holding
+        self.holding = holding
         self._resting: Resting | None = None
         self.connection = connection
         self._trust = trust
@@ -141,7 +141,9 @@ class Agent:
         offer = msgspec.structs.replace(offer, idle_class=self.machine.offer.idle_class)
         if offer == self.machine.offer:
             return
-        self._holding.change(offer, [os.getpid(), *self.spaces.processes()])
+        self.holding.change(offer, [os.getpid(), *self.spaces.processes()])
+        # Nothing runs in it yet, so nobody would see that it has more than the others.
+        self.spaces.drop_blank()
         self._disk.most_bytes = offer.disk_bytes
         self._written.keep()
         self.feed(self.machine.on_offer(offer, self.now()))
@@ -151,8 +153,8 @@ class Agent:
         """Where no cgroup sees to it, use no more of the processors than is lent."""
         if self._resting is not None:
             self._resting.close()
-        rests, cpus = self._holding.rests, self.machine.offer.cpus
-        self._resting = Resting(cpus, self._holding.processors, self.spaces.processes) if rests else None
+        rests, cpus = self.holding.rests, self.machine.offer.cpus
+        self._resting = Resting(cpus, self.holding.processors, self.spaces.processes) if rests else None
 
     async def _take_part(self) -> None:
         await self.membership.join()
@@ -345,8 +347,9 @@ class Agent:
         self.large.tick(self.now())
         usages, memory_bytes, shared = self.spaces.measure(self.now())
         self._written.look()
+        self.holding.settle(self.spaces.processes())
         # A cgroup counts also what no process is seen to hold.
-        memory_bytes = max(memory_bytes, self._holding.memory_bytes())
+        memory_bytes = max(memory_bytes, self.holding.memory_bytes())
         self.feed(self.machine.on_usage(usages, memory_bytes, self.now(), shared))
         self.feed(self.machine.tick(self.now()))
 

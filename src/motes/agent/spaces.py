@@ -17,6 +17,7 @@ from motes.errors import MotesError, SpaceFailed
 from motes.model.call import Outcome
 from motes.model.instance import EndReason
 from motes.model.release import Daemon, Release
+from motes.model.units import format_bytes
 from motes.space import measure
 from motes.space.blank import Blank
 from motes.space.daemon_space import DaemonSpace
@@ -40,6 +41,8 @@ OUTPUT_AT_ONCE_BYTES = 256 * 2**10
 """What one daemon or zygote may write between two flushes of the logs; then it waits for the next."""
 LOAD_MEMORY_BYTES = 512 * 2**20
 """What an app's modules may allocate when they are loaded."""
+KILLED = "SIGKILL"
+"""How an end is told that none of Motes brought about."""
 _REMOVED = (EndReason.REMOVED, "")
 LOAD = "load"
 """The name under which logs show what an app writes while it is loaded."""
@@ -218,6 +221,10 @@ class Spaces:
     def ended(self, number: int, reason: EndReason, detail: str) -> None:
         self._by_number.pop(number, None)
         self._ended_early.pop(number, None)
+        if reason == EndReason.CRASHED and detail.endswith(KILLED) and self._agent.holding.has_killed():
+            lent = format_bytes(self._agent.machine.offer.memory_bytes)
+            detail = f"host {self._agent.host!r} lends {lent} of memory, and the kernel ended it when all was in use"
+            reason = EndReason.PRESSURE
         self._agent.feed(self._agent.machine.on_ended(number, reason, detail, self._agent.now()))
 
     def closed(self, release: str, detail: str) -> None:
@@ -311,7 +318,11 @@ class Spaces:
         """Whether a blank space is kept ready."""
         self._blank.is_wanted = on
         if not on:
-            self._closing.spawn(self._blank.drop())
+            self.drop_blank()
+
+    def drop_blank(self) -> None:
+        """End the one that is ready, if there is one."""
+        self._closing.spawn(self._blank.drop())
 
     async def wait_until_closed(self) -> None:
         """Until what was to end has ended."""
@@ -361,7 +372,7 @@ class Spaces:
         blank_bytes = self._blank.memory_bytes()
         if used_bytes + blank_bytes > self._agent.machine.memory_limit_bytes:
             # Before any instance has to go.
-            self._closing.spawn(self._blank.drop())
+            self.drop_blank()
             return usages, used_bytes, shared
         return usages, used_bytes + blank_bytes, shared
 

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from motes.model.host import Offer
-from motes.space.scope import CONTROLLERS, OTHERS, PREFIX, mounted_at, own_cgroup, settings, used_bytes
+from motes.space.scope import CONTROLLERS, OTHERS, PREFIX, kills, mounted_at, own_cgroup, settings, used_bytes
 
 MOST_MOVES = 20
 """Rounds of moving others out: who is forked meanwhile is in the next."""
@@ -57,15 +57,16 @@ class Kernel:
         return os.access(path, os.W_OK)
 
     def is_handed_over(self, folder: Path) -> bool:
-        """Marked by systemd, or given to this user by who owns what is above it; root has the topmost where there is no
-        systemd."""
+        """Marked by systemd, or given to this user by who owns what is above it."""
         with contextlib.suppress(OSError):
             if os.getxattr(folder, DELEGATED) == b"1":
                 return True
-        if os.geteuid() == 0:
-            # Only the machine's own topmost lacks a type; what others run in a container is not to be moved about.
-            return not _SYSTEMD.exists() and not (folder / "cgroup.type").exists()
         return folder.stat().st_uid == os.geteuid() != folder.parent.stat().st_uid
+
+    def is_roots(self, folder: Path) -> bool:
+        """The machine's topmost, where root decides alone. In a container it has a type: who else is there, is not to
+        be moved about."""
+        return os.geteuid() == 0 and not _SYSTEMD.exists() and not (folder / "cgroup.type").exists()
 
 
 class Scope:
@@ -89,6 +90,12 @@ class Scope:
         if "memory" not in self.controllers:
             return 0
         return used_bytes(self._kernel.read(self.folder / "memory.stat"))
+
+    def kills(self) -> int:
+        """How many processes the kernel has ended in it for want of memory."""
+        if "memory" not in self.controllers:
+            return 0
+        return kills(self._kernel.read(self.folder / "memory.events"))
 
 
 def enter(
@@ -132,7 +139,8 @@ def find(kernel: Kernel) -> tuple[Path, Path]:
     own = _own(kernel, "self")
     for folder in (own, own.parent):
         # Where the supervisor was moved, and where systemd puts who runs in a subgroup, is one below.
-        if kernel.has(folder / "cgroup.procs") and kernel.is_handed_over(folder):
+        may = kernel.is_handed_over(folder) or (folder == own and kernel.is_roots(folder))
+        if kernel.has(folder / "cgroup.procs") and may:
             if not kernel.may_write(folder / "cgroup.procs"):
                 raise NoScope(f"{folder} may not be written to")
             return own, folder

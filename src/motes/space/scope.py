@@ -71,3 +71,8 @@ def used_bytes(stat: str) -> int:
     """Of memory.stat: what cannot be had back at once, the kernel's own for these processes included."""
     values = dict(line.split(" ", 1) for line in stat.splitlines() if " " in line)
     return sum(int(values.get(key, 0)) for key in ("anon", "shmem", "kernel", "sock"))
+
+
+def kills(events: str) -> int:
+    """Of memory.events: how many processes were ended for want of memory."""
+    return next((int(line.split()[1]) for line in events.splitlines() if line.startswith("oom_kill ")), 0)
