@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from motes.grants.kept import FOLDER
+from system.machines import needs_namespaces, network
 from system.running import RunningCluster, wait_until
 from system.test_joining import Keeper
 
@@ -31,6 +32,14 @@ APP = """
         began = time.process_time()
         while time.process_time() - began < seconds: pass
         return seconds
+"""
+
+
+STAYING = """
+    from motes import function
+
+    @function(idle="10 min")
+    def stay() -> None: ...
 """
 
 
@@ -232,3 +241,26 @@ def test_a_machine_that_was_removed_and_joins_again_has_another_key_and_both_cha
     wait_for_calls(own_pair, 5)
     wait_until(lambda: calls(own_pair.far) == 3)
     assert len({each["batch_signer"] for each in receipts(own_pair)}) == 2
+
+
+@needs_namespaces
+def test_what_a_machine_spent_while_it_was_cut_off_is_told_when_it_is_back(tmp_path: Path) -> None:
+    with network(tmp_path) as lan:
+        far = lan.machine()
+        far.motes("join", lan.keeper.json("invite")["invite"], "--name", "far")
+        wait_until(lambda: "far" in {host["name"] for host in lan.keeper.json("host", "ls")})
+        lan.keeper.motes("host", "stop", "--name", "local")
+        lan.keeper.deploy("work", STAYING)
+        assert lan.keeper.motes("call", "work.stay") == "null\n"
+        wait_until(lambda: receipts(lan.keeper), "it has told something before")
+        told = numbers(lan.keeper)
+        lan.cut(far)
+        unsent = far.home.host("far") / FOLDER / "unsent"
+        wait_until(lambda: len(unsent.read_bytes().split()) >= 2, "it has signed batches that nobody has heard")
+        assert numbers(lan.keeper) == told
+        lan.mend(far)
+        wait_until(lambda: len(receipts(lan.keeper)) >= len(told) + 2, "it has told them")
+        found = receipts(lan.keeper)
+        assert [each["number"] for each in found] == list(range(1, len(found) + 1))
+        assert all(each["counts"] and not each["missing"] for each in found)
+        assert any(each["heard_at"] - each["ended_at"] > 5.0 for each in found)
