@@ -23,7 +23,7 @@ PAGES = ["README.md", *(f"docs/{page.name}" for page in (REPOSITORY / "docs").gl
 OF_THE_READER = {"hello.py", "job.py", "bot.py", "/tmp/", "app.py", "words.py", "shop.py", "slow.py"}
 OF_THE_READER |= {"all_of_them.py", "cart.py"}
 """Files in examples."""
-OF_OTHERS = {"", "LD_LIBRARY_PATH", "MOTES_READY_FD"}
+OF_OTHERS = {"", "LD_LIBRARY_PATH", "MOTES_READY_FD", "MOTES_ORDERS_FD"}
 """Variables whose names a user gives, that a system sets, and that one process of Motes hands to another."""
 
 

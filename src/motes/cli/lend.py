@@ -29,6 +29,7 @@ def command(words: tuple[str, ...], host: str | None, as_json: bool) -> None:
     cpus=2  memory=1GiB  disk=5GiB  spaces=200    how much
     hours=22-07    these hours only; also 22:30-07:00+12-13, mon-fri/19-07+sat-sun, always
     when=idle      while nobody is at it; also charging, idle+charging, always
+    priority=idle  only what your own programs leave, from its next start on; also normal
     labels=gpu+attic  machine=nas                 what it is, for who chooses hosts
     KEY=default    as if it had never been said
 
@@ -77,6 +78,7 @@ def described(entry: Mapping[str, Any]) -> str:
 
     found = [f"{word}={amount(field)}" for field, word in _WORDS.items() if entry.get(field)]
     found += [f"{key}={entry.get(key) or 'always'}" for key in ("hours", "when")]
+    found += ["priority=idle"] if entry.get("idle_class") else []
     found += [f"labels={'+'.join(entry['labels'])}"] if entry.get("labels") else []
     return " ".join(found + ([f"machine={entry['machine']}"] if entry.get("machine") else []))
 
