@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import cast
+
+import msgspec
 import pytest
 
 from agent.lent_host import LentHost, function
+from motes.agent.code import Code
 from motes.agent.effects import Prepare, StartDaemon, Tell
+from motes.agent.inspection import Inspection
+from motes.agent.trust import Trust
+from motes.errors import SpaceFailed
+from motes.grants.keys import Key, Tag, sign
 from motes.model.call import STATUS_TRY_ELSEWHERE
 from motes.model.host import Held, Offer
+from motes.model.keeper import Inspect, decode_answer
 from motes.model.release import Daemon, Manifest, Workload
 
 
@@ -65,3 +75,13 @@ def test_a_lease_that_ends_or_a_release_that_is_for_here_is_like_any_other() -> 
     host.manifests["r2"] = Manifest("app", (function(),))
     host.lease(floor=1, release="r2")
     assert len(host.live()) == 1 and not held(host).failing
+
+
+def test_an_app_is_not_looked_into_where_its_owner_does_not_want_it() -> None:
+    owner = Key.generate()
+    host = a_host(labels=("attic",))
+    inspection = Inspection(cast(Code, None), Trust(b"", frozenset({owner.public})), host.machine)
+    question = Inspect("app", "0" * 64, place=("own", "!attic"))
+    signed = msgspec.msgpack.encode(sign(owner, Tag.INSPECTION, msgspec.msgpack.encode(question)))
+    with pytest.raises(SpaceFailed, match="!attic"):
+        decode_answer(asyncio.run(inspection.answer(signed)), Manifest)

@@ -56,7 +56,7 @@ class Scenario:
 
     def _run(self, kinds: Kinds | None) -> World:
         chance = random.Random(self.seed)
-        world = World(self.seed, kinds=kinds, hosts=chance.randint(2, 4), spaces=chance.choice((4, 8, 20)))
+        world = World(self.seed, kinds=kinds, hosts=chance.randint(2, 4), spaces=chance.choice((6, 8, 20)))
         for app in APPS:
             world.deploy(app)
         plan = Plan(world, chance)

@@ -36,6 +36,7 @@ APPS: dict[str, tuple[Workload, ...]] = {
         Function("steady", "base", "steady", timeout_s=3.0, idle_s=1.0, scale=Scale(2, 6)),
         Daemon("web", ("serve",), 8080),
     ),
+    "ready": (Function("always", "ready", "always", timeout_s=3.0, idle_s=1.0, scale=Scale(1, None)),),
     "many": (Function("at_once", "many", "at_once", timeout_s=3.0, idle_s=1.0, concurrency=5),),
     "apart": (
         Function("own", "apart", "own", timeout_s=3.0, idle_s=1.0, reuse="caller"),

@@ -8,7 +8,9 @@ import shlex
 from collections import deque
 
 from motes.agent.code import Code, Folders
+from motes.agent.place import why_not_here
 from motes.agent.spaces import OPEN_TIMEOUT_S, daemon_view, function_view
+from motes.agent.state import HostState
 from motes.agent.trust import Trust
 from motes.errors import BadBundle, LoadFailed, MotesError, SpaceFailed
 from motes.model.instance import EndReason
@@ -30,8 +32,9 @@ _log = logging.getLogger("motes.agent")
 class Inspection:
     """Answers `inspect` requests, a few at a time."""
 
-    def __init__(self, code: Code, trust: Trust) -> None:
+    def __init__(self, code: Code, trust: Trust, state: HostState) -> None:
         self._code = code
+        self._state = state
         self._trust = trust
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._running: set[asyncio.Task[Manifest]] = set()
@@ -69,6 +72,8 @@ class Inspection:
         raise SpaceFailed(f"the host lends nothing now: {self._away}")
 
     async def _inspect(self, question: Inspect) -> Manifest:
+        if why := why_not_here(self._state, question.place):
+            raise SpaceFailed(f"host {self._state.host!r} does not look into the app: {why}")
         code = await self._code.folders(question.bundle, question.packages)
         if question.command:
             daemon = Daemon(DAEMON, question.command, question.port, question.memory_bytes)

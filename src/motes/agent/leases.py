@@ -8,6 +8,7 @@ from motes.agent.answers import no_lease, refuse_waiting
 from motes.agent.daemons import DaemonUnit
 from motes.agent.effects import Effect, Fetch, Report, Tell
 from motes.agent.instances import let_go
+from motes.agent.place import why_not_here
 from motes.agent.pool import Pool
 from motes.agent.releases import close_unused
 from motes.agent.running_daemons import end_daemon, tick_daemon
@@ -15,8 +16,7 @@ from motes.agent.starting import approach, trim
 from motes.agent.state import HostState, SpaceView
 from motes.model.host import Lease
 from motes.model.instance import EndReason
-from motes.model.place import of_the_hosts_own_word, traits_of, unmet
-from motes.model.release import Daemon, Function, Workload
+from motes.model.release import Daemon, Function
 
 ENDED_LEASES = 100
 """Leases that have ended and are still remembered."""
@@ -44,7 +44,7 @@ def place(state: HostState, lease: Lease, now: float) -> list[Effect]:
     """The manifest is known: the lease becomes a pool of instances, or a daemon."""
     manifest = state.spaces[lease.release].manifest
     workload = None if manifest is None else manifest.workload(lease.workload)
-    if workload is not None and (why := _why_not_here(state, workload)):
+    if workload is not None and (why := why_not_here(state, workload.place)):
         return _refuse(state, lease, why, now)
     if isinstance(workload, Function):
         effects = end_daemon(state, lease.address, EndReason.REPLACED)
@@ -58,15 +58,6 @@ def place(state: HostState, lease: Lease, now: float) -> list[Effect]:
         unit.lease, unit.daemon = lease, workload
         return [*effects, *tick_daemon(state, unit, now)]
     return end_workload(state, lease.address, EndReason.REMOVED, now)
-
-
-def _why_not_here(state: HostState, workload: Workload) -> str:
-    """What the owner's signature says of the place, as far as this host knows of itself, or nothing.
-
-    The keeper places by it; this is for a keeper that does not.
-    """
-    wrong = unmet(of_the_hosts_own_word(workload.place), traits_of(state.offer.labels, state.architecture))
-    return f"its owner wants it on hosts that are {','.join(wrong)}, and this one is not" if wrong else ""
 
 
 def _refuse(state: HostState, lease: Lease, why: str, now: float) -> list[Effect]:

@@ -93,7 +93,7 @@ class Agent:
         self._disk = Disk(offer.disk_bytes, self.spaces.used_folders, lambda: self.spaces.on_disk_bytes)
         self.code = Code(folder, connection, trust, self._disk)
         self._written = Written(self._disk, self.spaces)
-        self.inspection = Inspection(self.code, trust)
+        self.inspection = Inspection(self.code, trust, self.machine)
         self.telling = Telling(self)
         self.membership = Membership(self)
         self.takes_calls = asyncio.Event()
