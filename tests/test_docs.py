@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[1]
 SOURCE = REPOSITORY / "src" / "motes"
 PAGES = ["README.md", *(f"docs/{page.name}" for page in (REPOSITORY / "docs").glob("*.md"))]
 OF_THE_READER = {"hello.py", "job.py", "bot.py", "/tmp/", "app.py", "words.py", "shop.py", "slow.py"}
-OF_THE_READER |= {"all_of_them.py", "cart.py"}
+OF_THE_READER |= {"all_of_them.py", "cart.py", "square.py", "sofa.py"}
 """Files in examples."""
 OF_OTHERS = {"", "LD_LIBRARY_PATH", "MOTES_READY_FD", "MOTES_ORDERS_FD"}
 """Variables whose names a user gives, that a system sets, and that one process of Motes hands to another."""
