@@ -144,7 +144,7 @@ def test_who_has_an_invite_or_a_key_has_a_few_connections_and_leaves_the_others_
     async def work(people: People) -> None:
         for user, most in ((guest, MOST["guest"]), (shop, MOST["caller"])):
             crowd: list[Connection] = []
-            for _ in range(FILES):
+            for _ in range(3 * MOST["caller"]):
                 with contextlib.suppress(Unavailable):
                     crowd.append(await people.connect(user.user, user))
                     crowd[-1]._closed = True  # It does not come back by itself: what that costs is no matter of keys.
