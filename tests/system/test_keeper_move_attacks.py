@@ -163,6 +163,16 @@ def test_nobody_but_its_keeper_makes_a_machine_the_keeper(cluster: list[Machine]
         frames.close()
 
     asyncio.run(asyncio.wait_for(bring_anothers_keys(), DEADLINE_S))
+
+    async def break_off() -> None:
+        """The true keys, and then nothing more."""
+        frames = await greeted(server)
+        await frames.ask(order=order(true, server, line))
+        await frames.ask(luggage=msgspec.to_builtins(pack(laptop.home)))
+        assert has_secrets(server)
+        frames.close()
+
+    asyncio.run(asyncio.wait_for(break_off(), DEADLINE_S))
     server.stop_waiting()
     assert not has_secrets(server), "keys that came for nothing are left"
     assert laptop.is_keeper and laptop.is_up("server")
@@ -225,7 +235,7 @@ def test_nobody_but_the_controllers_key_leads_a_host_to_another_keeper(cluster: 
     laptop.deploy("work", APP)
     certificate = tls.fingerprint_of(laptop.home.tls_certificate)
     with a_trap() as (address, came):
-        notice = msgspec.msgpack.encode(words.Notice((address,), certificate, 2**60))
+        notice = msgspec.msgpack.encode(words.Notice((address,), certificate, 2**30))
         forged = sign(Key(thief.home.credentials("host-thief").secret), Tag.NOTICE, notice)
         lease = sign(load_or_create(laptop.home.key("controller")), Tag.LEASE, notice)
 

@@ -130,7 +130,8 @@ class Agent:
     async def start(self) -> None:
         """Hear leases, and tell of this host; calls as soon as the keeper takes it for the host. Raises Unavailable."""
         self.connection.on_reconnected = self._on_reconnected
-        await self.connection.subscribe(subjects.lease(self.host), self._on_message)
+        for subject in (subjects.lease(self.host), subjects.notice(self.host)):
+            await self.connection.subscribe(subject, self._on_message)
         await self.relaying.start()
         for work in (self._take_part(), self._beats(), self._flushes(), self._receipts.work()):
             self.tasks.spawn(work)
