@@ -159,7 +159,7 @@ def test_a_host_that_withdraws_loses_its_work_and_gets_some_again_when_it_is_bac
     assert len(bench.told("host.away")) == 1
     bench.hosts["a"].away = ""
     bench.report("a")
-    assert bench.routed() == ("a", "b") and bench.floors() == {"a": 1, "b": 1}
+    assert bench.routed() == ("a", "b") and bench.ceilings()["a"] > 0 and sum(bench.floors().values()) == 2
     assert [each.reason for each in bench.told("host.up") if each.host == "a"] == ["joined", "back"]
 
 
