@@ -75,3 +75,13 @@ def test_results_come_in_the_type_that_is_annotated_and_else_as_plain_data() -> 
         one.result_of(b'"three"')
     with pytest.raises(BadResult):
         items.result_of(b"[1]")
+
+
+def test_a_place_is_declared_as_terms_and_what_is_none_is_refused_where_it_is_written() -> None:
+    declared = function(place="own, !attic", spread="pack")(lambda: 1)
+    assert declared.options["place"] == ("own", "!attic") and declared.options["spread"] == "pack"
+    assert function(lambda: 1).options["place"] == ()
+    with pytest.raises(ValueError, match="place='!own'"):
+        function(place="!own")
+    with pytest.raises(ValueError, match="spread='racks': one of machines, pack"):
+        function(spread="racks")  # type: ignore[call-overload]

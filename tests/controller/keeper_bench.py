@@ -73,7 +73,16 @@ class FakeHost:
     def _held(self, address: str, lease: Lease) -> Held:
         instances = self.instances.get(address, 0)
         wanted, failing = self.wanted.get(address, 0), self.failing.get(address, "") if lease.ceiling else ""
-        return Held(lease.epoch, lease.release, lease.ceiling, instances, wanted, failing=failing, proof=lease.proof)
+        return Held(
+            lease.epoch,
+            lease.release,
+            lease.ceiling,
+            instances,
+            wanted,
+            failing=failing,
+            proof=lease.proof,
+            floor=lease.floor,
+        )
 
 
 class Bench:

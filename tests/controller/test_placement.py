@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.keeper_bench import Bench, function
+from controller.keeper_bench import Bench, function, new_core
 from motes.controller.core import LOST_S
 from motes.controller.ground import STARTS_AT_ONCE
 from motes.controller.moves import Moves
@@ -305,3 +305,17 @@ def test_the_wait_of_a_host_that_flaps_doubles_has_an_end_and_is_forgotten() -> 
     steadiness.broke("h", now + FORGIVEN_S)
     steadiness.came_back("h", now + FORGIVEN_S)
     assert steadiness.holds("h", now + FORGIVEN_S)
+
+
+def test_a_new_controller_leaves_floors_where_they_are_and_knows_of_them() -> None:
+    bench = Bench("a", "b", "c", "d")
+    bench.deploy(*(function(f"f{number}", least=1) for number in range(8)))
+    bench.rest(2)
+    before = {f"f{number}": bench.floors(f"f{number}") for number in range(8)}
+    after = Bench(core=new_core(10**6, settled_at=1.0))
+    after.deploy(*(function(f"f{number}", least=1) for number in range(8)))
+    for name, host in bench.hosts.items():
+        after.join(name, holds=list(host.leases.values()))
+    after.wait(2.0)
+    after.rest(3)
+    assert {name: after.floors(name) for name in before} == before and not after.gives()

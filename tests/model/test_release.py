@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from motes.model.release import Function
+from motes.model.release import Daemon, Function
 
 
 def told(**more: Any) -> Function:
@@ -24,3 +24,14 @@ def test_a_function_may_call_what_has_a_name() -> None:
 def test_what_is_no_name_is_called_by_nobody(name: str) -> None:
     with pytest.raises(msgspec.ValidationError):
         told(calls=[name])
+
+
+@pytest.mark.parametrize("term", ["!own", "named:", "named:a:b", "a b", "*", "gpu\n", ""])
+def test_what_is_no_term_of_a_place_is_no_release(term: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        told(place=[term])
+
+
+def test_a_release_that_says_nothing_of_a_place_may_run_anywhere() -> None:
+    daemon = msgspec.convert({"kind": "daemon", "name": "web", "command": ["serve"]}, Daemon)
+    assert (told().place, told().spread) == (daemon.place, daemon.spread) == ((), "machines")

@@ -59,7 +59,7 @@ def test_without_the_buckets_work_goes_back_and_forth(monkeypatch: pytest.Monkey
 
 
 def test_with_the_floors_by_the_rank_of_the_moment_the_plan_flaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    def by_rank(state, address, count, hosts, packs, now):  # type: ignore[no-untyped-def]
+    def by_rank(state, address, count, hosts, packs, now, is_bounded):  # type: ignore[no-untyped-def]
         each, more = divmod(count, max(len(hosts), 1))
         order = sorted(hosts, key=lambda host: state.hosts[host].report.spaces_used)
         return {host: each + (index < more) for index, host in enumerate(order)}
@@ -78,7 +78,7 @@ def test_a_controller_that_forgets_the_place_is_seen(monkeypatch: pytest.MonkeyP
 
 
 def test_a_controller_that_packs_every_floor_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("motes.controller.scaling.floors", lambda *given: floors.floors(*given[:4], True, given[5]))
+    monkeypatch.setattr("motes.controller.scaling.floors", lambda *given: floors.floors(*given[:4], True, *given[5:]))
     two = [each for each in WORKLOADS if each.name == "two"]
     monkeypatch.setattr("sim.days.WORKLOADS", tuple(two))
     with pytest.raises(AssertionError, match="two is on one machine"):

@@ -70,4 +70,5 @@ class DaemonUnit:
         up = int(self.is_up)
         wanted = max(self.lease.ceiling, 0)
         failing = "" if up else self.failing
-        return Held(self.lease.epoch, self.release, self.lease.ceiling, up, wanted, 0, 0.0, failing, self.lease.proof)
+        lease = self.lease
+        return Held(lease.epoch, self.release, lease.ceiling, up, wanted, 0, 0.0, failing, lease.proof, lease.floor)

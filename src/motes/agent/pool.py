@@ -398,4 +398,5 @@ class Pool(Lanes):
             idle_s=0.0 if self.queued or is_busy else max(now - self.last_call_at, 0.0),
             failing=self.failing,
             proof=self.lease.proof,
+            floor=self.lease.floor,
         )

@@ -140,7 +140,7 @@ class HostState:
         held |= {address: unit.held() for address, unit in self.daemons.items()}
         for address, why in self.misplaced.items():
             lease = self.leases[address]
-            held[address] = Held(lease.epoch, "", lease.ceiling, failing=why, proof=lease.proof)
+            held[address] = Held(lease.epoch, "", lease.ceiling, failing=why, proof=lease.proof, floor=lease.floor)
         ended = (lease for lease in self.leases.values() if lease.address not in held)
         return held | {lease.address: Held(lease.epoch, lease.release, 0) for lease in ended if lease.ceiling == 0}
 

@@ -26,9 +26,11 @@ def daemon_host(state: State, address: str, hosts: Sequence[str], packs: bool, n
     return holder
 
 
-def floors(state: State, address: str, count: int, hosts: Sequence[str], packs: bool, now: float) -> dict[str, int]:
+def floors(
+    state: State, address: str, count: int, hosts: Sequence[str], packs: bool, now: float, is_bounded: bool = False
+) -> dict[str, int]:
     """By host, in the order of their rank; they sum to `count`."""
-    kept = Kept(state, address, hosts)
+    kept = Kept(state, address, hosts, is_bounded)
     _leave_bad_ones(state, address, kept, now)
     missing = count - sum(kept.on.values())
     if missing < 0:
@@ -44,18 +46,19 @@ def floors(state: State, address: str, count: int, hosts: Sequence[str], packs: 
 class Kept:
     """How many each host keeps, and each machine."""
 
-    def __init__(self, state: State, address: str, hosts: Sequence[str]) -> None:
+    def __init__(self, state: State, address: str, hosts: Sequence[str], is_bounded: bool) -> None:
         leases = {host: state.standing(host, address) for host in hosts}
         self.on = {host: 0 if lease is None else lease.floor for host, lease in leases.items()}
         self._ceilings = {host: 0 if lease is None else lease.ceiling for host, lease in leases.items()}
+        self._is_bounded = is_bounded
         self._machine = {host: machine(state, host) for host in hosts}
         self._on_machine: Counter[str] = Counter()
         for host, floor in self.on.items():
             self._on_machine[self._machine[host]] += floor
 
     def has_room(self, host: str) -> bool:
-        """Whether the host may run one more by its lease, so that what moves there is not missing meanwhile."""
-        return self._ceilings[host] > self.on[host]
+        """Whether the host may run one more at once, so that what moves there is not missing meanwhile."""
+        return not self._is_bounded or self._ceilings[host] > self.on[host]
 
     def change(self, host: str, by: int) -> None:
         self.on[host] += by

@@ -91,8 +91,9 @@ def confirm(state: State, host: str, now: float) -> list[Lease]:
 def _take_over_or_end(state: State, host: str, address: str, held: Held, now: float) -> None:
     if state.is_deployed(address) and state.is_heir(host, address, held):
         app, _, workload = address.partition(".")
+        floor = min(held.floor, held.ceiling)
         state.leases[host][address] = Lease(
-            host, app, workload, held.release, held.ceiling, 0, held.epoch, boot=state.boot(host)
+            host, app, workload, held.release, held.ceiling, floor, held.epoch, boot=state.boot(host)
         )
         state.active.setdefault(address, now - held.idle_s)
     elif sum(lease.ceiling == 0 for lease in state.leases[host].values()) < MOST_ENDING:

@@ -41,7 +41,7 @@ def shares(
         return {}
     most = workload.scale.max
     chosen = (_chosen if most is None else _chosen_of_bounded)(state, address, workload, hosts, now)
-    kept = floors(state, address, workload.scale.min, chosen, packs, now)
+    kept = floors(state, address, workload.scale.min, chosen, packs, now, most is not None)
     if most is None:
         return {host: Share(max(_spaces(state, host), 1), kept[host]) for host in chosen}
     ceilings = _bounded_ceilings(state, address, most, chosen, kept)

@@ -94,6 +94,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     """Why its starts fail here, or empty."""
     proof: Annotated[bytes, msgspec.Meta(max_length=PROOF_BYTES)] = b""
     """The lease's own `proof`."""
+    floor: Count = 0
 
 
 class HostReport(msgspec.Struct, frozen=True):
