@@ -56,6 +56,10 @@ class LargeResults:
                 self._send(inbox, found.data)
         return found is not None
 
+    def keeps(self, call_id: bytes) -> bool:
+        """Whether the caller has still to ask for it."""
+        return call_id in self._kept
+
     def drop(self, call_id: bytes) -> Kept | None:
         """The caller wants it no more."""
         found = self._kept.pop(call_id, None)
