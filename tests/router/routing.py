@@ -51,5 +51,7 @@ def error_of(effects: list[Effect]) -> MotesError:
     return outcome_of(effects).error()
 
 
-def beat(host: str, load: dict[str, Load] | None = None, boot: str = "1", number: int | None = None) -> Beat:
-    return Beat(host, boot, next(beats) if number is None else number, load or {})
+def beat(
+    host: str, load: dict[str, Load] | None = None, boot: str = "1", number: int | None = None, connection: int = 0
+) -> Beat:
+    return Beat(host, boot, next(beats) if number is None else number, load or {}, connection)

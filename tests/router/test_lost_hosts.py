@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from motes.errors import HostLost
+from motes.model.call import failed
 from motes.model.host import SILENCE_S
 from motes.router.core import HOST_LOST_S
-from motes.router.effects import CancelAt
+from motes.router.effects import AskAfter, CancelAt
 from router.routing import (
     DONE,
     a_router,
@@ -127,3 +128,38 @@ def test_silence_while_disconnected_is_nobodys_fault() -> None:
     router.on_disconnected(0.0)
     router.on_connected(60.0)
     assert sent_to(call(router, now=60.0)[1]) == ["a"]
+
+
+# ---------------------------------------------------------------------- calls that may not have arrived
+
+NEVER_ARRIVED = failed(HostLost("the call did not reach it"), try_elsewhere=True)
+
+
+def test_a_host_that_is_back_by_another_connection_is_asked_after_the_calls_that_it_may_never_have_got() -> None:
+    router = a_router("a")
+    router.on_beat(beat("a", connection=3), 0.0)
+    call_id, _ = call(router)
+    assert router.on_beat(beat("a", connection=3), 0.2) == []
+    assert router.on_beat(beat("a", connection=8), 5.0) == [AskAfter("a", call_id)]
+    assert router.on_beat(beat("a", connection=8), 5.2) == []
+
+
+def test_a_call_that_never_arrived_is_sent_again_also_when_it_may_run_only_once() -> None:
+    router = a_router("a")
+    router.on_beat(beat("a", connection=3), 0.0)
+    call_id, _ = call(router)
+    router.on_beat(beat("a", connection=8), 5.0)
+    assert sent_to(router.on_reply(call_id, NEVER_ARRIVED, 5.1)) == ["a"]
+    assert outcome_of(router.on_reply(call_id, DONE, 5.2)) == DONE
+
+
+def test_a_call_that_is_on_several_hosts_already_is_not_asked_after() -> None:
+    router = a_router("a", "b", idempotent=True)
+    for name in "ab":
+        router.on_beat(beat(name, connection=3), 0.0)
+    _, effects = call(router)
+    (first,) = sent_to(effects)
+    other = "b" if first == "a" else "a"
+    router.on_beat(beat(other, connection=3), SILENCE_S)
+    assert sent_to(router.tick(SILENCE_S)) == [other]
+    assert router.on_beat(beat(first, connection=8), SILENCE_S + 0.1) == []

@@ -14,7 +14,7 @@ from motes.model.caller import NOBODY, Caller
 from motes.model.host import Beat
 from motes.model.routes import Routes
 from motes.router.core import GRACE_S, Router
-from motes.router.effects import Activate, CancelAt, Effect, Send, Settle
+from motes.router.effects import Activate, AskAfter, CancelAt, Effect, Send, Settle
 from sim.guests import Work
 
 if TYPE_CHECKING:
@@ -161,6 +161,8 @@ class SimCaller:
                 self._world.ledger.settled(int.from_bytes(effect.call_id), effect.outcome)
             elif isinstance(effect, Activate):
                 self._activate(effect)
+            elif isinstance(effect, AskAfter):
+                self._ask_after(effect)
             else:
                 self._cancel_at(effect)
 
@@ -172,6 +174,12 @@ class SimCaller:
             effect.host,
             lambda: host.take(lambda: host.on_call(effect.call_id, address, effect.body, effect.budget_s, reply)),
             nobody=lambda: self._carry_out(self.router.on_nobody_there(effect.call_id, self.now)),
+        )
+
+    def _ask_after(self, effect: AskAfter) -> None:
+        host, reply = self._world.hosts[effect.host], f"{self.name}/{effect.call_id.hex()}"
+        self._world.network.send(
+            self.name, effect.host, lambda: host.take(lambda: host.on_asked_after(effect.call_id, reply))
         )
 
     def _cancel_at(self, effect: CancelAt) -> None:

@@ -26,7 +26,8 @@ from motes.agent.effects import (
 )
 from motes.agent.machine import Machine
 from motes.agent.pool import START_COST_S, Call
-from motes.model.call import Outcome
+from motes.errors import HostLost
+from motes.model.call import Outcome, failed
 from motes.model.host import BEAT_INTERVAL_S, REPORT_INTERVAL_S, Beat, HostReport, Lease, Load, Offer
 from motes.model.instance import Event
 from sim.guests import Guests
@@ -229,6 +230,12 @@ class SimHost:
         else:
             self._unsent.append((caller, call_id, outcome))
 
+    def on_asked_after(self, call_id: bytes, reply: str) -> None:
+        """As in agent/service.py."""
+        if call_id not in self.machine.calls:
+            error = failed(HostLost(f"the call did not reach {self.name}"), try_elsewhere=True)
+            self._answer(Answer((reply,), error))
+
     def _send_again(self) -> None:
         """As agent/sending.py does when the connection is back."""
         unsent, self._unsent = self._unsent, []
@@ -273,8 +280,8 @@ class SimHost:
         usages, memory_bytes = self.guests.measure()
         self.feed(self.machine.on_usage(usages, memory_bytes, self.now))
         self.feed(self.machine.tick(self.now))
-        self._beat()
         self._send_again()
+        self._beat()
         if self.now - self._reported_at >= REPORT_INTERVAL_S:
             self._report()
 
@@ -283,7 +290,7 @@ class SimHost:
         load = self.machine.load()
         if self.temper == "boasts":
             load = {address: Load(-1_000, 0, 1_000) for address in load}
-        beat = Beat(self.name, self.boot, self._beats, load)
+        beat = Beat(self.name, self.boot, self._beats, load, self.world.network.connections(self.name))
         for party in (*self.world.callers.values(), self.world.keeper):
             self._send_beat(party, beat)
 

@@ -164,6 +164,18 @@ def test_a_call_that_may_run_only_once_outlives_a_cut_of_ten_seconds_that_the_se
     assert entry.succeeded
 
 
+def test_a_call_that_was_lost_on_its_way_to_a_host_that_was_cut_off_is_sent_again_when_it_is_back() -> None:
+    world = a_world(hosts=1)
+    load(world, "once", 1, 0.0, seconds=0.01)
+    world.run(0.5)
+    world.host_cut("h0", noticed=False)
+    made = load(world, "once", 3, 0.1, seconds=0.01, timeout_s=30.0)
+    world.run(1.5)
+    world.network.up("h0")
+    world.run(1.0)
+    assert len(made) == 3 and all(entry.succeeded for entry in made)
+
+
 def test_a_host_that_was_cut_off_for_ten_minutes_comes_back_to_what_has_moved_and_nothing_runs_twice() -> None:
     world = a_world("work", "base")
     (home,) = [host for host in world.living() for guest in host.guests.all.values() if guest.address == "base.web"]

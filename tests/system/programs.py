@@ -20,6 +20,20 @@ def own_programs(machine: RunningCluster) -> None:
     machine.environment = {name: value for name, value in machine.environment.items() if name != "PYTHONPATH"}
 
 
+WITNESS = """
+    import os, sys
+    if "motes.agent" in sys.orig_argv:
+        import motes.agent.logs as logs
+        # Before the agent gives up its rights.
+        witness = os.open({path!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        add = logs.Logs.add
+        def add_and_note(self, address, pid, data):
+            os.write(witness, data)
+            return add(self, address, pid, data)
+        logs.Logs.add = add_and_note
+"""
+"""What the machine's functions write is kept there as well: on its way to the keeper it may be lost in a cut."""
+
 CLOCK_OFF = """
     import time
     _time, _time_ns = time.time, time.time_ns

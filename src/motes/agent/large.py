@@ -61,6 +61,10 @@ class LargeResults:
         for call_id in list(self._kept):
             self.send(call_id)
 
+    def keeps(self, call_id: bytes) -> bool:
+        """Whether the caller has still to ask for it."""
+        return call_id in self._kept
+
     def drop(self, call_id: bytes) -> Kept | None:
         """The caller wants it no more."""
         found = self._kept.pop(call_id, None)

@@ -83,14 +83,15 @@ class Sending:
             return self._connection.publish(sent.inbox, failed(error).pack())
 
     def _forget_the_oldest(self) -> None:
-        """Those that were sent go first: most of them have arrived. Of the others their callers are told."""
+        """They become errors: should they not have arrived, their callers must not take them for never begun."""
         limit = format_bytes(MOST_KEPT_BYTES)
-        while self._sent and self._bytes > MOST_KEPT_BYTES:
-            self._bytes -= self._sent.popleft().size
-        for place, sent in enumerate(self._unsent):
-            if self._bytes <= MOST_KEPT_BYTES:
-                return
-            if len(sent.data) > ENTRY_BYTES * 4:
-                error = HostLost(f"the answer is lost: over {limit} of answers wait on the host for its connection")
-                self._unsent[place] = shorter = sent._replace(data=failed(error).pack())
-                self._bytes -= sent.size - shorter.size
+        lost = failed(
+            HostLost(f"the answer is lost: over {limit} of answers wait on the host for its connection")
+        ).pack()
+        for kept in (self._sent, self._unsent):
+            for place, sent in enumerate(kept):
+                if self._bytes <= MOST_KEPT_BYTES:
+                    return
+                if len(sent.data) > len(lost):
+                    kept[place] = sent._replace(data=lost)
+                    self._bytes -= len(sent.data) - len(lost)

@@ -58,8 +58,8 @@ from motes.agent.trust import Trust
 from motes.agent.written import Written
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message, Subscription
-from motes.errors import MotesError, NotFound, SpaceFailed, Untrusted
-from motes.model.call import LARGE_BYTES, STATUS_ITEM, unpack_more, unpack_request
+from motes.errors import HostLost, MotesError, NotFound, SpaceFailed, Untrusted
+from motes.model.call import LARGE_BYTES, STATUS_ITEM, failed, unpack_more, unpack_request
 from motes.model.caller import caller_of
 from motes.model.host import BEAT_INTERVAL_S, Offer
 from motes.tasks import Tasks
@@ -215,7 +215,11 @@ class Agent:
             self._on_cancel(message.data)
         elif verb == "more":
             with contextlib.suppress(ValueError):
-                self._on_more(*unpack_more(message.data))
+                call_id, count = unpack_more(message.data)
+                if count:
+                    self._on_more(call_id, count)
+                elif message.reply.startswith(REPLY_PREFIX):
+                    self._on_asked_after(call_id, message.reply)
         elif message.reply.startswith(REPLY_PREFIX):
             if verb == "ps":
                 self.connection.publish(message.reply, self.telling.instances())
@@ -244,6 +248,15 @@ class Agent:
     def _on_more(self, call_id: bytes, count: int) -> None:
         if not self.large.send(call_id):
             self.feed(self.machine.on_more(call_id, count))
+
+    def _on_asked_after(self, call_id: bytes, reply: str) -> None:
+        """This host was cut off, and the caller does not know whether its call came here before that.
+
+        An answer that it has missed is on its way already, before this one.
+        """
+        if call_id not in self.machine.calls and not self._large.keeps(call_id):
+            error = HostLost(f"the call did not reach host {self.host!r}", host=self.host)
+            self.sending.answer(reply, failed(error, try_elsewhere=True).pack())
 
     def _on_cancel(self, call_id: bytes) -> None:
         self.large.drop(call_id)

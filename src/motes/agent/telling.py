@@ -35,7 +35,8 @@ class Telling:
     def beat(self) -> None:
         """Say that this host lives and how busy it is."""
         self._beat_number += 1
-        beat = Beat(self._agent.host, self.boot, self._beat_number, self._agent.machine.load())
+        load = self._agent.machine.load()
+        beat = Beat(self._agent.host, self.boot, self._beat_number, load, self._agent.connection.number)
         self._agent.connection.publish(subjects.beat(self._agent.host), msgspec.msgpack.encode(beat))
 
     def report(self) -> None:

@@ -7,7 +7,8 @@ reply     1 byte status · body (STATUS_OK: the result, or nothing at the end of
           error, see errors.py; STATUS_TRY_ELSEWHERE: the same, and the function has not begun: always safe to send to
           another host; STATUS_ITEM: one item of a stream, and more is to come; STATUS_HELD: 4 bytes, the size of a
           large result, which comes when the caller says `more`)
-more      16 bytes call id · 4 bytes count, big-endian: the caller has taken so many items, and will take as many more
+more      16 bytes call id · 4 bytes count, big-endian: the caller has taken so many items, and will take as many more;
+          with count 0 it asks whether the call has arrived, and hears a STATUS_TRY_ELSEWHERE when it has not
 """
 
 from __future__ import annotations

@@ -75,6 +75,8 @@ class Beat(msgspec.Struct, frozen=True, array_like=True):
     number: int
     load: Annotated[dict[str, Load], msgspec.Meta(max_length=MOST_LISTED)] = {}
     """By address (`app.workload`), for workloads that have an instance or a call waiting."""
+    connection: Size = 0
+    """As in a HostReport: with another one, what was sent to the one before may not have arrived."""
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):

@@ -28,7 +28,7 @@ from motes.model.host import SILENCE_S, Beat
 from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Route, Routes
 from motes.model.units import format_bytes, format_seconds
-from motes.router.effects import Activate, Call, CancelAt, Effect, Hand, MakeRoom, MoreAt, Send, Settle
+from motes.router.effects import Activate, AskAfter, Call, CancelAt, Effect, Hand, MakeRoom, MoreAt, Send, Settle
 from motes.router.hosts import Hosts
 
 OWN_CONNECTION = "this program's own connection to the cluster"
@@ -164,10 +164,15 @@ class Router:
 
     def on_beat(self, beat: Beat, now: float) -> list[Effect]:
         """A host lives, and says how busy it is. One that has started anew has lost the calls that it had."""
-        lost = self.hosts.is_new_start(beat)
+        is_new_start, is_back = self.hosts.is_new_start(beat), self.hosts.has_new_connection(beat)
         revived = self.hosts.heard(beat, now)
-        over = self._on_lost(beat.host, now, give_up=True) if lost else []
-        return [*over, *self._retry_all(now)] if revived else over
+        effects: list[Effect] = []
+        if is_new_start:
+            effects = self._on_lost(beat.host, now, give_up=True)
+        elif is_back:
+            # Answers that were lost are on their way again, and were sent before this.
+            effects = [AskAfter(beat.host, call.id) for call in self.calls.values() if call.hosts == [beat.host]]
+        return [*effects, *self._retry_all(now)] if revived else effects
 
     def _retry_all(self, now: float) -> list[Effect]:
         return [effect for app in list(self.waiting) for effect in self._retry_waiting(app, now)]
@@ -248,6 +253,8 @@ class Router:
         if isinstance(error, NotFound | HostLost):
             # What it had taken, and may be run again, waits like what it never took.
             self.hosts.holds_no_lease(call.address, host, now)
+        elif isinstance(error, HostLost):
+            pass  # It never arrived there, and may be sent to whoever there is, that host as well.
         elif isinstance(error, SpaceFailed) and _is_count(missing_bytes := error.detail.get("fetching_bytes")):
             self.hosts.fetches(call.address, host, missing_bytes)
         elif isinstance(error, SpaceFailed):

@@ -33,7 +33,7 @@ from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Routes
 from motes.model.units import format_bytes
 from motes.router.core import Router
-from motes.router.effects import Activate, CancelAt, Effect, Hand, MakeRoom, MoreAt, Send, Settle
+from motes.router.effects import Activate, AskAfter, CancelAt, Effect, Hand, MakeRoom, MoreAt, Send, Settle
 from motes.router.room import Room
 from motes.router.spans import CallSpans
 from motes.tasks import Tasks
@@ -70,6 +70,7 @@ class Dispatcher:
             Activate: self._do_activate,
             Hand: self._do_hand,
             MoreAt: self._do_more,
+            AskAfter: self._do_ask_after,
             MakeRoom: self._do_make_room,
         }
 
@@ -286,6 +287,10 @@ class Dispatcher:
 
     def _do_more(self, effect: MoreAt) -> None:
         self._connection.publish(subjects.more(effect.host), pack_more(effect.call_id, effect.count))
+
+    def _do_ask_after(self, effect: AskAfter) -> None:
+        reply = self._reply_prefix + effect.call_id.hex()
+        self._connection.publish(subjects.more(effect.host), pack_more(effect.call_id, 0), reply)
 
     def _do_make_room(self, effect: MakeRoom) -> None:
         future = self._futures.get(effect.call_id)

@@ -55,6 +55,13 @@ class MoreAt(msgspec.Struct, frozen=True):
     count: int
 
 
+class AskAfter(msgspec.Struct, frozen=True):
+    """Ask the host's agent whether the call has reached it."""
+
+    host: str
+    call_id: bytes
+
+
 class MakeRoom(msgspec.Struct, frozen=True):
     """A host holds a large result for the call: say `more` when there is room for it."""
 
@@ -62,7 +69,7 @@ class MakeRoom(msgspec.Struct, frozen=True):
     size: int
 
 
-Effect = Send | CancelAt | Activate | Settle | Hand | MoreAt | MakeRoom
+Effect = Send | CancelAt | Activate | Settle | Hand | MoreAt | AskAfter | MakeRoom
 
 
 class Call(msgspec.Struct):

@@ -28,6 +28,7 @@ class HostView(msgspec.Struct):
     lives: bool = True
     boot: str = ""
     number: int = -1
+    connection: int = 0
     load: dict[str, Load] = {}
 
 
@@ -75,6 +76,7 @@ class Hosts:
             return False
         revived = not view.lives or now - view.heard_at >= SILENCE_S
         view.boot, view.number, view.load = beat.boot, beat.number, beat.load
+        view.connection = beat.connection
         view.heard_at, view.lives = now, True
         if revived:
             self.is_new("", beat.host, now)
@@ -84,6 +86,11 @@ class Hosts:
         """Whether the host's agent is another than the one that was heard last: that one's calls are lost."""
         view = self._views.get(beat.host)
         return view is not None and view.boot not in ("", beat.boot)
+
+    def has_new_connection(self, beat: Beat) -> bool:
+        """Whether the host has another connection than when it was heard last: what was on its way may be lost."""
+        view = self._views.get(beat.host)
+        return view is not None and 0 not in (view.connection, beat.connection) and view.connection != beat.connection
 
     def gone(self, host: str) -> None:
         view = self._views.get(host)
