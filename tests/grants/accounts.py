@@ -45,5 +45,5 @@ class Accounts:
         return received(self.batch(**other))
 
 
-def received(batch: Signed, refused: str = "", keeper: Key = KEEPER) -> bytes:
-    return msgspec.msgpack.encode(sign_receipt(keeper, Receipt(batch, 2000.0, refused)))
+def received(batch: Signed, refused: str = "", missing: str = "", keeper: Key = KEEPER) -> bytes:
+    return msgspec.msgpack.encode(sign_receipt(keeper, Receipt(batch, 2000.0, refused, missing)))

@@ -72,6 +72,14 @@ def test_one_that_is_missing_is_said_by_its_number() -> None:
     assert counted == [1, 4, 5]
 
 
+def test_what_the_keeper_missed_before_the_first_that_is_read_is_said_too() -> None:
+    accounts = Accounts()
+    accounts.number = 6
+    trail, counted = read(received(accounts.batch(), missing="batches 3 to 6"), accounts.receipt())
+    assert trail.problems == ["before batch 7 of host a are missing: batches 3 to 6"]
+    assert counted == [7, 8]
+
+
 def test_one_that_is_there_twice_counts_once() -> None:
     kept = chain(3)
     trail, counted = read(*kept, kept[2], kept[0])

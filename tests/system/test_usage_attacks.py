@@ -24,7 +24,7 @@ from motes.grants import jwt, keys, roles
 from motes.grants.receipts import read_receipt
 from motes.model.host import HostReport, Lease, Offer
 from motes.model.keeper import decode_answer
-from motes.model.receipt import Permit, Receipt, Spent
+from motes.model.receipt import Permit, Receipt, Spent, UsagePage
 from motes.model.release import Signed
 from system.people import People, with_people
 from system.running import DEADLINE_S, RunningCluster, wait_until
@@ -328,6 +328,19 @@ def test_the_owner_alone_reads_accounts(cluster: Attacked) -> None:
         for user in (f"host-{cluster.evil}", "gateway"):
             with pytest.raises(Refused, match="for the owner"):
                 await people.ask(await people.connect(user), "usage", {"since": 0.0}, dict)
+
+    as_evil(cluster, work)
+
+
+@pytest.mark.parametrize("question", [{"since": 2.0**53}, {"host": ">"}, {"host": "*.x"}, {"first": 2**62}])
+def test_a_question_without_sense_finds_nothing(cluster: Attacked, question: dict[str, object]) -> None:
+    async def work(evil: Evil, people: People) -> None:
+        await evil.send(evil.batch())
+        owner = await people.connect("local")
+        assert await people.ask(owner, "usage", question, UsagePage) == UsagePage([])
+        for bad in ({"since": -1.0}, {"since": float("nan")}, {"first": -1}, {"host": 7}):
+            with pytest.raises(BadInput):
+                await people.ask(owner, "usage", bad, UsagePage)
 
     as_evil(cluster, work)
 

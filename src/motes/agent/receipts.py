@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 1.0
 ANSWER_TIMEOUT_S = 5.0
-GOODBYE_S = 1.0
+GOODBYE_S = 0.5
 """How long a host that stops waits for its last receipts; those that do not come, it asks for at its next start."""
 _log = logging.getLogger("motes.agent")
 

@@ -67,7 +67,7 @@ def command(app: str | None, host: str | None, since: str, kind: str, as_json: b
       motes usage --since 7d
       motes usage --app hello --format csv > hello.csv
     """
-    home, since_at = Home(), time.time() - _seconds(since)
+    home, since_at = Home(), max(time.time() - _seconds(since), 0.0)
     if app is not None and not is_name(app):
         raise BadInput(f"{app!r} names no app")
     if host is not None and not is_name(host):

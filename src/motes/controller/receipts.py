@@ -138,7 +138,8 @@ class Receipts:
 
     async def page(self, question: AskUsage) -> UsagePage:
         """Some of what is kept, as it is: who reads it checks it."""
-        if question.host and not subjects.is_name(question.host):
+        is_no_name = question.host and not subjects.is_name(question.host)
+        if is_no_name or question.since > time.time():
             return UsagePage([])
         host = question.host or "*"
         found = await self._controller.store.receipts(host, question.since, question.first, MOST_IN_PAGE)
@@ -147,7 +148,9 @@ class Receipts:
 
 
 def _missing(ledger: Ledger, batch: Batch) -> str:
-    """What of this key's chain was not heard before the batch; empty: nothing."""
+    """What of this key's chain was not heard before the batch; empty: nothing, or nothing is kept of the host."""
+    if ledger.sequence == 0:
+        return ""
     if batch.number > ledger.number + 1:
         return f"batches {ledger.number + 1} to {batch.number - 1}"
     if batch.before != ledger.digest:

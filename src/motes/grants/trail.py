@@ -50,6 +50,9 @@ class Trail:
     def _follow(self, host: str, receipt: Receipt, batch: Batch) -> bool:
         """Whether the batch comes after the last of its key; notes what is missing between."""
         chain = host, receipt.batch.signer
+        if chain not in self._last and receipt.missing:
+            # What was there before is not read, and the keeper has said it when it heard this one.
+            self.problems.append(f"before batch {batch.number} of host {host} are missing: {receipt.missing}")
         number, before = self._last.get(chain, (batch.number - 1, batch.before))
         if batch.number <= number:
             self.problems.append(f"batch {batch.number} of host {host} is there twice, or was altered")

@@ -130,9 +130,8 @@ class DaemonSpace:
 
     def usage(self) -> Usage:
         """All processes in the space, and what its /tmp and /dev/shm hold."""
-        # Often, for of a daemon that ends by itself nothing can be asked any more.
+        # Here too, for of a daemon that ends by itself nothing can be asked any more.
         self.cpu_s()
-        self._seen = self._enclosure.processes()
         processes = [measure.fair_usage(pid) for pid in self._seen]
         folders = [Usage(0.0, self._enclosure.folder_bytes(folder), 0) for folder in self._folders]
         return measure.add([*processes, *folders])
@@ -143,10 +142,11 @@ class DaemonSpace:
 
     def cpu_s(self) -> float:
         """CPU time of everything in the space, also of what has ended there; it only grows."""
-        if not self._enclosure.gone.done():
-            processes = self._enclosure.processes()
-            parents = (*processes, self._enclosure.init_pid())
-            now_s = sum(map(measure.cpu_s, processes)) + sum(map(measure.reaped_cpu_s, parents))
+        has_ended = self._enclosure.gone.done()
+        self._seen = [] if has_ended else self._enclosure.processes()
+        if not has_ended:
+            parents = (*self._seen, self._enclosure.init_pid())
+            now_s = sum(map(measure.cpu_s, self._seen)) + sum(map(measure.reaped_cpu_s, parents))
             self._cpu_s = max(self._cpu_s, now_s)
         return self._cpu_s
 
