@@ -254,7 +254,7 @@ class Agent:
 
         An answer that it has missed is on its way already, before this one.
         """
-        if call_id not in self.machine.calls and not self._large.keeps(call_id):
+        if call_id not in self.machine.calls and not self.large.keeps(call_id):
             error = HostLost(f"the call did not reach host {self.host!r}", host=self.host)
             self.sending.answer(reply, failed(error, try_elsewhere=True).pack())
 
