@@ -28,6 +28,7 @@ import pytest
 
 from motes.grants import jwt, keys, roles
 from motes.grants.roles import Role
+from motes.model.call import pack_more
 from system import deeds
 from system.crossings import (
     Crossing,
@@ -104,6 +105,7 @@ AS_ANOTHER_HOST = (
 AS_THE_KEEPER = (
     "host.other.lease",
     "host.other.inspect",
+    "host.other.keeper",
     "host.evil.lease",
     "gone.other",
     "route.a",
@@ -226,6 +228,7 @@ DEEDS = [
             (HOST, "relay.evil.call.hello.greet", deeds.a_call('"x"')),
             (CALLER, f"keeper.{CALLER.user}.services", b"\xc0"),
             (CALLER, f"host.local.call.hello.greet.{CALLER.user}", deeds.a_call('"x"')),
+            (CALLER, "host.local.more", pack_more(bytes(16), 0)),
             (OWNER, "host.local.ps", b""),
             (CALLER, f"fn.hello.greet.{CALLER.user}", b'"x"'),
             (CALLER, "$SRV.PING.hello", b""),
