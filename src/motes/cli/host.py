@@ -59,10 +59,10 @@ for each in (host_sets.show, host_sets.name, host_sets.unname):
 def ls(as_json: bool) -> None:
     """List the cluster's hosts: what each lends, and how much of it is used now.
 
-    STATE is one of up, away, draining, silent, too old, too new. Away is one that lends nothing now, by its owner's
-    terms, and why is said below. A host whose Motes does not fit the keeper's gets no work,
-    and what to do is said below. So is which host fetches the code or the packages of an app. `motes host show NAME`
-    says more of one.
+    STATE is one of up, away, draining, drained, silent, too old, too new. Away is one that lends nothing now, by its
+    owner's terms, and why is said below; on a drained one nothing runs. A host whose Motes does not fit the keeper's
+    gets no work, and what to do is said below. So is which host fetches the code or the packages of an app. `motes host
+    show NAME` says more of one.
 
     \b
     Example:
@@ -211,6 +211,35 @@ def rm(name: str, as_json: bool) -> None:
 
     with_cluster(lambda cluster: cluster.ask("expel", name, bool))
     click.echo(json.dumps({"name": name}) if as_json else f"host {name} is removed")
+
+
+@command.command()
+@click.argument("name")
+@click.option("--off", is_flag=True, help="Let it take work again.")
+@click.option("--wait", is_flag=True, help="Return only when nothing runs there any more.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object: name, state.")
+def drain(name: str, off: bool, wait: bool, as_json: bool) -> None:
+    """Have a host take no new work; what runs there moves or ends, and nothing is lost.
+
+    Running calls finish. A daemon, and the least of a function's `scale`, serves elsewhere before it ends here; where
+    no other host can take it, it stays. It holds over restarts, until --off or `motes host rm`.
+
+    \b
+    Example:
+      motes host drain laptop --wait
+      motes host drain laptop --off
+    """
+    from motes.cli.drain import drain_host
+    from motes.cli.session import with_cluster
+
+    state = with_cluster(lambda cluster: drain_host(cluster, name, not off, wait))
+    if as_json:
+        click.echo(json.dumps({"name": name, "state": state}))
+    elif off:
+        click.echo(f"host {name} takes work again")
+    else:
+        left = "nothing runs there" if state == "drained" else f"it is {state} (see `motes host ls`)"
+        click.echo(f"host {name} takes no new work; {left}")
 
 
 def parse_lend(text: str) -> dict[str, Any]:
