@@ -114,6 +114,7 @@ async def prepare(
 
     Only a host at the `placing`'s own place sees the app; what its functions declare is known when one has loaded it.
     """
+    _owner_key(cluster.home)
     say = on_progress or _say_nothing
     app = _checked_name(name) if name is not None else app_name(path)
     packages = await _packages(cluster, path, say, lock)
@@ -170,6 +171,11 @@ async def submit(cluster: Cluster, release: Release, on_progress: Progress | Non
 
 def _owner_key(home: Home) -> Key:
     path = home.key("owner")
+    if home.client_file.exists() and not path.exists():
+        raise Refused(
+            f"the context {home.path.name!r} holds a caller's key, which may only call; for more it takes the owner's"
+            " (on the keeper: motes creds --owner)"
+        )
     if not path.exists() and home.public_key("owner").exists():
         raise Refused("the owner's key is not on this machine: deploy and remove from the one that has it")
     return load_or_create(path)
