@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
@@ -344,20 +343,3 @@ def test_a_key_of_a_cluster_that_does_not_listen_says_what_to_do(away: Away, tmp
     assert "motes up --listen" in away.refusal(3, "context", "add", "x", "--creds", str(tmp_path / "shop.creds"))
     unread = ("context", "add", "x", "--creds", str(tmp_path / "shop.creds"), "--keeper", "not an address")
     assert "is no address" in away.refusal(3, *unread)
-
-
-def test_other_nats_clients_take_the_file_as_before(keeper: Keeper) -> None:
-    import nats
-
-    async def call() -> bytes:
-        client = await nats.connect(
-            keeper.home.nats_url(), user_credentials=key(keeper, "shop"), inbox_prefix="_INBOX.shop"
-        )
-        try:
-            return (await client.request("fn.plain.double", b"4", timeout=DEADLINE_S)).data
-        finally:
-            await client.close()
-
-    keeper.deploy("plain", APP)
-    assert asyncio.run(call()) == b"8"
-    keeper.motes("rm", "plain")

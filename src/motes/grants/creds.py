@@ -37,6 +37,10 @@ class Creds(NamedTuple):
     """The key with which receipts are checked."""
     owner: bytes = b""
 
+    def __repr__(self) -> str:
+        """Without the secrets, so that no log line or traceback holds them."""
+        return f"Creds({self.credentials!r}, {self.addresses!r})"
+
     def text(self) -> str:
         found = creds_text(self.credentials)
         if self.addresses:
