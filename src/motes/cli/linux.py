@@ -22,6 +22,7 @@ ON_LINUX = frozenset(
         "leave",
         "demo",
         "keeper",
+        "service",
     }
 )
 

@@ -38,6 +38,7 @@ COMMANDS = {
     "resume": "Lend again.",
     "invite": "Let another machine join this cluster.",
     "join": "Join the cluster that made an invite.",
+    "service": "Have the machine's start bring this up, by systemd.",
     "leave": "Take this machine out of the cluster that it joined.",
     "keeper": "Have another machine be the keeper.",
     "doctor": "Say what this machine can do, and how to mend what it cannot.",
