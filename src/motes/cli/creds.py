@@ -187,9 +187,12 @@ def _new_key(name: str) -> Creds:
 
 def _owners_key(home: Home) -> Creds:
     """A new key of this machine's own user, with the secret that signs what runs."""
+    from motes.client.deploy import owner_key
     from motes.grants import jwt, keys, roles
     from motes.grants.creds import Creds
     from motes.model.names import OWN_USER
 
+    # First: after the keeper moved here, the one is here and the other is where it came from.
+    secret = owner_key(home).secret
     user = jwt.credentials(keys.load_or_create(home.key("account")), roles.caller(OWN_USER))
-    return Creds(user, owner=keys.load_or_create(home.key("owner")).secret)
+    return Creds(user, owner=secret)

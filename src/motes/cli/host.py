@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -211,6 +212,49 @@ def rm(name: str, as_json: bool) -> None:
 
     with_cluster(lambda cluster: cluster.ask("expel", name, bool))
     click.echo(json.dumps({"name": name}) if as_json else f"host {name} is removed")
+
+
+@command.command()
+@click.argument("machine", metavar="USER@MACHINE")
+@click.option("--as", "role", type=click.Choice(("host", "keeper")), default="host", show_default=True, help="As what.")
+@click.option("--name", help="What the host is called, or the context of the keeper. Default: the machine's name.")
+@click.option("--lend", default="", metavar="KEY=VALUE,...", help="What a host lends, as for motes join.")
+@click.option("--listen", default="0.0.0.0", show_default=True, metavar="HOST[:PORT]", help="Where a keeper listens.")
+@click.option("--http", default="127.0.0.1:8080", show_default=True, help="Where a keeper serves HTTP, on its machine.")
+@click.option("--ssh-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file for ssh -F.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object: name, service; of a keeper also where.")
+def add(
+    machine: str, role: str, name: str | None, lend: str, listen: str, http: str, ssh_config: Path | None, as_json: bool
+) -> None:
+    """Make another machine a host of this cluster, over ssh: install this very version there, join, start with it.
+
+    Needed there: Linux, Python 3.11 or later with venv, and a package index. Nothing is asked of root. Done again, it
+    does what is missing, and brings this version where another is. With --as keeper it becomes the keeper of a new
+    cluster, whose owner's key is fetched for a context here.
+
+    \b
+    Example:
+      motes host add kim@attic --name attic --lend cpus=2,memory=1GiB
+      motes host add kim@server.example --as keeper --name work
+    """
+    from motes.cli import adding
+    from motes.cli.far import reached
+    from motes.cli.table import plain
+
+    parse_lend(lend)
+    if name is not None and not is_name(name):
+        raise BadInput(f"{name[:80]!r} cannot be a name: use a letter or digit, then up to 62 of A-Z a-z 0-9 _ -")
+
+    def say(step: str, what: str) -> None:
+        click.echo(plain(f"{step}: {what}"), err=as_json)
+
+    with reached(machine, ssh_config) as far:
+        if role == "host":
+            told = adding.add_host(far, name, lend, say)
+        else:
+            told = adding.add_keeper(far, name or adding.name_of(machine), listen, http, say)
+    if as_json:
+        click.echo(json.dumps(told))
 
 
 @command.command()
