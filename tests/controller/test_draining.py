@@ -140,6 +140,7 @@ def test_a_move_that_is_called_off_leaves_the_daemon_where_it_serves() -> None:
     bench.deploy(WEB)
     bench.deploy(Daemon("other", ("serve",)), app="more")
     bench.hosts["a"].instances["app.web"] = 1
+    bench.report("a")
     bench.join("b")
     bench.join("c")
     drain(bench, "a")
