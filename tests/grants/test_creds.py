@@ -16,7 +16,7 @@ CLIENTS = re.compile(r"\s*(?:(?:-{3,}[^\n]*-{3,}\n)(.+)(?:\n\s*-{3,}[^\n]*-{3,}\
 
 def made(owner: bool = False) -> Creds:
     found = jwt.credentials(keys.Key.generate(), roles.caller("shop"))
-    return Creds(found, ("10.0.0.1:7423", "[::1]:7423"), bytes(range(32)), bytes(32) if owner else b"")
+    return Creds(found, ("10.0.0.1:7423", "[::1]:7423"), bytes(range(32)), owner=bytes(32) if owner else b"")
 
 
 @pytest.mark.parametrize("owner", [False, True])

@@ -119,8 +119,9 @@ def test_it_stays_drained_over_restarts_of_host_and_keeper_until_that_is_called_
     assert two.json("call", "work.nap", "0.01") == 0.01
     assert where(two, "always") == where(two, "nap") == {"local"}
     assert "takes work again" in two.motes("host", "drain", "b", "--off")
-    wait_until(lambda: where(two, "always") == {"local", "b"})
     assert states(two) == {"local": "up", "b": "up"}
+    two.motes("host", "drain", "local", "--wait")
+    assert where(two, "always") == {"b"} and states(two) == {"local": "drained", "b": "up"}
 
 
 def test_where_every_host_is_drained_calls_and_deploys_are_refused_with_the_way_back(two: RunningCluster) -> None:

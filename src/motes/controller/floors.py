@@ -18,7 +18,9 @@ def daemon_host(state: State, address: str, hosts: Sequence[str], packs: bool, n
     """The one of the hosts, in the order of their rank, that shall run it."""
     holders = [host for host in hosts if state.standing(host, address) is not None]
     # Two hold it only while it moves from one that is drained; where that is called off, it stays where it serves.
-    holder = next((host for host in holders if _serves(state, host, address)), next(iter(holders), None))
+    if len(holders) > 1 and (serving := [host for host in holders if _serves(state, host, address)]):
+        return serving[0]
+    holder = next(iter(holders), None)
     if holder is None or holder == hosts[0]:
         first = hosts[0] if hosts else None
         better = None if packs or holder is None else roomier(state, holder, hosts[1:], address, now)
