@@ -3,6 +3,7 @@
 keys/{operator,system,account,controller,owner}.seed    keys/{controller,owner}.pub    users/<user>.json    hosts.json
 keys/tls.{key,crt}, listen.json (others may join)       keeper.json (this machine has joined)       paused
 keys/accept.{key,crt}, arriving/ (the keeper moves here)     moved.json (it moved from here)
+client.json and keeper.json: no machine's home but a client's (motes.contexts), with keys/ and users/ only
 nats/{nats.conf,port,ports/,jetstream/}                 hosts/<name>/        logs/<process>.log
 run/{lock,cluster.json,supervisor.sock,hosts/<name>/ingress.sock}
 """
@@ -18,10 +19,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from motes import contexts
+from motes.contexts import HOME_VARIABLE
 from motes.errors import NotFound, Refused, Unavailable
 from motes.model.credentials import Credentials
+from motes.model.names import OWN_USER
 
-HOME_VARIABLE = "MOTES_HOME"
 MOST_KEPT = 64
 """Addresses of a keeper that has moved, the newest first."""
 ANY_ADDRESS = ("0.0.0.0", "::", "[::]")
@@ -31,14 +34,6 @@ HOW_TO_START = (
     if sys.platform.startswith("linux")
     else f"hosts run on Linux: start one there, and set {HOME_VARIABLE} to its home"
 )
-
-
-def default_path() -> Path:
-    """`$MOTES_HOME`, else `motes` in the user's data folder."""
-    if chosen := os.environ.get(HOME_VARIABLE):
-        return Path(chosen)
-    data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "motes"
 
 
 class Listen(NamedTuple):
@@ -61,10 +56,10 @@ def servers_of(addresses: Iterable[str]) -> str:
 
 
 class Home:
-    """Every path of one home, and the small JSON files in it."""
+    """Every path of one home, and the small JSON files in it. Without `path` it is that of the context in force."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self.path = Path(path or default_path()).absolute()
+        self.path = Path(path or contexts.home_path()).absolute()
         self.keys = self.path / "keys"
         self.users = self.path / "users"
         self.nats = self.path / "nats"
@@ -86,6 +81,8 @@ class Home:
         """There while this machine's owner wants it for himself."""
         self.keeper_file = self.path / "keeper.json"
         """There only where this machine has joined another's cluster."""
+        self.client_file = self.path / "client.json"
+        """There only where this is no machine's home but a context (motes.contexts): a way to others' cluster."""
         self.tls_key, self.tls_certificate = self.keys / "tls.key", self.keys / "tls.crt"
         self.accept_key, self.accept_certificate = self.keys / "accept.key", self.keys / "accept.crt"
         self.arriving = self.path / "arriving"
@@ -142,7 +139,12 @@ class Home:
         return f"{where} cannot be used ({error.strerror or error}); set {HOME_VARIABLE} to another folder"
 
     def cluster(self) -> dict[str, Any]:
-        """The cluster that runs here: `{"http", "nats", "home", "pid"}`. Raises Unavailable when none does."""
+        """The cluster that runs here: `{"http", "nats", "home", "pid"}`. Raises Unavailable when none does.
+
+        In a client's home, the one that it leads to, whether that runs or not; nobody knows its `http` here.
+        """
+        if self.client_file.exists():
+            return {"http": "", "nats": self.keeper().servers, "home": str(self.path), "pid": 0}
         try:
             found = json.loads(self.cluster_file.read_text())
         except (OSError, ValueError):
@@ -194,8 +196,23 @@ class Home:
             self.refuse_joined("give this command there")
         return self.keeper()
 
+    def own_user(self) -> str:
+        """As whom they do. Raises Unavailable."""
+        found = self._read_json(self.client_file)
+        return OWN_USER if found is None else str(found.get("user"))
+
+    def refuse_client(self) -> None:
+        """Raises Refused where this home only leads to a cluster on other machines."""
+        if self.client_file.exists():
+            keeper = self.keeper().servers.partition(",")[0].rpartition("//")[2]
+            raise Refused(
+                f"the context in force, {self.path.name!r}, is the cluster of the keeper at {keeper}: give this command"
+                f" there, or for this machine: motes --context {contexts.LOCAL} ..."
+            )
+
     def refuse_joined(self, instead: str) -> None:
         """Raises Refused where this machine has joined a cluster: it has hosts only."""
+        self.refuse_client()
         if self.keeper_file.exists():
             keeper = self.keeper().servers.partition(",")[0].rpartition("//")[2]
             raise Refused(f"this machine has joined the cluster of the keeper at {keeper}; {instead}")

@@ -29,10 +29,12 @@ class RunningCluster:
         self.home = Home(folder)
         self.environment = {**os.environ, "MOTES_HOME": str(folder)}
 
-    def run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *words: str, stdin: str | None = None, timeout_s: float = DEADLINE_S
+    ) -> subprocess.CompletedProcess[str]:
         """A `motes` command, whatever its exit code."""
         return subprocess.run(
-            [MOTES, *words], env=self.environment, input=stdin, capture_output=True, text=True, timeout=DEADLINE_S
+            [MOTES, *words], env=self.environment, input=stdin, capture_output=True, text=True, timeout=timeout_s
         )
 
     def motes(self, *words: str, stdin: str | None = None) -> str:

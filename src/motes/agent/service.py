@@ -58,7 +58,7 @@ from motes.agent.trust import Trust
 from motes.agent.written import Written
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message, Subscription
-from motes.errors import HostLost, MotesError, NotFound, SpaceFailed, Untrusted
+from motes.errors import HostLost, MotesError, SpaceFailed, Untrusted
 from motes.model.call import LARGE_BYTES, STATUS_ITEM, failed, unpack_more, unpack_request
 from motes.model.caller import caller_of
 from motes.model.host import BEAT_INTERVAL_S, Offer
@@ -289,12 +289,14 @@ class Agent:
         self.feed(self.machine.on_release(release, found.manifest, self.now(), owner))
 
     async def connect(self, app: str, workload: str) -> Any:
-        """A socket connected to a daemon that serves here, for the gateway. Raises NotFound and SpaceFailed."""
+        """A socket connected to a daemon that serves here, for the gateway. Raises SpaceFailed.
+
+        Also for one that has just moved away: whoever asks has not heard it yet, and finds it elsewhere.
+        """
         unit = self.machine.daemons.get(f"{app}.{workload}")
         if unit is None or unit.number is None:
             why = f": {unit.failing}" if unit is not None and unit.failing else ""
-            error = NotFound if unit is None else SpaceFailed
-            raise error(f"daemon {app}.{workload} does not serve on host {self.host!r} now{why}")
+            raise SpaceFailed(f"daemon {app}.{workload} does not serve on host {self.host!r} now{why}")
         return await self.spaces.connect(unit.number)
 
     # ------------------------------------------------------------------ effects

@@ -5,6 +5,7 @@
     KV invites, members     by guest, what an invite allows; by host, who has joined
     KV sets                 by host, in which sets the cluster's owner has put it
     KV callers              by name, the keys that were made for it
+    KV drained              by host that shall take no new work, nothing more
     stream BUNDLES          bundle.<hash>.<index>: chunks of code; bundle.<hash>.done: how many there are
     stream EVENTS           event.<sender>: what the controller told, or heard of a host; bounded for each sender
     stream RECEIPTS         receipt.<host>: what hosts spent, checked and signed; bounded for each host
@@ -174,6 +175,14 @@ class Store:
     async def callers(self) -> dict[str, bytes]:
         """Everybody for whom a key was ever made, by name."""
         return await self._all("callers")
+
+    async def put_drained(self, host: str, drained: bool) -> None:
+        """Whether the host shall take no new work."""
+        await (self._put("drained", host, b"") if drained else self._delete("drained", host))
+
+    async def drained(self) -> set[str]:
+        """The hosts that shall take no new work."""
+        return set(await self._all("drained"))
 
     # From here on: bundles.
 

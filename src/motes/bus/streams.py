@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 Settings = dict[str, Any]
 """As nats-py takes them."""
 
-BUCKETS = ("apps", "removals", "releases", "cluster", "invites", "members", "sets", "callers")
+BUCKETS = ("apps", "removals", "releases", "cluster", "invites", "members", "sets", "callers", "drained")
 CHUNK_LIMIT_BYTES = 256 * 2**10
 _HEADERS_BYTES = 4096
 """What nats-py adds to a message; the server counts it."""

@@ -47,8 +47,8 @@ def check(transport: asyncio.BaseTransport, expected: bytes) -> None:
     shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
     if not shown or fingerprint(shown) != expected:
         raise Untrusted(
-            "another cluster answers there: its certificate is not the one that the invite names"
-            " (make a new invite where the keeper runs, or find out who listens at that address)"
+            "another cluster answers there: its certificate is not the one that is known here"
+            " (make a new invite, or key, where the keeper runs, or find out who listens at that address)"
         )
 
 

@@ -63,7 +63,8 @@ async def _route(cluster: Cluster, app: str, workload: str) -> Route:
         raise NotFound(f"app {app!r} has no function {workload!r} (see `motes apps`)")
     if route.kind != "function":
         port = cluster.home.cluster()["http"].rpartition(":")[2]
-        raise BadInput(f"{app}.{workload} is a daemon, not a function; reach it at http://{app}.localhost:{port}/")
+        where = f"at http://{app}.localhost:{port}/" if port else "over HTTP, on its keeper's machine"
+        raise BadInput(f"{app}.{workload} is a daemon, not a function; reach it {where}")
     return route
 
 

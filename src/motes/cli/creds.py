@@ -1,4 +1,4 @@
-"""`motes creds`: callers' keys, for NATS clients in other languages: made, listed, withdrawn."""
+"""`motes creds`: callers' keys, for other machines and for NATS clients in other languages: made, listed, withdrawn."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from motes.cli.session import with_cluster
 from motes.errors import BadInput
 
+if TYPE_CHECKING:
+    from motes.grants.creds import Creds
+    from motes.home import Home
+
 _OF_THE_GROUP = ("-h", "--help")
+_WARNING = """\
+{file} is the owner's key: who has it may deploy, remove and run anything on every host of this cluster, for ever.
+Bring it to a machine of your own only, and delete it once `motes context add NAME --creds {file}` has taken it."""
 
 
-class Creds(click.Group):
+class CredsGroup(click.Group):
     """Where a name stands for `make` with that name."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -25,7 +33,9 @@ class Creds(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=Creds, short_help="Make, list and withdraw callers' keys for NATS clients in other languages.")
+@click.group(
+    cls=CredsGroup, short_help="Make, list and withdraw callers' keys, for other machines and other languages."
+)
 def command() -> None:
     """Make, list and withdraw the keys of callers: users of the cluster that may call every function and nothing else.
 
@@ -40,42 +50,62 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option("--owner", is_flag=True, help="Write the owner's own key, to command this cluster from elsewhere.")
 @click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write. Default: NAME.creds."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print an object: user, file, nats, inbox_prefix.")
-def make(name: str, output: Path | None, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print an object: user, file, nats, inbox_prefix, addresses.")
+def make(name: str | None, owner: bool, output: Path | None, as_json: bool) -> None:
     """Make a user NAME of the cluster, and write its key to a file.
 
     Any NATS client takes the file. Let it wait for answers in the user's own inbox, by its option for the prefix.
     A subject that ends with NAME, as fn.hello.greet.shop, calls in its own name (see reuse="caller").
 
+    Where the cluster listens for others (motes up --listen), motes on another machine takes the file too: motes context
+    add. With --owner in place of NAME it is the owner's own key, whose holder may do everything.
+
     \b
     Example:
       motes creds make shop
       nats --creds shop.creds --inbox-prefix _INBOX.shop request fn.hello.greet '"Ada"'
+      motes creds make --owner
     """
     from motes.bus import subjects
     from motes.home import Home
+    from motes.model.names import OWN_USER
 
     home = Home()
     home.cluster()
-    home.refuse_joined("keys are made there")
-    file = output or Path(f"{name}.creds")
-    _write(file, lambda: _new_key(name))
+    if owner == (name is not None):
+        raise click.UsageError("name the caller, or say --owner")
+    if owner:
+        home.refuse_client()
+    if not home.client_file.exists():
+        home.refuse_joined("keys are made there")
+    user = OWN_USER if name is None else name
+    file = output or Path(f"{name or 'owner'}.creds")
+    way = _way_in(home)
+
+    def text() -> str:
+        return (_owners_key(home) if owner else _new_key(user))._replace(**way).text()
+
+    _write(file, text)
+    if owner:
+        click.echo(_WARNING.format(file=file), err=True)
     told = {
-        "user": name,
+        "user": user,
         "file": str(file),
-        "nats": home.nats_url(),
-        "inbox_prefix": subjects.inbox(name),
+        "nats": home.keeper().servers,
+        "inbox_prefix": subjects.inbox(user),
+        "addresses": way.get("addresses", ()),
     }
     if as_json:
         click.echo(json.dumps(told))
-    else:
-        click.echo(
-            f"{file} holds the key of {name!r}; connect to {told['nats']} with inbox prefix {told['inbox_prefix']}"
-        )
+        return
+    click.echo(f"{file} holds the key of {user!r}; connect to {told['nats']} with inbox prefix {told['inbox_prefix']}")
+    if way:
+        click.echo(f"on another machine: motes context add NAME --creds {file}")
 
 
 @command.command()
@@ -128,12 +158,41 @@ def _write(file: Path, text: Callable[[], str]) -> None:
         raise
 
 
-def _new_key(name: str) -> str:
-    """A new key of the caller, as the text of a `.creds` file; its secret goes nowhere else."""
-    from motes.grants import jwt, keys
+def _way_in(home: Home) -> dict[str, Any]:
+    """What another machine needs to find the keeper and to know its word; nothing where it listens for nobody."""
+    from motes.cli.invite import way_in
+    from motes.grants.keys import load_public
+
+    if not home.client_file.exists() and home.listen() is None:
+        return {}
+    addresses, certificate = way_in(home)
+    return {
+        "addresses": addresses,
+        "certificate": certificate,
+        "controller": load_public(home.public_key("controller")),
+    }
+
+
+def _new_key(name: str) -> Creds:
+    """A new key of the caller; its secret goes nowhere but into the file."""
+    from motes.grants import keys
+    from motes.grants.creds import Creds
     from motes.model.credentials import Credentials
     from motes.model.keeper import AskToken
 
     key = keys.Key.generate()
     token = with_cluster(lambda cluster: cluster.ask("caller-admit", AskToken(name, key.public), str))
-    return jwt.creds_text(Credentials(name, token, key.nkey_seed(keys.Nkey.USER)))
+    return Creds(Credentials(name, token, key.nkey_seed(keys.Nkey.USER)))
+
+
+def _owners_key(home: Home) -> Creds:
+    """A new key of this machine's own user, with the secret that signs what runs."""
+    from motes.client.deploy import owner_key
+    from motes.grants import jwt, keys, roles
+    from motes.grants.creds import Creds
+    from motes.model.names import OWN_USER
+
+    # First: after the keeper moved here, the one is here and the other is where it came from.
+    secret = owner_key(home).secret
+    user = jwt.credentials(keys.load_or_create(home.key("account")), roles.caller(OWN_USER))
+    return Creds(user, owner=secret)

@@ -31,10 +31,10 @@ MAX_LIMIT = 5000
 def command(on: bool, limit: int, as_json: bool) -> None:
     """Show what started and ended on which host, each with its reason; the oldest first.
 
-    A start's reason is one of load, floor, restart, joined, back, deployed; an end's is one of idle, call_done,
-    other_caller, replaced, removed, misplaced, host_stopped, withdrawn, host_lost, displaced, unheard, pressure,
-    returned, exited, crashed, cancelled, time_limit, memory_limit, process_limit, file_limit, output_limit,
-    space_failed, protocol, not_listening.
+    A start's reason is one of load, floor, restart, joined, back, deployed, undrained; an end's is one of idle,
+    call_done, other_caller, replaced, removed, misplaced, drained, host_stopped, withdrawn, host_lost, displaced,
+    unheard, pressure, returned, exited, crashed, cancelled, time_limit, memory_limit, process_limit, file_limit,
+    output_limit, space_failed, protocol, not_listening.
 
     Ctrl-C is how following ends, so the exit code is then 0.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -59,10 +60,10 @@ for each in (host_sets.show, host_sets.name, host_sets.unname):
 def ls(as_json: bool) -> None:
     """List the cluster's hosts: what each lends, and how much of it is used now.
 
-    STATE is one of up, away, draining, silent, too old, too new. Away is one that lends nothing now, by its owner's
-    terms, and why is said below. A host whose Motes does not fit the keeper's gets no work,
-    and what to do is said below. So is which host fetches the code or the packages of an app. `motes host show NAME`
-    says more of one.
+    STATE is one of up, away, draining, drained, silent, too old, too new. Away is one that lends nothing now, by its
+    owner's terms, and why is said below; on a drained one nothing runs. A host whose Motes does not fit the keeper's
+    gets no work, and what to do is said below. So is which host fetches the code or the packages of an app. `motes host
+    show NAME` says more of one.
 
     \b
     Example:
@@ -211,6 +212,78 @@ def rm(name: str, as_json: bool) -> None:
 
     with_cluster(lambda cluster: cluster.ask("expel", name, bool))
     click.echo(json.dumps({"name": name}) if as_json else f"host {name} is removed")
+
+
+@command.command()
+@click.argument("machine", metavar="USER@MACHINE")
+@click.option("--as", "role", type=click.Choice(("host", "keeper")), default="host", show_default=True, help="As what.")
+@click.option("--name", help="What the host is called, or the context of the keeper. Default: the machine's name.")
+@click.option("--lend", default="", metavar="KEY=VALUE,...", help="What a host lends, as for motes join.")
+@click.option("--listen", default="0.0.0.0", show_default=True, metavar="HOST[:PORT]", help="Where a keeper listens.")
+@click.option("--http", default="127.0.0.1:8080", show_default=True, help="Where a keeper serves HTTP, on its machine.")
+@click.option("--ssh-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file for ssh -F.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object: name, service; of a keeper also where.")
+def add(
+    machine: str, role: str, name: str | None, lend: str, listen: str, http: str, ssh_config: Path | None, as_json: bool
+) -> None:
+    """Make another machine a host of this cluster, over ssh: install this very version there, join, start with it.
+
+    Needed there: Linux, Python 3.11 or later with venv, and a package index. Nothing is asked of root. Done again, it
+    does what is missing, and brings this version where another is. With --as keeper it becomes the keeper of a new
+    cluster, whose owner's key is fetched for a context here.
+
+    \b
+    Example:
+      motes host add kim@attic --name attic --lend cpus=2,memory=1GiB
+      motes host add kim@server.example --as keeper --name work
+    """
+    from motes.cli import adding
+    from motes.cli.far import reached
+    from motes.cli.table import plain
+
+    parse_lend(lend)
+    if name is not None and not is_name(name):
+        raise BadInput(f"{name[:80]!r} cannot be a name: use a letter or digit, then up to 62 of A-Z a-z 0-9 _ -")
+
+    def say(step: str, what: str) -> None:
+        click.echo(plain(f"{step}: {what}"), err=as_json)
+
+    with reached(machine, ssh_config) as far:
+        if role == "host":
+            told = adding.add_host(far, name, lend, say)
+        else:
+            told = adding.add_keeper(far, name or adding.name_of(machine), listen, http, say)
+    if as_json:
+        click.echo(json.dumps(told))
+
+
+@command.command()
+@click.argument("name")
+@click.option("--off", is_flag=True, help="Let it take work again.")
+@click.option("--wait", is_flag=True, help="Return only when nothing runs there any more.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object: name, state.")
+def drain(name: str, off: bool, wait: bool, as_json: bool) -> None:
+    """Have a host take no new work; what runs there moves or ends, and nothing is lost.
+
+    Running calls finish. A daemon, and the least of a function's `scale`, serves elsewhere before it ends here; where
+    no other host can take it, it stays. It holds over restarts, until --off or `motes host rm`.
+
+    \b
+    Example:
+      motes host drain laptop --wait
+      motes host drain laptop --off
+    """
+    from motes.cli.drain import drain_host
+    from motes.cli.session import with_cluster
+
+    state = with_cluster(lambda cluster: drain_host(cluster, name, not off, wait))
+    if as_json:
+        click.echo(json.dumps({"name": name, "state": state}))
+    elif off:
+        click.echo(f"host {name} takes work again")
+    else:
+        left = "nothing runs there" if state == "drained" else f"it is {state} (see `motes host ls`)"
+        click.echo(f"host {name} takes no new work; {left}")
 
 
 def parse_lend(text: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import ipaddress
 import json
 import shutil
@@ -11,6 +10,7 @@ import struct
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +18,10 @@ from motes.cli.session import with_cluster
 from motes.errors import BadInput, Refused
 from motes.home import ANY_ADDRESS, Home, Listen
 from motes.model.units import parse_seconds
+
+if TYPE_CHECKING:
+    from motes.client.cluster import Cluster
+    from motes.model.invite import Invite
 
 _GET_ADDRESS = 0x8915  # SIOCGIFADDR
 _INTERFACES = Path("/proc/net/if_inet6")
@@ -39,42 +43,53 @@ def command(expires: str, uses: int, more: tuple[str, ...], as_json: bool) -> No
     Example:
       motes invite --expires 15m
     """
-    home = Home()
-    home.cluster()
-    home.refuse_joined("invites are made there")
-    listen = home.listen()
-    if listen is None:
-        raise Refused("no other machine can reach this cluster; start it so: motes up --listen 0.0.0.0")
-    from motes.bus import tls
-    from motes.model.invite import MOST_ADDRESSES, Invite, is_address
-    from motes.model.keeper import AskInvite, Invited
+    from motes.model.invite import MOST_ADDRESSES, is_address
 
+    listed, certificate = way_in(Home())
     if wrong := [each for each in more if not is_address(each)]:
-        raise BadInput(f"--address {wrong[0][:80]!r} is no address; write it like keeper.example:{listen.port}")
+        port = listed[0].rpartition(":")[2]
+        raise BadInput(f"--address {wrong[0][:80]!r} is no address; write it like keeper.example:{port}")
+    addresses = tuple(dict.fromkeys((*more, *listed)))[:MOST_ADDRESSES]
     seconds = parse_seconds(expires)
-    made = with_cluster(lambda cluster: cluster.ask("invite", AskInvite(seconds, uses), Invited))
-    own = (*addresses_of(listen), *web_addresses_of(home.listen_web()))
-    likely = sorted(own, key=lambda each: "127.0.0.1:" in each)
-    addresses = tuple(dict.fromkeys((*more, *home.moved_to(), *likely)))[:MOST_ADDRESSES]
-    invite = Invite(
-        addresses,
-        tls.fingerprint_of(home.tls_certificate),
-        made.account,
-        made.secret,
-        made.issued_at,
-        made.expires_at,
-        made.signature,
-    )
-    told = {"invite": invite.line(), "addresses": addresses, "expires_at": made.expires_at, "uses": uses}
+    invite = with_cluster(lambda cluster: invited(cluster, addresses, certificate, seconds, uses))
+    told = {"invite": invite.line(), "addresses": addresses, "expires_at": invite.expires_at, "uses": uses}
     if as_json:
         click.echo(json.dumps(told))
         return
-    until = time.strftime("%Y-%m-%d %H:%M", time.localtime(made.expires_at))
+    until = time.strftime("%Y-%m-%d %H:%M", time.localtime(invite.expires_at))
     machines = "one machine" if uses == 1 else f"{uses} machines"
     click.echo(f"on the other machine, until {until}, for {machines}, at {', '.join(addresses)}:\n")
     click.echo(f"motes join {invite.line()}")
     if sys.stdout.isatty():
         click.echo("\n" + picture(invite.line(), shutil.get_terminal_size().columns), nl=False)
+
+
+async def invited(
+    cluster: Cluster, addresses: tuple[str, ...], certificate: bytes, expires_s: float, uses: int
+) -> Invite:
+    """An invite that the keeper makes. Raises BadInput and Refused."""
+    from motes.model.invite import Invite
+    from motes.model.keeper import AskInvite, Invited
+
+    made = await cluster.ask("invite", AskInvite(expires_s, uses), Invited)
+    return Invite(addresses, certificate, made.account, made.secret, made.issued_at, made.expires_at, made.signature)
+
+
+def way_in(home: Home) -> tuple[tuple[str, ...], bytes]:
+    """The keeper's addresses, and its certificate's fingerprint. Raises Refused where it listens for nobody."""
+    from motes.bus import tls
+
+    home.cluster()
+    if home.client_file.exists():
+        keeper = home.keeper()
+        return tuple(each.removeprefix("tls://") for each in keeper.servers.split(",")), keeper.certificate
+    home.refuse_joined("invites and keys are made there")
+    listen = home.listen()
+    if listen is None:
+        raise Refused("no other machine can reach this cluster; start it so: motes up --listen 0.0.0.0")
+    own = (*addresses_of(listen), *web_addresses_of(home.listen_web()))
+    likely = sorted(own, key=lambda each: "127.0.0.1:" in each)
+    return tuple(dict.fromkeys((*home.moved_to(), *likely))), tls.fingerprint_of(home.tls_certificate)
 
 
 def picture(line: str, columns: int) -> str:
@@ -120,6 +135,8 @@ def web_addresses_of(listen: Listen | None) -> tuple[str, ...]:
 
 
 def _address_of(interface: str) -> str:
+    import fcntl  # Not there on every system; nor are keepers.
+
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         try:
             answer = fcntl.ioctl(asking, _GET_ADDRESS, struct.pack("256s", interface.encode()[:15]))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import socket
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from motes.model.keeper import Admitted
 
 JOIN_TIMEOUT_S = 10.0
+LONGEST_LINE = 65536
 _REFUSAL = "Authorization Violation"
 """How nats-server answers a token that does not hold."""
 
@@ -30,6 +32,8 @@ _REFUSAL = "Authorization Violation"
 @click.option("--json", "as_json", is_flag=True, help="Print an object: name, address, pid.")
 def command(invite: str, name: str | None, lend: str, as_json: bool) -> None:
     """Join with the line that `motes invite` printed on the keeper, and lend this machine from now on.
+
+    With - in its place the line is read from standard input, where no list of processes shows it.
 
     Its key is made here and never leaves. Until `motes down` it serves; `motes up` has it serve again.
 
@@ -47,7 +51,7 @@ def command(invite: str, name: str | None, lend: str, as_json: bool) -> None:
         raise Refused(
             f"{home.path} belongs to a cluster already; join from another home: MOTES_HOME=FOLDER motes join ..."
         )
-    parsed = invites.parse(invite)
+    parsed = invites.parse(sys.stdin.read(LONGEST_LINE) if invite == "-" else invite)
     name = name or own_name()
     offer = {**founding.default_offer(), **parse_lend(lend)}
     address = asyncio.run(_join(home, parsed, name, as_json))

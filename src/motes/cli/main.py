@@ -13,6 +13,7 @@ from importlib.util import find_spec
 import click
 
 from motes.cli.linux import refuse_elsewhere
+from motes.contexts import CONTEXT_VARIABLE, home_of
 from motes.errors import MotesError
 
 COMMANDS = {
@@ -29,13 +30,15 @@ COMMANDS = {
     "logs": "Show what an app has printed.",
     "usage": "Show what ran where, whose, and what it used.",
     "rm": "Remove an app.",
-    "creds": "Make, list and withdraw callers' keys for NATS clients in other languages.",
+    "creds": "Make, list and withdraw callers' keys, for other machines and other languages.",
+    "context": "Choose the cluster that commands act on, also on other machines.",
     "host": "List, start and stop hosts on this machine.",
     "lend": "Say or change what this machine lends, and when.",
     "pause": "Lend nothing of this machine until `motes resume`.",
     "resume": "Lend again.",
     "invite": "Let another machine join this cluster.",
     "join": "Join the cluster that made an invite.",
+    "service": "Have the machine's start bring this up, by systemd.",
     "leave": "Take this machine out of the cluster that it joined.",
     "keeper": "Have another machine be the keeper.",
     "doctor": "Say what this machine can do, and how to mend what it cannot.",
@@ -71,6 +74,13 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--context",
+    metavar="NAME",
+    expose_value=False,
+    callback=lambda _, __, name: _act_on(name),
+    help="The cluster to act on, this once; see motes context.",
+)
 def cli() -> None:
     """The cloud for processes: Python functions and daemons in tiny process spaces.
 
@@ -80,6 +90,13 @@ def cli() -> None:
       motes deploy hello.py
       motes call hello.greet Ada
     """
+
+
+def _act_on(context: str | None) -> None:
+    if context is not None:
+        home_of(context)
+        # For whatever this command starts as well.
+        os.environ[CONTEXT_VARIABLE] = context
 
 
 def main() -> None:

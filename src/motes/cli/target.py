@@ -58,7 +58,8 @@ def _split(cmd: str) -> tuple[str, ...]:
 
 
 def ways_in(manifest: Manifest, http: str) -> list[dict[str, str]]:
-    """How each workload is reached: `{"name", "kind", "signature" or "command", "url", "curl"}`."""
+    """How each workload is reached: `{"name", "kind", "signature" or "command", "url", "curl"}`, the last two where it
+    is known at which address HTTP is served."""
     return [_way_in(manifest.app, workload, http) for workload in manifest.workloads]
 
 
@@ -68,10 +69,10 @@ def _way_in(app: str, workload: Any, http: str) -> dict[str, str]:
 
     if isinstance(workload, Function):
         url = f"{http}/{app}/{workload.name}"
-        shown = {"signature": signature(workload), "url": url, "curl": curl(url, workload)}
+        shown = {"signature": signature(workload)} | ({"url": url, "curl": curl(url, workload)} if http else {})
         return {"name": workload.name, "kind": "function", **shown}
     found = {"name": workload.name, "kind": "daemon", "command": shlex.join(workload.command)}
-    if workload.port is None:
+    if workload.port is None or not http:
         return found
     url = f"http://{app}.localhost:{http.rpartition(':')[2]}/"
     return {**found, "url": url, "curl": f"curl {url}"}

@@ -74,7 +74,7 @@ def command(app: str | None, host: str | None, since: str, kind: str, as_json: b
         raise BadInput(f"{host!r} names no host")
     sink: Sink = _sink(kind, as_json)
     reading = Reading(app, sink)
-    if home.keeper_file.exists():
+    if home.keeper_file.exists() and not home.client_file.exists():
         reading.of_home(home, since_at, host or "")
     else:
         from motes.cli.session import with_cluster

@@ -25,7 +25,7 @@ from motes.model.caller import checked_name
 from motes.model.host import HostInstances, HostStatus
 from motes.model.instance import InstanceReport
 from motes.model.keeper import Service, Tool, decode_answer
-from motes.model.names import GATEWAY, OWN_USER
+from motes.model.names import GATEWAY
 from motes.model.routes import Routes
 from motes.payload import decode, encode
 from motes.router.dispatcher import Dispatcher
@@ -46,9 +46,10 @@ class Cluster:
         self._context = FROM_OUTSIDE
 
     @classmethod
-    async def open(cls, home: Home, user: str = OWN_USER) -> Cluster:
-        """Connect to the cluster that runs in `home`. Raises Unavailable."""
-        dispatcher = Dispatcher(user if user == GATEWAY else "client")
+    async def open(cls, home: Home, user: str | None = None) -> Cluster:
+        """Connect to the cluster of `home`, as the home's own user if no other is named. Raises Unavailable."""
+        dispatcher = Dispatcher(GATEWAY if user == GATEWAY else "client")
+        user = user or home.own_user()
         keeper = home.reach(user)
         connection = await Connection.open(
             keeper.servers,
@@ -186,7 +187,7 @@ class Cluster:
 
 
 class connect:
-    """The cluster of this machine's user; `home` None takes $MOTES_HOME or the default place."""
+    """The cluster of this machine's user; `home` None takes that of the context in force (motes.contexts)."""
 
     def __init__(self, home: str | os.PathLike[str] | None = None) -> None:
         self._home = Home(home)

@@ -114,6 +114,7 @@ async def prepare(
 
     Only a host at the `placing`'s own place sees the app; what its functions declare is known when one has loaded it.
     """
+    owner_key(cluster.home)
     say = on_progress or _say_nothing
     app = _checked_name(name) if name is not None else app_name(path)
     packages = await _packages(cluster, path, say, lock)
@@ -129,7 +130,7 @@ async def prepare(
 
 async def _inspect(cluster: Cluster, question: Inspect, say: Progress) -> Manifest:
     """What the app holds, by a host that loads it; what the host has to fetch first is shown as it comes."""
-    owner = load_or_create(cluster.home.key("owner"))
+    owner = owner_key(cluster.home)
     signed = sign(owner, Tag.INSPECTION, msgspec.msgpack.encode(question))
     asked = asyncio.ensure_future(cluster.ask("inspect", signed, Manifest, INSPECT_MOST_S))
     last: list[Fetching] = []
@@ -159,7 +160,7 @@ async def _fetching(cluster: Cluster, archives: set[str]) -> list[Fetching]:
 async def submit(cluster: Cluster, release: Release, on_progress: Progress | None = None) -> Deployed:
     """Sign a release with the owner's key and have it run."""
     (on_progress or _say_nothing)("deploying")
-    owner = _owner_key(cluster.home)
+    owner = owner_key(cluster.home)
 
     async def ask(at: float) -> Deployed:
         signed = sign(owner, Tag.RELEASE, msgspec.msgpack.encode(replace(release, created_at=at)))
@@ -168,8 +169,14 @@ async def submit(cluster: Cluster, release: Release, on_progress: Progress | Non
     return await _as_the_newest(ask, release.created_at)
 
 
-def _owner_key(home: Home) -> Key:
+def owner_key(home: Home) -> Key:
+    """What signs what runs. Raises Refused where that is on another machine."""
     path = home.key("owner")
+    if home.client_file.exists() and not path.exists():
+        raise Refused(
+            f"the context {home.path.name!r} holds a caller's key, which may only call; for more it takes the owner's"
+            " (on the keeper: motes creds --owner)"
+        )
     if not path.exists() and home.public_key("owner").exists():
         raise Refused("the owner's key is not on this machine: deploy and remove from the one that has it")
     return load_or_create(path)
@@ -177,7 +184,7 @@ def _owner_key(home: Home) -> Key:
 
 async def remove(cluster: Cluster, app: str) -> None:
     """Sign with the owner's key that an app shall be gone, and have it removed. Raises NotFound."""
-    owner = _owner_key(cluster.home)
+    owner = owner_key(cluster.home)
 
     async def ask(at: float) -> bool:
         signed = sign(owner, Tag.REMOVAL, msgspec.msgpack.encode(Removal(app, at)))

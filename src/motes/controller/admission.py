@@ -13,7 +13,7 @@ from motes.controller.members import Member, Promise, issue_time, revocation_tim
 from motes.errors import BadInput, NotFound, Refused
 from motes.grants import jwt, roles
 from motes.grants.keys import KEY_BYTES, Key
-from motes.model.keeper import Admitted, AskInvite, AskJoin, Invited
+from motes.model.keeper import Admitted, AskDrain, AskInvite, AskJoin, Invited
 from motes.model.names import HOST_PREFIX, is_name
 from motes.model.wire import OLDEST, WIRE
 from motes.version import __version__
@@ -152,6 +152,18 @@ class Admission:
         """Whether it runs on another machine than the keeper's."""
         return self._door.seal.own_key(host) is None
 
+    async def drain(self, sender: str, wanted: AskDrain) -> bool:
+        """Have a host take no new work, or take it again; holds until it is removed. Raises NotFound."""
+        core, store = self._controller.core, self._controller.store
+        async with self._door.lock:
+            member = await self._member(wanted.host)
+            is_member = member is not None and not member.left_at
+            if not (is_member or wanted.host in core.state.hosts or self._door.seal.own_key(wanted.host)):
+                raise NotFound(f"there is no host {wanted.host[:80]!r} (see `motes host ls`)")
+            await store.put_drained(wanted.host, wanted.drained)
+            self._controller.carry_out(core.on_drained(wanted.host, wanted.drained, self._controller.now()))
+        return True
+
     async def quit(self, sender: str, question: None) -> bool:
         """A host goes by itself. Raises NotFound."""
         name = sender.removeprefix(HOST_PREFIX)
@@ -191,6 +203,9 @@ class Admission:
         # First, so that whoever is told of a failure can do it again.
         await self._door.shut_out(gone.revoked())
         await self._controller.store.put_member(name, msgspec.msgpack.encode(gone))
+        # Whoever has this name next is somebody else.
+        await self._controller.store.put_drained(name, False)
+        self._controller.core.state.drained.discard(name)
         self._controller.core.state.joined.discard(name)
         self._controller.forget_host(name)
 

@@ -137,6 +137,17 @@ class Core:
         ended = self.running.end_all(host)
         return [*ended, Tell("host.end", EndReason.HOST_STOPPED, host), *self._replan(now)]
 
+    def on_drained(self, host: str, drained: bool, now: float) -> list[Effect]:
+        """The keeper's owner wants the host to take no new work, or to take it again."""
+        if drained == (host in self.state.drained):
+            return []
+        if drained:
+            self.state.drained.add(host)
+        else:
+            self.state.drained.discard(host)
+        told = Tell("host.drain", EndReason.DRAINED, host) if drained else Tell("host.up", StartReason.UNDRAINED, host)
+        return [told, *self._replan(now)]
+
     def on_event(self, event: Event) -> None:
         """Follow what agents tell of instances, so that a lost host's instances are reported to have ended."""
         self.running.note(event)

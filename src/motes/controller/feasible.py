@@ -21,15 +21,19 @@ MOST_SHOWN = 4
 
 def feasible(state: State, workload: Workload, packages: Packages) -> list[str]:
     """The hosts that could run it, in no order of merit."""
-    return [
-        name
-        for name, host in state.hosts.items()
-        if host.takes_work
+    return [name for name in state.hosts if name not in state.drained and could_run(state, name, workload, packages)]
+
+
+def could_run(state: State, name: str, workload: Workload, packages: Packages) -> bool:
+    """Whether the host could, were it not for who drains it."""
+    host = state.hosts[name]
+    return (
+        host.takes_work
         and _holds(host, workload)
         and (not workload.place or not unmet(workload.place, traits(state, name)))
         and runs(host, packages)
         and _has_walls_for(host, workload)
-    ]
+    )
 
 
 def traits(state: State, name: str) -> set[str]:
@@ -41,7 +45,10 @@ def traits(state: State, name: str) -> set[str]:
 
 def why_nowhere(state: State, address: str, workload: Workload, packages: Packages) -> MotesError:
     """The error for a workload that no host can take: Unavailable when that may pass, else NoRoom."""
-    able = [name for name, host in state.hosts.items() if host.takes_work]
+    able = [name for name in state.hosts if state.takes_work(name)]
+    if not able and (drained := [name for name, host in state.hosts.items() if host.lives and name in state.drained]):
+        names = ", ".join(sorted(drained)[:MOST_SHOWN])
+        return Unavailable(f"{address}: every host that is up is being drained ({names}; motes host drain --off NAME)")
     if not able:
         return Unavailable(f"{address}: {_nobody(state)} (see `motes host ls`, start one with `motes host start`)")
     there = [name for name in able if not unmet(workload.place, traits(state, name))]

@@ -16,7 +16,11 @@ from motes.controller.state import State
 
 def daemon_host(state: State, address: str, hosts: Sequence[str], packs: bool, now: float) -> str | None:
     """The one of the hosts, in the order of their rank, that shall run it."""
-    holder = next((host for host in hosts if state.standing(host, address) is not None), None)
+    holders = [host for host in hosts if state.standing(host, address) is not None]
+    # Two hold it only while it moves from one that is drained; where that is called off, it stays where it serves.
+    if len(holders) > 1 and (serving := [host for host in holders if _serves(state, host, address)]):
+        return serving[0]
+    holder = next(iter(holders), None)
     if holder is None or holder == hosts[0]:
         first = hosts[0] if hosts else None
         better = None if packs or holder is None else roomier(state, holder, hosts[1:], address, now)
@@ -24,6 +28,11 @@ def daemon_host(state: State, address: str, hosts: Sequence[str], packs: bool, n
     if fails(state, holder, address) or state.moves.early(address, now):
         return hosts[0]
     return holder
+
+
+def _serves(state: State, host: str, address: str) -> bool:
+    held = state.held(host, address)
+    return state.hosts[host].lives and held is not None and held.instances > 0
 
 
 def floors(

@@ -61,7 +61,7 @@ class Inspecting:
         packages = question.packages
         deadline = self._controller.now() + HOSTS_TIMEOUT_S
         while True:
-            up = {name: host for name, host in sorted(state.hosts.items()) if host.takes_work and host.lives}
+            up = {name: host for name, host in sorted(state.hosts.items()) if state.takes_work(name) and host.lives}
             there = {name: host for name, host in up.items() if not unmet(question.place, traits(state, name))}
             fitting = [name for name, host in there.items() if runs(host, packages)]
             if fitting or self._controller.now() > deadline:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from motes.controller.draining import kept_shares
 from motes.controller.ground import Ground
 from motes.controller.placement import ranked_hosts
 from motes.controller.scaling import Share, shares
@@ -25,6 +26,7 @@ def plan_workload(
     active = now - state.active.get(address, float("-inf")) < ASLEEP_S
     hosts = ranked_hosts(state, address, workload, app.release.packages, now, ground)
     wanted = shares(state, address, workload, hosts, active, now)
+    wanted |= kept_shares(state, address, app, workload, hosts, wanted)
     before = {host: state.lease(host, address) for host in [*wanted, *state.holders(address)]}
     leases = [
         _give(state, host, address, app.release_id, share)

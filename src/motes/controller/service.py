@@ -98,6 +98,7 @@ class Controller:
             if release.created_at > controller.removed_at.get(release.app, float("-inf")):
                 controller.carry_out(core.on_deployed(release_id(signed), release, now), quiet=True)
         await controller.naming.load()
+        core.state.drained = await store.drained()
         await controller._door.remind()
         await controller._hearing.start()
         await connection.subscribe(subjects.keeper("*", "*"), controller._requests.on_message)

@@ -95,10 +95,16 @@ class State:
         """Hosts that came with an invite; the others are the keeper's own machine's."""
         self.sets: dict[str, frozenset[str]] = {}
         """By host, in which sets the cluster's owner has put it."""
+        self.drained: set[str] = set()
+        """Hosts that the keeper's owner has told to take no new work, whether they are there or not."""
 
     def next_epoch(self) -> int:
         self.epoch += 1
         return self.epoch
+
+    def takes_work(self, host: str) -> bool:
+        """Whether the host and the keeper's owner both want it to."""
+        return self.hosts[host].takes_work and host not in self.drained
 
     def forget(self, host: str) -> None:
         """The host is gone, and whatever was known of it."""

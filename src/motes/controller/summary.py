@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from motes.controller.draining import state_of
 from motes.controller.state import App, Host, State
 from motes.model.host import HostStatus
 from motes.model.keeper import AppSummary, Service, Tool
@@ -13,7 +14,7 @@ from motes.version import __version__
 def statuses(state: State) -> list[HostStatus]:
     """Every host, for `motes host ls`."""
     return [
-        _status(name, host, state.is_own(name), tuple(sorted(state.sets_of(name))))
+        _status(name, host, state_of(state, name, host), state.is_own(name), tuple(sorted(state.sets_of(name))))
         for name, host in sorted(state.hosts.items())
     ]
 
@@ -73,11 +74,8 @@ def _summary(state: State, name: str, app: App) -> AppSummary:
     return AppSummary(name, app.release_id, app.release.created_at, app.release.manifest, instances, failing)
 
 
-def _status(name: str, host: Host, is_own: bool, sets: tuple[str, ...]) -> HostStatus:
+def _status(name: str, host: Host, state: str, is_own: bool, sets: tuple[str, ...]) -> HostStatus:
     report = host.report
-    state = "silent" if not host.lives else misfit(report.wire) or "up"
-    if report.draining:
-        state = "away" if report.away and host.lives else "draining"
     used = {"spaces": float(report.spaces_used), "memory_bytes": float(report.memory_bytes), "cpu_s": report.cpu_s}
     return HostStatus(
         name,

@@ -142,7 +142,7 @@ class HostStatus(msgspec.Struct, frozen=True):
     name: str
     pid: int
     state: str
-    """One of `up`, `away`, `draining`, `silent`, `too old`, `too new`."""
+    """One of `up`, `away`, `draining`, `drained`, `silent`, `too old`, `too new`."""
     lends: Offer
     used: dict[str, float]
     spaces: int

@@ -31,6 +31,8 @@ class StartReason(StrEnum):
     BACK = "back"
     """A host that was silent is heard again."""
     DEPLOYED = "deployed"
+    UNDRAINED = "undrained"
+    """A host that was drained takes work again."""
 
 
 class EndReason(StrEnum):
@@ -47,6 +49,8 @@ class EndReason(StrEnum):
     """Its lease ended: the app was removed or the work moved."""
     MISPLACED = "misplaced"
     """Its owner wants it on other hosts (`place`)."""
+    DRAINED = "drained"
+    """The keeper's owner wants a host to take no new work."""
     HOST_STOPPED = "host_stopped"
     WITHDRAWN = "withdrawn"
     """The machine's owner wants it back, or lends less of it now."""
@@ -102,8 +106,8 @@ class Event(msgspec.Struct, frozen=True):
     at: Number
     """Unix time, seconds."""
     what: Short
-    """`instance.start`, `instance.end`, `host.up`, `host.away`, `host.end`, `host.twin`, `app.deployed`, `app.removed`,
-    `start.failed`, `reports.dropped`."""
+    """`instance.start`, `instance.end`, `host.up`, `host.away`, `host.drain`, `host.end`, `host.twin`, `app.deployed`,
+    `app.removed`, `start.failed`, `reports.dropped`."""
     reason: Short
     """A StartReason or an EndReason."""
     host: Short = ""

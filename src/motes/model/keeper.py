@@ -200,6 +200,13 @@ class KnownCaller(msgspec.Struct, frozen=True):
     last_at: int
 
 
+class AskDrain(msgspec.Struct, frozen=True):
+    """`drain`: a host shall take no new work, or take it again; answers True once that is stored."""
+
+    host: str
+    drained: bool
+
+
 class AskLogs(msgspec.Struct, frozen=True):
     """`logs`: the last LogLines of an app, or of one workload."""
 

@@ -41,6 +41,7 @@ def launch(home: Home, http: str, arguments: Sequence[str] = ()) -> Launched:
 
     `arguments` are more for the supervisor: with END_WITH_PARENT it ends when the calling process does.
     """
+    home.refuse_client()
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
         if (facts := running(home)) is not None:

@@ -1,0 +1,290 @@
+"""Make another machine a host of this cluster, or a keeper, over ssh. Each step first looks whether it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+import shlex
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from motes import contexts
+from motes.cli.far import Failed, Far
+from motes.errors import BadInput, NotFound, Refused, Unavailable
+from motes.home import Home
+from motes.model.names import is_name
+
+if TYPE_CHECKING:
+    from motes.client.cluster import Cluster
+    from motes.grants.creds import Creds
+
+INVITE_S = 900.0
+UP_TIMEOUT_S = 30.0
+"""How long a host that has joined may take to be in the list of hosts."""
+LOOK_S = 0.2
+Say = Callable[[str, str], None]
+"""Told each step and what came of it."""
+
+_BEGIN = """
+P="$HOME/.local/lib/motes"
+H="${MOTES_HOME:-${XDG_DATA_HOME:-$HOME/.local/share}/motes}"
+unset MOTES_CONTEXT
+export MOTES_HOME="$H"
+"""
+_LOOK = """
+echo "@@system $(uname -s)"
+for each in python3 python3.11 python3.12 python3.13 python3.14 "$HOME/.local/bin/python3"; do
+  found=$(command -v "$each") || continue
+  "$found" -c 'import sys; print(sys.version_info >= (3, 11))' </dev/null 2>/dev/null | grep -q True || continue
+  echo "@@python $found"
+  echo "@@version $("$found" -c 'import platform; print(platform.python_version())' </dev/null)"
+  "$found" -c 'import venv, ensurepip' </dev/null 2>/dev/null && echo "@@venv yes" && break
+done
+[ -f "$P/installed" ] && echo "@@installed $(cat "$P/installed")"
+[ -f "$H/keeper.json" ] && echo "@@keeper $(tr -d '\\n' < "$H/keeper.json")"
+[ -f "$H/hosts.json" ] && echo "@@hosts $(tr -d '\\n' < "$H/hosts.json")"
+[ -f "$H/nats/nats.conf" ] && echo "@@founded yes"
+[ -f "$H/listen.json" ] && echo "@@listens yes"
+exit 0
+"""
+_INSTALL = """
+set -e
+if ! "$P/bin/python" -m pip --version </dev/null >/dev/null 2>&1; then
+  {python} -m venv --clear "$P" </dev/null >&2
+fi
+rm -f "$P/installed"
+T=$(mktemp -d)
+trap 'rm -rf "$T"' EXIT
+base64 -d > "$T/{name}" <<'MOTES_END'
+{wheel}
+MOTES_END
+cat > "$T/pins" <<'MOTES_END'
+{pins}
+MOTES_END
+pip() {{ "$P/bin/python" -m pip --quiet --disable-pip-version-check --no-input install "$@" </dev/null >&2; }}
+pip --constraint "$T/pins" "$T/{name}"
+# Another version may have the same number, as in a checkout.
+pip --force-reinstall --no-deps "$T/{name}"
+# What runs has the code of before.
+"$P/bin/motes" down </dev/null >/dev/null 2>&1 || true
+mkdir -p "$HOME/.local/bin"
+[ -e "$HOME/.local/bin/motes" ] || ln -s "$P/bin/motes" "$HOME/.local/bin/motes"
+echo {hash} > "$P/installed"
+"""
+_JOIN = """
+set -e
+told=$("$P/bin/motes" join - {options} --json <<'MOTES_END'
+{invite}
+MOTES_END
+)
+echo "@@joined $told"
+"""
+_SERVICE = """
+if told=$("$P/bin/motes" service install --json </dev/null 2>"$P/said"); then
+  echo "@@service $told"
+else
+  echo "@@refused $(tail -n 1 "$P/said")"
+  "$P/bin/motes" up {options} </dev/null >&2 || exit 1
+fi
+"""
+_FOUND = """
+set -e
+"$P/bin/motes" down </dev/null >/dev/null 2>&1 || true
+"$P/bin/motes" up {options} </dev/null >&2
+"""
+_KEY = """
+set -e
+umask 077
+T=$(mktemp -d)
+trap 'rm -rf "$T"' EXIT
+"$P/bin/motes" creds --owner --output "$T/owner" </dev/null >/dev/null
+echo "@@creds $(base64 < "$T/owner" | tr -d '\\n')"
+"""
+
+
+class Machine(NamedTuple):
+    """What was found there."""
+
+    python: str
+    version: str
+    installed: str
+    """The hash of the version that is installed, or nothing."""
+    keeper: dict[str, Any] | None
+    """Its keeper, where it has joined a cluster."""
+    host: str
+    """What it is called there, or nothing."""
+    is_founded: bool
+    """Whether it is a keeper itself."""
+    listens: bool
+
+
+def look(far: Far) -> Machine:
+    """Raises Refused where Motes cannot be installed."""
+    found = far.run(_BEGIN + _LOOK)
+    if found.get("system") != "Linux":
+        raise Refused(
+            f"{far.destination} runs {found.get('system', 'an unknown system')}; hosts and keepers need Linux"
+        )
+    if "python" not in found and "installed" not in found:
+        raise Refused(f"{far.destination} has no Python 3.11 or later; install it there (as: apt install python3)")
+    if "venv" not in found and "installed" not in found:
+        raise Refused(f"the Python of {far.destination} has no venv; install it there (as: apt install python3-venv)")
+    hosts = _json(found.get("hosts"))
+    return Machine(
+        found.get("python", ""),
+        found.get("version", ""),
+        found.get("installed", ""),
+        _json(found["keeper"]) if "keeper" in found else None,
+        next(iter(hosts), ""),
+        "founded" in found,
+        "listens" in found,
+    )
+
+
+def install(far: Far, machine: Machine, say: Say) -> None:
+    """This very version, in a virtual environment of its own."""
+    from motes.cli.wheel import this_version
+
+    say("Python", f"{machine.version or 'its own'}{f', {machine.python}' if machine.python else ''}")
+    wheel = this_version()
+    if machine.installed == wheel.hash:
+        say("motes", "this version is there already")
+        return
+    say("motes", "installing this version, with what it needs from the package index ...")
+    script = _INSTALL.format(
+        python=shlex.quote(machine.python),
+        name=wheel.name,
+        wheel=base64.encodebytes(wheel.data).decode().strip(),
+        pins="\n".join(wheel.pins),
+        hash=wheel.hash,
+    )
+    try:
+        far.run(_BEGIN + script)
+    except Failed as error:
+        raise Unavailable(f"{error.message} (nothing else was done there)", log=error.said) from None
+    say("motes", "installed in ~/.local/lib/motes")
+
+
+def add_host(far: Far, name: str | None, lend: str, say: Say) -> dict[str, Any]:
+    """It joins the cluster of the context in force, and comes back with its machine: `{"name", "service"}`."""
+    from motes.cli.invite import way_in
+
+    # First of all: without it nothing there is of use.
+    addresses, certificate = way_in(Home())
+    machine = look(far)
+    if machine.is_founded:
+        raise Refused(f"{far.destination} is the keeper of a cluster of its own")
+    if machine.keeper is not None and machine.keeper.get("certificate") != certificate.hex():
+        raise Refused(f"{far.destination} has joined another cluster (there: motes leave)")
+    if machine.keeper is not None and name not in (None, machine.host):
+        raise Refused(f"{far.destination} is host {machine.host!r} already; to change its name (there: motes leave)")
+    install(far, machine, say)
+    if machine.keeper is not None:
+        name = machine.host
+        say("join", f"it is host {name!r} already")
+    else:
+        name = _join(far, addresses, certificate, name, lend)
+        say("join", f"it is host {name!r}")
+    service = _have_it_started(far, "--http 127.0.0.1:0", say)
+    _wait(name)
+    say("host", f"{name} is up")
+    return {"name": name, "service": service}
+
+
+def add_keeper(far: Far, name: str, listen: str, http: str, say: Say) -> dict[str, Any]:
+    """It becomes the keeper of a cluster of its own, named here by a context: `{"name", "service", "where"}`."""
+    context = contexts.path_of(name)
+    machine = look(far)
+    if machine.keeper is not None:
+        raise Refused(f"{far.destination} is a host of another cluster (there: motes leave)")
+    install(far, machine, say)
+    if machine.is_founded and machine.listens:
+        say("keeper", "it is one already")
+    else:
+        far.run(_BEGIN + _FOUND.format(options=f"--listen {shlex.quote(listen)} --http {shlex.quote(http)}"))
+        say("keeper", f"it listens at {listen}")
+    service = _have_it_started(far, f"--http {shlex.quote(http)}", say)
+    if context.exists():
+        say("context", f"{name!r} is there already")
+    else:
+        from motes.cli.context import add_client
+
+        add_client(name, _key_of(far))
+        say("context", f"{name!r}: motes --context {name} host ls")
+    return {"name": name, "service": service, "where": Home(contexts.home_of(name)).keeper().servers}
+
+
+def _join(far: Far, addresses: tuple[str, ...], certificate: bytes, name: str | None, lend: str) -> str:
+    from motes.cli.invite import invited
+    from motes.cli.session import with_cluster
+
+    invite = with_cluster(lambda cluster: invited(cluster, addresses, certificate, INVITE_S, 1))
+    options = f"--name {shlex.quote(name)} " if name else ""
+    options += f"--lend {shlex.quote(lend)}" if lend else ""
+    told = _json(far.run(_BEGIN + _JOIN.format(options=options, invite=invite.line())).get("joined"))
+    if not is_name(str(told.get("name"))):
+        raise Unavailable(f"{far.destination} does not say as what it has joined (see: motes host ls)")
+    return str(told["name"])
+
+
+def _have_it_started(far: Far, options: str, say: Say) -> bool:
+    """By systemd where there is one, else by hand: whether it starts with its machine."""
+    told = far.run(_BEGIN + _SERVICE.format(options=options))
+    if "refused" in told:
+        say("service", f"not installed: {told['refused'].removeprefix('motes: ')}")
+        return False
+    service = _json(told.get("service"))
+    lingers = "starts with the machine" if service.get("linger") else "starts when its user logs in"
+    say("service", f"{service.get('unit')} {lingers}")
+    return True
+
+
+def _wait(name: str) -> None:
+    """Until the keeper lists it. Raises Unavailable."""
+    from motes.cli.session import with_cluster
+
+    async def wait(cluster: Cluster) -> None:
+        deadline = time.monotonic() + UP_TIMEOUT_S
+        while name not in {each.name for each in await cluster.hosts() if each.state != "silent"}:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"host {name!r} has joined and is not heard (there: motes up, and see its logs)")
+            await asyncio.sleep(LOOK_S)
+
+    with_cluster(wait)
+
+
+def _key_of(far: Far) -> Creds:
+    """The owner's key of the cluster there, with the name by which ssh knows the machine as one more address."""
+    from motes.grants import creds
+    from motes.model.invite import is_address
+
+    try:
+        found = creds.parse(base64.b64decode(far.run(_BEGIN + _KEY)["creds"]).decode())
+    except (KeyError, ValueError) as error:
+        raise NotFound(f"{far.destination} gives no key of its owner ({error})") from None
+    if not found.addresses:
+        raise Refused(f"the keeper on {far.destination} does not listen (there: motes down, motes up --listen 0.0.0.0)")
+    address = f"{machine_of(far.destination)}:{found.addresses[0].rpartition(':')[2]}"
+    known = (address,) if is_address(address) and address not in found.addresses else ()
+    return found._replace(addresses=(*found.addresses, *known))
+
+
+def machine_of(destination: str) -> str:
+    """The machine's name in what ssh takes: `user@machine`, `ssh://user@machine:port`, or a name in its settings."""
+    return destination.removeprefix("ssh://").rpartition("@")[2].partition("/")[0].partition(":")[0]
+
+
+def name_of(destination: str) -> str:
+    """What a context is called for that machine."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", machine_of(destination).partition(".")[0]).strip("-_")[:63] or "keeper"
+
+
+def _json(text: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        raise BadInput(f"what stands there cannot be read: {str(text)[:80]!r}") from None
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,160 @@
+"""The keeper's owner drains a host: callers and clients of daemons notice nothing, and it stays so over restarts."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from motes.errors import Refused
+from system.people import People, with_people
+from system.running import DEADLINE_S, MOTES, RunningCluster, wait_until
+
+APP = """
+    import time
+    from motes import function
+
+    @function
+    def nap(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    @function(scale=(2, None))
+    def always() -> str:
+        return "there"
+"""
+WEB = "import http.server\nhttp.server.test(http.server.SimpleHTTPRequestHandler, port=8000, bind='127.0.0.1')\n"
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[RunningCluster]:
+    """A cluster of the hosts `local` and `b`."""
+    made = RunningCluster(tmp_path / "home")
+    made.up()
+    try:
+        made.motes("host", "start", "--name", "b")
+        yield made
+    finally:
+        made.down()
+
+
+def states(cluster: RunningCluster) -> dict[str, str]:
+    return {each["name"]: each["state"] for each in cluster.json("host", "ls")}
+
+
+def where(cluster: RunningCluster, workload: str) -> set[str]:
+    return {each["host"] for each in cluster.instances() if workload in (each["app"], each["workload"])}
+
+
+class Visitor(threading.Thread):
+    """Visits a page again and again, and notes what went wrong."""
+
+    def __init__(self, http: str, app: str) -> None:
+        super().__init__(daemon=True)
+        self.page = urllib.request.Request(http, headers={"host": f"{app}.localhost:{http.rpartition(':')[2]}"})
+        self.failures, self.visits, self.over = list[str](), 0, False
+
+    def run(self) -> None:
+        while not self.over:
+            try:
+                with urllib.request.urlopen(self.page, timeout=DEADLINE_S) as page:
+                    assert page.status == 200
+                self.visits += 1
+            except Exception as error:
+                self.failures.append(repr(error))
+            time.sleep(0.01)
+
+
+def test_a_drained_host_loses_no_call_and_its_daemon_serves_elsewhere_before(two: RunningCluster) -> None:
+    # First everything is on the host `local`.
+    two.motes("host", "drain", "b")
+    two.deploy("work", APP)
+    folder = two.folder.parent / "site"
+    folder.mkdir()
+    (folder / "web.py").write_text(WEB)
+    two.motes("deploy", str(folder), "--cmd", "python web.py", "--port", "8000")
+    call = [MOTES, "call", "work.nap", "15", "--timeout", "60"]
+    calls = [subprocess.Popen(call, env=two.environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    wait_until(lambda: sum(each["state"] == "busy" for each in two.instances("nap")) == 4)
+    assert {each["host"] for each in two.instances()} == {"local"}
+    two.motes("host", "drain", "b", "--off")
+    visitor = Visitor(two.home.cluster()["http"], "site")
+    visitor.start()
+    wait_until(lambda: visitor.visits > 10 or visitor.failures)
+    # The calls are still running there: it is not to be switched off yet.
+    assert two.json("host", "drain", "local") == {"name": "local", "state": "draining"}
+    assert two.json("host", "drain", "local", "--wait") == {"name": "local", "state": "drained"}
+    assert [call.communicate(timeout=DEADLINE_S)[0] for call in calls] == ["15.0\n"] * 4
+    assert {each["host"] for each in two.instances()} == {"b"}
+    before = visitor.visits
+    wait_until(lambda: visitor.visits > before + 20 or visitor.failures)
+    visitor.over = True
+    visitor.join(DEADLINE_S)
+    assert visitor.failures == []
+    assert len(two.instances("always")) == 2 and two.json("call", "work.always") == "there"
+    told = [each for each in two.json("events") if each["host"] == "local"]
+    (asked,) = [each for each in told if each["what"] == "host.drain"]
+    assert asked["reason"] == "drained"
+    ends = [each["at"] for each in two.json("events") if each["what"] == "instance.end" and each["app"] == "site"]
+    starts = [each["at"] for each in two.json("events") if each["what"] == "instance.start" and each["app"] == "site"]
+    assert len(starts) == 2 and max(starts) < min(ends)
+
+
+def test_it_stays_drained_over_restarts_of_host_and_keeper_until_that_is_called_off(two: RunningCluster) -> None:
+    assert two.json("host", "drain", "b")["state"] == "drained"
+    two.motes("host", "stop", "--name", "b")
+    wait_until(lambda: "b" not in states(two))
+    # One that is away is drained as well: it finds nothing to do when it comes.
+    two.motes("host", "start", "--name", "b")
+    wait_until(lambda: states(two).get("b") == "drained")
+    two.down()
+    two.up()
+    wait_until(lambda: states(two) == {"local": "up", "b": "drained"})
+    two.deploy("work", APP)
+    assert two.json("call", "work.nap", "0.01") == 0.01
+    assert where(two, "always") == where(two, "nap") == {"local"}
+    assert "takes work again" in two.motes("host", "drain", "b", "--off")
+    assert states(two) == {"local": "up", "b": "up"}
+    two.motes("host", "drain", "local", "--wait")
+    assert where(two, "always") == {"b"} and states(two) == {"local": "drained", "b": "up"}
+
+
+def test_where_every_host_is_drained_calls_and_deploys_are_refused_with_the_way_back(two: RunningCluster) -> None:
+    two.deploy("work", APP)
+    for name in ("local", "b"):
+        two.motes("host", "drain", name)
+    assert "see `motes host ls`" in two.refusal(8, "call", "work.nap", "0.01", "--timeout", "3 s")
+    # What must always run has nowhere to go: it stays, and that is said.
+    assert states(two) == {"local": "drained", "b": "draining"}
+    assert two.json("call", "work.always") == "there"
+    file = two.folder.parent / "more.py"
+    file.write_text("from motes import function\n@function\ndef f() -> int: return 1\n")
+    assert "no host is up" in two.refusal(8, "deploy", str(file))
+    two.motes("host", "drain", "local", "--off")
+    assert two.json("call", "work.nap", "0.01") == 0.01
+
+
+def test_only_the_owner_drains_and_only_hosts_that_there_are(two: RunningCluster) -> None:
+    assert "no host 'never'" in two.refusal(4, "host", "drain", "never")
+    assert "no host 'a.b>'" in two.refusal(4, "host", "drain", "a.b>")
+    two.motes("creds", "shop", "--output", str(two.folder.parent / "shop.creds"))
+
+    async def attack(people: People) -> None:
+        from motes.grants import jwt, keys, roles
+
+        account = keys.load_or_create(two.home.key("account"))
+        for user, made in (
+            ("shop", jwt.credentials(account, roles.caller("shop"))),
+            ("host-b", two.home.credentials("host-b")),
+        ):
+            connection = await people.connect(user, made)
+            with pytest.raises(Refused, match="for the owner"):
+                await people.ask(connection, "drain", {"host": "local", "drained": True}, bool)
+
+    with_people(two, attack)
+    assert states(two) == {"local": "up", "b": "up"}
