@@ -319,3 +319,20 @@ def test_a_new_controller_leaves_floors_where_they_are_and_knows_of_them() -> No
     after.wait(2.0)
     after.rest(3)
     assert {name: after.floors(name) for name in before} == before and not after.gives()
+
+
+def test_a_host_that_starts_anew_is_not_given_for_a_moment_what_others_have_got(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Moves, "early", lambda moves, address, now: False)
+    bench = Bench("a", "b")
+    bench.deploy(*(Daemon(f"d{number}", ("x",)) for number in range(6)))
+    assert any(where(bench, f"d{number}") == ["a"] for number in range(6))
+    bench.hosts["a"].deaf = True
+    bench.do(bench.core.on_gone("a", bench.now))
+    bench.wait(LOST_S + 1, "a")
+    bench.hosts["a"].deaf, bench.hosts["a"].boot = False, 2
+    bench.hosts["a"].leases.clear()
+    bench.effects.clear()
+    bench.report("a")
+    assert not [lease for lease in bench.gives() if lease.host == "a" and lease.ceiling]

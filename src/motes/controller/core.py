@@ -245,8 +245,11 @@ class Core:
         return found
 
     def _catch_up(self, host: str, now: float) -> list[Effect]:
-        again: list[Effect] = [Give(lease) for lease in confirm(self.state, host, now)]
-        return [*again, *self._replan(now)]
+        again = confirm(self.state, host, now)
+        changed = self._replan(now)
+        # What has moved meanwhile must not begin there for a moment.
+        current = self.state.leases.get(host, {})
+        return [*(Give(lease) for lease in again if current.get(lease.address) is lease), *changed]
 
     def _replan(self, now: float) -> list[Effect]:
         leases = plan(self.state, now) if now >= self._settled_at else []
