@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from motes.cli.host import parse_lend
+from motes.cli.lend import changed, described
 from motes.errors import BadInput
 
 
@@ -35,3 +36,26 @@ def test_what_is_lent_is_read_as_the_fields_of_an_offer() -> None:
 def test_what_is_not_understood_is_refused_with_what_to_write(text: str) -> None:
     with pytest.raises(BadInput, match=r"is not understood; write: cpus=2,memory=1GiB"):
         parse_lend(text)
+
+
+ENTRY = {"cpus": 2.0, "memory_bytes": 2**31, "spaces": 100, "python": "/opt/python"}
+
+
+def test_the_words_of_lend_change_what_they_name_and_nothing_else() -> None:
+    found = changed({**ENTRY, "labels": ["gpu"]}, ("hours=22-07+12-13", "when=charging+idle,spaces=5"))
+    assert found == {**ENTRY, "labels": ["gpu"], "hours": "22-07+12-13", "when": "idle+charging", "spaces": 5}
+    assert described(found) == "cpus=2 memory=2GiB spaces=5 hours=22-07+12-13 when=idle+charging labels=gpu"
+
+
+def test_what_is_said_to_be_the_default_is_forgotten() -> None:
+    entry = {**ENTRY, "labels": ["gpu"], "hours": "22-07", "when": "idle", "spaces": 7, "idle_class": True}
+    assert "priority=idle" in described(entry)
+    found = changed(entry, ("labels=default", "hours=always", "when=always", "spaces=default", "priority=default"))
+    assert "labels" not in found and "idle_class" not in found and found["spaces"] == 100
+    assert described(found).endswith("hours=always when=always")
+
+
+@pytest.mark.parametrize("words", [("hats=default",), ("default",), ("spaces",), ("=default",)])
+def test_lend_refuses_what_it_does_not_know(words: tuple[str, ...]) -> None:
+    with pytest.raises(BadInput, match=r"write: cpus=2"):
+        changed(ENTRY, words)

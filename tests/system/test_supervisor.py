@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from motes.errors import MotesError, NotFound, Unavailable
+from motes.errors import MotesError, NotFound, TimedOut, Unavailable
 from motes.home import Home
 from motes.supervisor import control, founding
 from motes.supervisor.launch import END_WITH_PARENT, launch, running
@@ -44,6 +44,12 @@ STAND_IN = """
         os.write(1, b"x" * (9 * 2**20))
     with os.fdopen(int(os.environ["MOTES_READY_FD"]), "w") as pipe:
         pipe.write("{}\\n")
+    if behaviour == f"{sys.argv[1]} mumbles":
+        import socket
+        orders = socket.socket(fileno=int(os.environ["MOTES_ORDERS_FD"]))
+        while heard := orders.recv(65536):
+            for words in (b"\\xff", b"[]", b"x" * 60000, json.dumps({"heard": json.loads(heard)}).encode()):
+                orders.send(words)
     while True:
         time.sleep(1)
 """
@@ -348,3 +354,31 @@ def test_an_unknown_nats_server_never_runs(tree: Tree, monkeypatch: pytest.Monke
 def test_credentials_of_nobody_are_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="nobody"):
         Home(tmp_path).credentials("nobody")
+
+
+def test_what_a_machines_owner_says_reaches_the_host_and_the_answer_comes_back(tree: Tree) -> None:
+    (tree.folder / "behaviour").write_text("agent mumbles")
+    tree.up()
+    assert control.ask(tree.home, "lend", DEADLINE_S, name="local") == {"heard": tree.home.offers()["local"]}
+    tree.home.write_json(tree.home.hosts_file, {"local": {"spaces": 1}})
+    assert control.ask(tree.home, "lend", DEADLINE_S, name="local") == {"heard": {"spaces": 1}}
+    with pytest.raises(Unavailable, match="no host 'other' runs here"):
+        control.ask(tree.home, "lend", DEADLINE_S, name="other")
+    before = tree.pid("agent-local")
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: tree.processes()["agent-local"]["restarts"] == 1)
+    wait_until(lambda: tree.processes()["agent-local"]["state"] == "running")
+    assert control.ask(tree.home, "lend", DEADLINE_S, name="local") == {"heard": {"spaces": 1}}, "by a new socket"
+
+
+def test_a_host_that_does_not_listen_holds_up_nobody_else(tree: Tree) -> None:
+    tree.up()
+    tree.home.write_json(tree.home.hosts_file, {"local": {"note": "x" * 30_000}})
+    with pytest.raises(Unavailable, match="does not hear now"):
+        for _ in range(100):
+            with contextlib.suppress(TimedOut):
+                control.ask(tree.home, "lend", 0.05, name="local")
+    tree.home.hosts_file.write_text("{")
+    with pytest.raises(Unavailable, match="cannot be read"):
+        control.ask(tree.home, "lend", DEADLINE_S, name="local")
+    assert tree.processes()["agent-local"]["state"] == "running"

@@ -42,11 +42,11 @@ class Word(msgspec.Struct, frozen=True):
 def word_of(entry: Mapping[str, Any], unsaid: Mapping[str, Any]) -> Word:
     """A host's entry of hosts.json; `unsaid` counts of what it does not say. Raises ValueError."""
     pretended = entry.get(PRETENDED)
-    return Word(
-        msgspec.convert({**unsaid, **entry}, Offer),
-        terms_of(entry),
-        None if pretended is None else msgspec.convert(pretended, Signs),
-    )
+    try:
+        signs = None if pretended is None else msgspec.convert(pretended, Signs)
+        return Word(msgspec.convert({**unsaid, **entry}, Offer), terms_of(entry), signs)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
 
 
 class Owner:

@@ -48,10 +48,12 @@ def command(words: tuple[str, ...], host: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(told))
         return
+    from motes.cli.table import plain
+
     click.echo(f"host {name} lends {described(told['lends'])}")
-    click.echo("now: it lends" if not told["away"] else f"now: it lends nothing: {told['away']}")
+    click.echo("now: it lends" if not told["away"] else f"now: it lends nothing: {plain(told['away'])}")
     for source in told["sources"]:
-        click.echo(f"      {source['name']}: {source['says']}")
+        click.echo(plain(f"      {source['name']}: {source['says']}"))
 
 
 def changed(entry: Mapping[str, Any], words: tuple[str, ...]) -> dict[str, Any]:
@@ -103,6 +105,7 @@ def _now(home: Home, name: str) -> dict[str, Any]:
     if home.paused_file.exists() or running(home) is None:
         return {"running": False, "away": PAUSED if home.paused_file.exists() else STOPPED, "sources": []}
     try:
-        return {"running": True, **control.ask(home, "lend", TIMEOUT_S, name=name)}
+        told = control.ask(home, "lend", TIMEOUT_S, name=name)
     except Unavailable as error:
         return {"running": False, "away": error.message, "sources": []}
+    return {"running": True, "away": str(told.get("away", "")), "sources": list(told.get("sources", ()))}

@@ -59,7 +59,8 @@ class Core:
         self.state.note_failures(report, now)
         if known is not None and known.lives and known.report.boot != report.boot:
             self.state.steadiness.broke(report.host, now)
-        if known is None or not known.lives or known.report.boot != report.boot:
+        is_back = known is not None and known.report.away and not report.away
+        if known is None or not known.lives or is_back or known.report.boot != report.boot:
             self.state.steadiness.came_back(report.host, now)
         if known is None or known.report.boot != report.boot:
             load = {} if known is None else known.load
@@ -76,6 +77,7 @@ class Core:
         if was_silent or (was_away and not report.away):
             back = [Tell("host.up", StartReason.BACK, report.host, pid=report.pid)]
         elif report.away and not was_away:
+            self.state.steadiness.broke(report.host, now)
             back = [Tell("host.away", EndReason.WITHDRAWN, report.host, pid=report.pid, detail=report.away)]
         return [*back, *self.running.compare(report, is_first=False), *self._catch_up(report.host, now)]
 

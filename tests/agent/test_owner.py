@@ -1,0 +1,78 @@
+"""What the owner says reaches the agent: by hosts.json at its start, and by the supervisor's socket while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from motes.agent.inspection import Inspection
+from motes.agent.lending import Signs
+from motes.agent.owner import CONNECTING, Owner, word_of
+from motes.errors import SpaceFailed
+from motes.model.keeper import decode_answer
+from motes.model.release import Manifest
+from motes.supervised import ORDER_LIMIT_BYTES
+
+UNSAID = {"machine": "m", "disk_bytes": 5}
+ENTRY = {"cpus": 1.0, "memory_bytes": 2**20, "spaces": 3, "python": "/opt/python", "hours": "22-07", "when": "idle"}
+
+
+def test_an_entry_of_hosts_json_is_an_offer_and_terms() -> None:
+    word = word_of(ENTRY, UNSAID)
+    assert (word.offer.spaces, word.offer.machine, word.offer.disk_bytes) == (3, "m", 5)
+    assert word.terms.idle and not word.terms.charging and len(word.terms.hours) == 7
+    assert word.pretended is None
+    assert word_of({**ENTRY, "machine": "nas", "pretended": {"idle_s": 0.0}}, UNSAID).pretended == Signs(idle_s=0.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"spaces": "many"}, {"spaces": -1}, {"hours": "99"}, {"when": "sleeping"}, {"pretended": {"idle_s": "x"}}],
+)
+def test_what_cannot_be_read_is_no_word_of_the_owners(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        word_of({**ENTRY, **change}, UNSAID)
+
+
+def test_orders_are_heard_before_there_is_a_keeper_and_nonsense_changes_nothing() -> None:
+    async def story() -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.setblocking(False)
+        ours.setblocking(False)
+        owner = Owner(word_of(ENTRY, UNSAID), UNSAID, theirs)
+        loop = asyncio.get_running_loop()
+
+        async def say(data: bytes) -> Any:
+            await loop.sock_sendall(ours, data)
+            return json.loads(await asyncio.wait_for(loop.sock_recv(ours, ORDER_LIMIT_BYTES), 10.0))
+
+        assert (await say(json.dumps({**ENTRY, "spaces": 9}).encode()))["away"] == CONNECTING
+        assert owner.word.offer.spaces == 9
+        for nonsense in (b"{", b"[]", b"7", b'{"spaces": "all"}', b'{"hours": "99"}', b"\xff"):
+            await say(nonsense)
+            assert owner.word.offer.spaces == 9 and owner.word.terms.idle
+        ours.close()
+        # The supervisor is gone, which ends the agent by other ways: it must not spin on it.
+        await asyncio.sleep(0.05)
+        assert not loop.remove_reader(theirs)
+        theirs.close()
+
+    asyncio.run(story())
+
+
+def test_an_agent_whose_host_is_away_looks_into_no_app() -> None:
+    class Everything:
+        def inspection(self, data: bytes) -> Any:
+            return data
+
+    async def story() -> bytes:
+        inspection = Inspection(None, Everything())  # type: ignore[arg-type]
+        inspection.refuse("its owner is here")
+        return await inspection.answer(b"any")
+
+    with pytest.raises(SpaceFailed, match="its owner is here"):
+        decode_answer(asyncio.run(story()), Manifest)
