@@ -52,7 +52,7 @@ async def lost(rounds: int = 3) -> list[Result]:
         for what, harm, limits in ways:
             waits, failed = Series("Motes", []), Series("Motes", [])
             for _ in range(rounds):
-                await pair.both_serve()
+                await pair.until(pair.far_is_up)
                 async with load(lambda: pair.client.call("steady.work", 1)) as running:
                     await asyncio.sleep(BEFORE_S)
                     await pair.until(pair.far_works)
@@ -118,7 +118,11 @@ class Pair:
 
     async def kill(self) -> Callable[[], Awaitable[None]]:
         os.kill(self.pid(self.machine, f"agent-{FAR}"), signal.SIGKILL)
-        return self.both_serve
+
+        async def mend() -> None:
+            await asyncio.sleep(1.0)
+
+        return mend
 
     async def freeze(self) -> Callable[[], Awaitable[None]]:
         pid = self.pid(self.machine, f"agent-{FAR}")
@@ -150,13 +154,6 @@ class Pair:
         async with asyncio.timeout(timeout_s):
             while not await holds():  # noqa: ASYNC110  nobody would set an event
                 await asyncio.sleep(LOOK_AGAIN_S)
-
-    async def both_serve(self) -> None:
-        async def are_two() -> bool:
-            living = [each for each in await self.client.instances() if each.state in ("idle", "busy")]
-            return len({each.host for each in living}) == 2
-
-        await self.until(are_two)
 
     async def far_works(self) -> bool:
         return any(each.host == FAR and each.state == "busy" for each in await self.client.instances())
