@@ -18,12 +18,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from lab.lan import Lan
-
 from bench.cluster import LOOK_AGAIN_S, OFFER
 from bench.load import load
 from bench.result import Limits, Result, Series
 from lab import namespaces
+from lab.lan import Lan
 from motes.client.cluster import Cluster
 from motes.client.deploy import deploy
 from motes.home import Home

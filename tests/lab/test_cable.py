@@ -6,10 +6,10 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from lab.cable import Cable
-from lab.lan import KEEPER_ADDRESS, Lan
 
 from lab import namespaces
+from lab.cable import Cable
+from lab.lan import KEEPER_ADDRESS, Lan
 
 pytestmark = pytest.mark.skipif(namespaces.why_not() != "", reason=namespaces.why_not())
 LONG_S, SHORT_S = 20.0, 1.0

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
 from lab.proxy import Proxy
 
 SHORT_S = 0.3

@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from lab import namespaces
 from lab.harm import Line
 from lab.lan import KEEPER_ADDRESS as KEEPER_ADDRESS
 from lab.lan import Lan
 from lab.proxy import Proxy
-
 from motes.model import invite as invites
 from motes.supervisor import control
 from system.running import DEADLINE_S, MOTES, RunningCluster, family, wait_until

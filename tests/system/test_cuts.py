@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from lab.cable import Cable
 
+from lab.cable import Cable
 from system.machines import KINDS, Machine, Machines, machines, needs_namespaces
 from system.running import DEADLINE_S, wait_until
 

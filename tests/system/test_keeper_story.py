@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab.namespaces import delete, ip, make
 
+from lab.namespaces import delete, ip, make
 from system.machines import needs_namespaces
 from system.moving import APP, Machine
 from system.running import wait_until

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab.namespaces import ip
 
+from lab.namespaces import ip
 from motes.model import invite as invites
 from system.machines import KEEPER_ADDRESS, Network, needs_namespaces, network
 from system.running import wait_until
