@@ -11,6 +11,7 @@ from motes.controller.moves import Moves
 from motes.controller.placement import LASTING_S
 from motes.controller.steadiness import FORGIVEN_S, WAIT_MAX_S, WAIT_S, Steadiness
 from motes.errors import NoRoom
+from motes.model.host import Offer
 from motes.model.release import MIB, Daemon
 
 
@@ -336,3 +337,24 @@ def test_a_host_that_starts_anew_is_not_given_for_a_moment_what_others_have_got(
     bench.effects.clear()
     bench.report("a")
     assert not [lease for lease in bench.gives() if lease.host == "a" and lease.ceiling]
+
+
+def test_a_floor_stays_with_a_host_that_fails_where_the_others_have_no_room_for_it() -> None:
+    bench = Bench()
+    bench.join("large", spaces=10)
+    bench.join("small", spaces=1)
+    bench.deploy(function(least=2, most=6))
+    bench.rest(2)
+    assert bench.floors() == {"large": 1, "small": 1}
+    bench.hosts["large"].failing["app.f"] = "space_failed"
+    bench.rest(5)
+    assert bench.floors() == {"large": 1, "small": 1}
+
+
+def test_floors_over_what_a_host_lends_now_go_to_others() -> None:
+    bench = Bench("a", "b", spaces=10)
+    bench.deploy(function(least=8))
+    assert bench.floors() == {"a": 4, "b": 4}
+    bench.hosts["a"].offer = Offer(spaces=1)
+    bench.rest(2)
+    assert bench.floors() == {"a": 1, "b": 7}

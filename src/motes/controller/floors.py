@@ -46,7 +46,7 @@ def floors(
         for _ in range(-missing):
             kept.change(_fullest(kept, packs), -1)
     elif missing:
-        _add(state, kept, _takers(state, address, hosts, now), missing, packs)
+        _add(kept, _takers(state, address, hosts, now), missing, packs)
     elif count and not packs:
         _move_one(state, address, kept, now)
     return kept.on
@@ -57,17 +57,24 @@ class Kept:
 
     def __init__(self, state: State, address: str, hosts: Sequence[str], is_bounded: bool) -> None:
         leases = {host: state.standing(host, address) for host in hosts}
-        self.on = {host: 0 if lease is None else lease.floor for host, lease in leases.items()}
-        self._ceilings = {host: 0 if lease is None else lease.ceiling for host, lease in leases.items()}
-        self._is_bounded = is_bounded
+        self._most = {host: max(state.hosts[host].report.offer.spaces, 1) for host in hosts}
+        self.on = {host: 0 if lease is None else min(lease.floor, self._most[host]) for host, lease in leases.items()}
+        self._given = (
+            {host: lease.ceiling for host, lease in leases.items() if lease is not None} if is_bounded else None
+        )
         self._machine = {host: machine(state, host) for host in hosts}
         self._on_machine: Counter[str] = Counter()
         for host, floor in self.on.items():
             self._on_machine[self._machine[host]] += floor
 
     def has_room(self, host: str) -> bool:
-        """Whether the host may run one more at once, so that what moves there is not missing meanwhile."""
-        return not self._is_bounded or self._ceilings[host] > self.on[host]
+        """Whether the host holds one more, as far as what it has been given tells."""
+        given = self._most[host] if self._given is None else self._given.get(host, self._most[host])
+        return self.on[host] < min(given, self._most[host])
+
+    def may_begin(self, host: str) -> bool:
+        """Whether it may run one more at once, so that what moves there is not missing meanwhile."""
+        return self.has_room(host) and (self._given is None or host in self._given)
 
     def change(self, host: str, by: int) -> None:
         self.on[host] += by
@@ -94,21 +101,19 @@ def _leave_bad_ones(state: State, address: str, kept: Kept, now: float) -> None:
             kept.change(host, -kept.on[host])
 
 
-def _takers(state: State, address: str, hosts: Sequence[str], now: float) -> Sequence[str]:
-    """Who may be given more: the good ones, and in their absence whoever is there."""
+def _takers(state: State, address: str, hosts: Sequence[str], now: float) -> list[Sequence[str]]:
+    """Who may be given more: the good ones, and where they have no room or are none, ever less good ones."""
     sound = [host for host in hosts if not fails(state, host, address)]
     living = [host for host in sound if state.hosts[host].lives]
     steady = [host for host in living if state.standing(host, address) or state.steadiness.holds(host, now)]
-    return steady or living or sound or hosts
+    return [each for each in (steady, living, sound, hosts) if each]
 
 
-def _add(state: State, kept: Kept, takers: Sequence[str], missing: int, packs: bool) -> None:
+def _add(kept: Kept, takers: Sequence[Sequence[str]], missing: int, packs: bool) -> None:
     for _ in range(missing if takers else 0):
-        if packs:
-            roomy = (host for host in takers if kept.on[host] < state.hosts[host].report.offer.spaces)
-            kept.change(next(roomy, takers[0]), 1)
-        else:
-            kept.change(min(takers, key=kept.burden), 1)
+        roomy = ([host for host in group if kept.has_room(host)] for group in takers)
+        able = next((group for group in roomy if group), takers[0])
+        kept.change(able[0] if packs else min(able, key=kept.burden), 1)
 
 
 def _fullest(kept: Kept, packs: bool) -> str:
@@ -125,7 +130,7 @@ def _move_one(state: State, address: str, kept: Kept, now: float) -> None:
     is_uneven = kept.burden(giver)[0] - kept.burden(taker)[0] >= 2
     if not is_uneven and not any(state.hosts[host].crowded_since is not None for host in having):
         return
-    good = [host for host in kept.on if kept.has_room(host) and is_good(state, host, address, now)]
+    good = [host for host in kept.on if kept.may_begin(host) and is_good(state, host, address, now)]
     taker = min(good, key=kept.burden, default=giver)
     if kept.burden(giver)[0] - kept.burden(taker)[0] >= 2:
         may_move = state.moves.apart(address, now)
