@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import signal
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from motes.grants.kept import FOLDER
 from system.machines import needs_namespaces, network
 from system.running import RunningCluster, wait_until
+from system.test_full_disk import on_a_small_disk
 from system.test_joining import Keeper
 
 APP = """
@@ -241,6 +243,33 @@ def test_a_machine_that_was_removed_and_joins_again_has_another_key_and_both_cha
     wait_for_calls(own_pair, 5)
     wait_until(lambda: calls(own_pair.far) == 3)
     assert len({each["batch_signer"] for each in receipts(own_pair)}) == 2
+
+
+def test_while_the_keepers_disk_is_full_hosts_keep_their_batches(tmp_path: Path) -> None:
+    (tmp_path / "work.py").write_text(textwrap.dedent(STAYING))
+    done = on_a_small_disk(
+        tmp_path,
+        """
+        $MOTES up --http 127.0.0.1:0 --listen 127.0.0.1:$PORT >/dev/null || exit 90
+        line=$($MOTES invite --json | sed 's/.*"invite": "\\([^"]*\\)".*/\\1/')
+        MOTES_HOME=$OTHER $MOTES join $line --name far >/dev/null 2>&1 || exit 91
+        $MOTES host stop --name local >/dev/null || exit 92
+        $MOTES deploy $APPS/work.py >/dev/null || exit 93
+        cat /dev/zero >$DISK/filler 2>/dev/null || true
+        $MOTES call work.stay || exit 94
+        while ! grep -q "the keeper's disk is full" $OTHER/logs/agent-far.log; do sleep 0.1; done
+        test -z "$($MOTES usage --format jsonl)" || exit 95
+        rm $DISK/filler
+        """,
+        """
+        while ! $MOTES usage 2>/dev/null | grep -q far; do sleep 0.1; done
+        $MOTES usage || exit 96
+        MOTES_HOME=$OTHER $MOTES down >/dev/null
+        $MOTES down >/dev/null
+        """,
+    )
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+    assert done.stdout.splitlines()[-1].split()[:3] == ["work", "far", "1"]
 
 
 @needs_namespaces

@@ -105,6 +105,8 @@ class Receipts:
         known = controller.core.state.hosts.get(host)
         if known is None:
             raise Unavailable(f"host {host} has not told yet what it lends; send it again")
+        # While it is full hosts keep their batches, and send them again.
+        controller.disk.check()
         now = time.time()
         ledger.credit.pass_time(now)
         refused = why_not(batch, known.report.offer, controller.owners, controller.proofs.hold, ledger.credit)
