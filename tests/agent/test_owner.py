@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent.lent_host import LentHost
 from motes.agent.inspection import Inspection
 from motes.agent.lending import Signs
 from motes.agent.owner import CONNECTING, Owner, word_of
@@ -70,7 +71,7 @@ def test_an_agent_whose_host_is_away_looks_into_no_app() -> None:
             return data
 
     async def story() -> bytes:
-        inspection = Inspection(None, Everything())  # type: ignore[arg-type]
+        inspection = Inspection(None, Everything(), LentHost().machine)  # type: ignore[arg-type]
         inspection.refuse("its owner is here")
         return await inspection.answer(b"any")
 
