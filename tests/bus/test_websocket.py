@@ -35,6 +35,8 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
     async def within_deadline() -> None:
         async with asyncio.timeout(DEADLINE_S):
             await test()
+        # TLS says goodbye.
+        await asyncio.sleep(0.1)
 
     asyncio.run(within_deadline())
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Machine]]
     """The keeper on a laptop, and two hosts; no test here moves it."""
     with machines(tmp_path_factory.mktemp("cluster"), "laptop", "server", "thief") as made:
         yield made
+
+
+def run(attack: Coroutine[Any, Any, None]) -> None:
+    async def within_deadline() -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            await attack
+        # TLS says goodbye.
+        await asyncio.sleep(0.1)
+
+    asyncio.run(within_deadline())
 
 
 def signed_line(by: Machine, user: str, **fields: Any) -> str:
@@ -143,7 +153,7 @@ def test_nobody_but_its_keeper_makes_a_machine_the_keeper(cluster: list[Machine]
         await asyncio.sleep(0.1)
         writer.close()
 
-    asyncio.run(asyncio.wait_for(attack(), DEADLINE_S))
+    run(attack())
     assert not has_secrets(server) and server.waiting is not None and server.waiting.poll() is None
     foreign = Home(tmp_path / "foreign")
     founding.found(foreign)
@@ -162,7 +172,7 @@ def test_nobody_but_its_keeper_makes_a_machine_the_keeper(cluster: list[Machine]
         assert "no keeper's" in str((await frames.hear())["error"])
         frames.close()
 
-    asyncio.run(asyncio.wait_for(bring_anothers_keys(), DEADLINE_S))
+    run(bring_anothers_keys())
 
     async def break_off() -> None:
         """The true keys, and then nothing more."""
@@ -172,7 +182,7 @@ def test_nobody_but_its_keeper_makes_a_machine_the_keeper(cluster: list[Machine]
         assert has_secrets(server)
         frames.close()
 
-    asyncio.run(asyncio.wait_for(break_off(), DEADLINE_S))
+    run(break_off())
     server.stop_waiting()
     assert not has_secrets(server), "keys that came for nothing are left"
     assert laptop.is_keeper and laptop.is_up("server")
@@ -208,7 +218,7 @@ def test_who_stands_between_the_two_machines_reads_no_key(cluster: list[Machine]
         assert done.returncode == 8 and "certificate" in done.stderr, done
         listening.close()
 
-    asyncio.run(asyncio.wait_for(attack(), DEADLINE_S))
+    run(attack())
     server.stop_waiting()
     assert bytes(heard) == b""
     assert laptop.is_keeper
@@ -227,7 +237,7 @@ def test_only_the_owner_says_who_is_to_be_the_keeper(cluster: list[Machine]) -> 
             await people.ask(connection, "successor", question, words.Successor)
         await connection.close()
 
-    asyncio.run(asyncio.wait_for(attack(), DEADLINE_S))
+    run(attack())
 
 
 def test_nobody_but_the_controllers_key_leads_a_host_to_another_keeper(cluster: list[Machine]) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 from pathlib import Path
 
 from motes.client.cluster import Cluster
+from motes.supervisor import control
 from system.moving import APP, has_secrets, machines
-from system.running import wait_until
+from system.running import DEADLINE_S, family, wait_until
 
 
 def test_the_keeper_moves_and_everything_goes_on(tmp_path: Path) -> None:
@@ -112,3 +115,28 @@ def test_it_moves_on_and_back_again(tmp_path: Path) -> None:
         assert second.json("leave")["told"] is True
         assert "no host 'local' has joined" in first.refusal(4, "host", "rm", "local")
         wait_until(lambda: not first.is_up("second"))
+
+
+def test_the_machine_that_it_left_falls_asleep_and_wakes_up(tmp_path: Path) -> None:
+    """As a laptop does whose lid is closed: everything on it stands still, and nobody is told."""
+    with machines(tmp_path, "laptop", "server", "third") as (laptop, server, third):
+        laptop.deploy("work", APP)
+        assert laptop.move("server", server.accept()).returncode == 0
+        server.become()
+        wait_until(lambda: all(map(server.is_up, ("local", "server", "third"))), "all are there")
+        asleep = family(int(control.ask(laptop.home, "status", DEADLINE_S)["pid"]))
+        for pid in asleep:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            for number in range(5):
+                assert server.json("call", "work.double", str(number), "--timeout", "20") == 2 * number
+            wait_until(lambda: not server.is_up("local"), "the laptop is missed")
+            third.down()
+            third.up()
+            wait_until(lambda: server.is_up("third"), "it knows where the keeper is")
+        finally:
+            for pid in reversed(asleep):
+                os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: server.is_up("local"), "the laptop is back")
+        laptop.deploy("late", APP)
+        assert server.json("call", "late.double", "21", "--timeout", "30") == 42

@@ -133,8 +133,9 @@ def _become(home: Home, http: str) -> dict[str, Any]:
 def move(host: str, line: str | None, forward_for: str, as_json: bool) -> None:
     """Move the keeper from this machine to HOST, with the LINE that `motes keeper accept` shows there.
 
-    Deploys wait while it moves; calls are interrupted for about a second. This machine then lends its hosts to the
-    cluster, keeps its owner's signing key, and forwards from its old address. Given again, it says how far it has come.
+    Nothing can be deployed while it moves; calls are interrupted for about a second. This machine then lends its hosts
+    to the cluster, keeps its owner's signing key, and forwards from its old address. Given again, it says how far it
+    has come.
 
     \b
     Example:

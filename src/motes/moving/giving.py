@@ -58,7 +58,7 @@ class Giving:
         try:
             await self.pass_keys(frames)
             with control.talk(self._home, FREEZE_TIMEOUT_S) as ask:
-                self._say("deploys wait from now on; calls go on")
+                self._say("nothing can be deployed from now on; calls go on")
                 await asyncio.to_thread(ask, "freeze")
                 deaf = await self.copy(frames, willing, successor)
                 self._say("handing over")
