@@ -158,7 +158,8 @@ OWN_INBOX = does_not("ask for it at its own inbox")
 NO_LEASE = may_not_publish("host.local.lease")
 OWNERS_VERBS = (
     *("hosts", "apps", "events", "logs", "inspect", "deploy", "remove", "fetching", "bundle-has", "bundle-put"),
-    *("invite", "expel", "claim", "callers", "caller-admit", "caller-withdraw", "host-name", "usage", "successor"),
+    *("invite", "drain", "expel", "claim", "callers", "caller-admit", "caller-withdraw", "host-name", "usage"),
+    *("successor",),
 )
 HOSTS_VERBS = ("bundle-get", "release-get", "leave", "quit")
 CALLERS_VERBS = ("routes", "activate", "tools", "services")
