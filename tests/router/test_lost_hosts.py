@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from motes.errors import HostLost
-from motes.model.call import failed
+from motes.model.call import NEVER_ARRIVED, failed
 from motes.model.host import SILENCE_S
 from motes.router.core import HOST_LOST_S
 from motes.router.effects import AskAfter, CancelAt
@@ -132,7 +132,7 @@ def test_silence_while_disconnected_is_nobodys_fault() -> None:
 
 # ---------------------------------------------------------------------- calls that may not have arrived
 
-NEVER_ARRIVED = failed(HostLost("the call did not reach it"), try_elsewhere=True)
+LOST_ON_ITS_WAY = failed(HostLost("the call did not reach it", **{NEVER_ARRIVED: True}), try_elsewhere=True)
 
 
 def test_a_host_that_is_back_by_another_connection_is_asked_after_the_calls_that_it_may_never_have_got() -> None:
@@ -149,7 +149,7 @@ def test_a_call_that_never_arrived_is_sent_again_also_when_it_may_run_only_once(
     router.on_beat(beat("a", connection=3), 0.0)
     call_id, _ = call(router)
     router.on_beat(beat("a", connection=8), 5.0)
-    assert sent_to(router.on_reply(call_id, NEVER_ARRIVED, 5.1)) == ["a"]
+    assert sent_to(router.on_reply(call_id, LOST_ON_ITS_WAY, 5.1)) == ["a"]
     assert outcome_of(router.on_reply(call_id, DONE, 5.2)) == DONE
 
 

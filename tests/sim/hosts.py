@@ -27,7 +27,7 @@ from motes.agent.effects import (
 from motes.agent.machine import Machine
 from motes.agent.pool import START_COST_S, Call
 from motes.errors import HostLost
-from motes.model.call import Outcome, failed
+from motes.model.call import NEVER_ARRIVED, Outcome, failed
 from motes.model.host import BEAT_INTERVAL_S, REPORT_INTERVAL_S, Beat, HostReport, Lease, Load, Offer
 from motes.model.instance import Event
 from sim.guests import Guests
@@ -233,7 +233,7 @@ class SimHost:
     def on_asked_after(self, call_id: bytes, reply: str) -> None:
         """As in agent/service.py."""
         if call_id not in self.machine.calls:
-            error = failed(HostLost(f"the call did not reach {self.name}"), try_elsewhere=True)
+            error = failed(HostLost(f"the call did not reach {self.name}", **{NEVER_ARRIVED: True}), try_elsewhere=True)
             self._answer(Answer((reply,), error))
 
     def _send_again(self) -> None:

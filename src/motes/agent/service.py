@@ -59,7 +59,7 @@ from motes.agent.written import Written
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message, Subscription
 from motes.errors import HostLost, MotesError, SpaceFailed, Untrusted
-from motes.model.call import LARGE_BYTES, STATUS_ITEM, failed, unpack_more, unpack_request
+from motes.model.call import LARGE_BYTES, NEVER_ARRIVED, STATUS_ITEM, failed, unpack_more, unpack_request
 from motes.model.caller import caller_of
 from motes.model.host import BEAT_INTERVAL_S, Offer
 from motes.tasks import Tasks
@@ -255,7 +255,7 @@ class Agent:
         An answer that it has missed is on its way already, before this one.
         """
         if call_id not in self.machine.calls and not self.large.keeps(call_id):
-            error = HostLost(f"the call did not reach host {self.host!r}", host=self.host)
+            error = HostLost(f"the call did not reach host {self.host!r}", **{NEVER_ARRIVED: True})
             self.sending.answer(reply, failed(error, try_elsewhere=True).pack())
 
     def _on_cancel(self, call_id: bytes) -> None:

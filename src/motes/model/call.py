@@ -27,6 +27,9 @@ STATUS_TRY_ELSEWHERE = 2
 STATUS_ITEM = 3
 STATUS_HELD = 4
 
+NEVER_ARRIVED = "never_arrived"
+"""In the detail of the refusal that answers who asks after a call: it may be sent to the same host again."""
+
 LARGE_BYTES = 256 * 2**10
 """A result from this size on is sent when its caller has room for it."""
 

@@ -15,6 +15,7 @@ from typing import TypeGuard
 from motes.errors import BadInput, HostLost, MotesError, NotFound, Overloaded, SpaceFailed, TimedOut, Unavailable
 from motes.model.call import (
     FROM_OUTSIDE,
+    NEVER_ARRIVED,
     STATUS_HELD,
     STATUS_ITEM,
     STATUS_OK,
@@ -250,10 +251,11 @@ class Router:
         host = call.hosts[-1]
         error = outcome.error()
         self._leave(call, host)
-        if isinstance(error, NotFound):
+        if isinstance(error, HostLost) and error.detail.get(NEVER_ARRIVED):
+            pass  # Whoever there is may have it, that host as well.
+        elif isinstance(error, NotFound | HostLost):
+            # What it had taken, and may be run again, waits like what it never took.
             self.hosts.holds_no_lease(call.address, host, now)
-        elif isinstance(error, HostLost):
-            pass  # It never arrived there, or was given back: whoever there is may get it, that host as well.
         elif isinstance(error, SpaceFailed) and _is_count(missing_bytes := error.detail.get("fetching_bytes")):
             self.hosts.fetches(call.address, host, missing_bytes)
         elif isinstance(error, SpaceFailed):
