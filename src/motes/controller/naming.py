@@ -6,6 +6,7 @@ that left is in no set.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -31,11 +32,14 @@ class Naming:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
 
-    async def load(self) -> None:
-        """What was said before this controller. Raises Unavailable: to place without it would be to guess."""
+    async def load(self, is_here: Callable[[str], bool]) -> None:
+        """What was said before this controller; `is_here`: whether a host is of this machine, as when the keeper moved.
+
+        Raises Unavailable: to place without it would be to guess.
+        """
         store, state = self._controller.store, self._controller.core.state
         for host, data in (await store.members()).items():
-            if not msgspec.msgpack.decode(data, type=Member).left_at:
+            if not msgspec.msgpack.decode(data, type=Member).left_at and not is_here(host):
                 state.joined.add(host)
         for host, data in (await store.sets()).items():
             state.sets[host] = frozenset(msgspec.msgpack.decode(data, type=list[str]))

@@ -97,7 +97,7 @@ class Controller:
             # One that is older is a removal that was cut short.
             if release.created_at > controller.removed_at.get(release.app, float("-inf")):
                 controller.carry_out(core.on_deployed(release_id(signed), release, now), quiet=True)
-        await controller.naming.load()
+        await controller.naming.load(lambda host: seal.own_key(host) is not None)
         core.state.drained = await store.drained()
         await controller._door.remind()
         await controller._hearing.start()
