@@ -12,7 +12,9 @@ import pytest
 from motes.agent.inspection import Inspection
 from motes.agent.lending import Signs
 from motes.agent.owner import CONNECTING, Owner, word_of
+from motes.agent.state import HostState
 from motes.errors import SpaceFailed
+from motes.model.host import Offer
 from motes.model.keeper import decode_answer
 from motes.model.release import Manifest
 from motes.supervised import ORDER_LIMIT_BYTES
@@ -70,7 +72,7 @@ def test_an_agent_whose_host_is_away_looks_into_no_app() -> None:
             return data
 
     async def story() -> bytes:
-        inspection = Inspection(None, Everything())  # type: ignore[arg-type]
+        inspection = Inspection(None, Everything(), HostState("h", Offer()))  # type: ignore[arg-type]
         inspection.refuse("its owner is here")
         return await inspection.answer(b"any")
 

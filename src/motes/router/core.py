@@ -250,11 +250,10 @@ class Router:
         host = call.hosts[-1]
         error = outcome.error()
         self._leave(call, host)
-        if isinstance(error, NotFound | HostLost):
-            # What it had taken, and may be run again, waits like what it never took.
+        if isinstance(error, NotFound):
             self.hosts.holds_no_lease(call.address, host, now)
         elif isinstance(error, HostLost):
-            pass  # It never arrived there, and may be sent to whoever there is, that host as well.
+            pass  # It never arrived there, or was given back: whoever there is may get it, that host as well.
         elif isinstance(error, SpaceFailed) and _is_count(missing_bytes := error.detail.get("fetching_bytes")):
             self.hosts.fetches(call.address, host, missing_bytes)
         elif isinstance(error, SpaceFailed):
