@@ -75,3 +75,15 @@ def test_so_many_processors_are_used_as_are_lent_and_by_all_it_starts_the_same(l
 def test_hosts_of_several_names_do_not_all_take_the_first() -> None:
     chosen = {str(after(f"manners.keep_to_processors(1, 'host-{number}')")[0][0]) for number in range(8)}
     assert len(chosen) > 1
+
+
+@pytest.mark.skipif(len(ALL) < 2, reason="with one processor there is nothing to choose")
+def test_what_was_started_before_follows_when_less_or_more_is_lent() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        for count in (1, len(ALL)):
+            after(f"manners.keep_to_processors({count}, 'attic', {ALL}, [{child.pid}])")
+            assert len(os.sched_getaffinity(child.pid)) == count
+    finally:
+        child.kill()
+        child.wait()

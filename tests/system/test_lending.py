@@ -18,6 +18,7 @@ from motes import connect
 from motes.agent.owner import PRETENDED
 from motes.bus.connection import Connection
 from motes.errors import MotesError
+from motes.space import cgroup
 from motes.supervised import ORDERS_FD_VARIABLE
 from motes.supervisor import control
 from system.running import DEADLINE_S, MOTES, RunningCluster, family, is_alive, wait_until
@@ -85,6 +86,18 @@ def guests(cluster: RunningCluster, host: str) -> list[int]:
 def wait_until_gone(cluster: RunningCluster, before: list[int]) -> None:
     """Nothing of what `b` ran is left, nor of what it runs."""
     wait_until(lambda: not any(map(is_alive, [*before, *guests(cluster, "b")])), "nothing is left of it")
+
+
+def wait_until_all_have(cluster: RunningCluster, count: int) -> None:
+    """Until the agent and all that it has started may use so many processors."""
+
+    def found() -> set[int]:
+        everybody = family(cluster.pid("agent-local"))
+        with contextlib.suppress(ProcessLookupError):
+            return {len(os.sched_getaffinity(pid)) for pid in everybody}
+        return set()
+
+    wait_until(lambda: found() == {count}, f"{count} processors for each")
 
 
 @contextlib.asynccontextmanager
@@ -178,6 +191,12 @@ def test_what_a_running_host_lends_is_changed_at_once_and_for_good(cluster: Runn
     cluster.down()
     cluster.up()
     assert state(cluster, "local")["lends"]["labels"] == ["attic"]
+    if cgroup.holding(cluster.pid("agent-local")) is None:
+        # No cgroup keeps it to what is lent: each process has its processors.
+        for count in (1, min(2, len(os.sched_getaffinity(0)))):
+            cluster.motes("lend", f"cpus={count}")
+            cluster.motes("call", "work.nap", "0.01")
+            wait_until_all_have(cluster, count)
     said = cluster.motes("lend", "spaces=default", "labels=default")
     assert "spaces=100" in said and "attic" not in said and "now: it lends" in said.splitlines()
     assert "is not understood" in cluster.refusal(3, "lend", "hours=99")

@@ -62,6 +62,7 @@ from motes.errors import HostLost, MotesError, SpaceFailed, Untrusted
 from motes.model.call import LARGE_BYTES, NEVER_ARRIVED, STATUS_ITEM, failed, unpack_more, unpack_request
 from motes.model.caller import caller_of
 from motes.model.host import BEAT_INTERVAL_S, Offer
+from motes.space import measure
 from motes.tasks import Tasks
 from motes.tracing import tracer
 
@@ -142,7 +143,7 @@ class Agent:
         offer = msgspec.structs.replace(offer, idle_class=self.machine.offer.idle_class)
         if offer == self.machine.offer:
             return
-        self.holding.change(offer, [os.getpid(), *self.spaces.processes()])
+        self.holding.change(offer, measure.processes_below(os.getpid()))
         # Nothing runs in it yet, so nobody would see that it has more than the others.
         self.spaces.drop_blank()
         self._disk.most_bytes = offer.disk_bytes
