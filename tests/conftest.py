@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import pytest
 from motes.bus import server, tls
 from motes.home import Home
 from motes.supervisor import founding
+from ports import free_port
 
 START_TIMEOUT_S = 20.0
 
@@ -61,8 +61,8 @@ class WebNatsServer(NatsServer):
     """One that is reached over WebSocket."""
 
     def __init__(self, home: Home) -> None:
-        founding.listen(home, "127.0.0.1", _free_port())
-        home.set_listen(web={"host": "127.0.0.1", "port": _free_port()})
+        founding.listen(home, "127.0.0.1", free_port())
+        home.set_listen(web={"host": "127.0.0.1", "port": free_port()})
         super().__init__(home)
         self.certificate = tls.fingerprint_of(home.tls_certificate)
 
@@ -71,12 +71,6 @@ class WebNatsServer(NatsServer):
         listen = self.home.listen_web()
         assert listen is not None
         return f"wss://127.0.0.1:{listen.port}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from motes.errors import Unavailable, Untrusted
 from motes.home import Home
 from motes.supervisor import forward, founding
 from motes.supervisor.forward import Moved, Relay
-from system.moving import free_port
+from ports import free_port
 
 DEADLINE_S = 20.0
 

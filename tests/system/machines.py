@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from lab.lan import Lan
 from lab.proxy import Proxy
 from motes.model import invite as invites
 from motes.supervisor import control
+from ports import free_port
 from system.running import DEADLINE_S, MOTES, RunningCluster, family, wait_until
 
 needs_namespaces = pytest.mark.skipif(namespaces.why_not() != "", reason=namespaces.why_not())
@@ -200,9 +200,7 @@ def network(folder: Path) -> Iterator[Network]:
 @contextlib.contextmanager
 def proxied(folder: Path) -> Iterator[Proxied]:
     """A keeper on this machine, and whatever the test adds behind proxies."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     made = Proxied(folder, port)
     try:
         made.keeper.motes("up", "--http", "127.0.0.1:0", "--listen", f"127.0.0.1:{port}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from motes.errors import MotesError
 from motes.supervisor import control
+from ports import free_port
 from system.running import DEADLINE_S, MOTES, RunningCluster
 
 APP = """
@@ -27,12 +27,6 @@ APP = """
     def double(number: int) -> int:
         return 2 * number
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Machine(RunningCluster):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ports import free_port
 from system import fake_systemctl
 from system.running import DEADLINE_S, RunningCluster, wait_until
 
@@ -63,9 +64,7 @@ class Sshd:
             (programs / name).chmod(0o755)
         for name in ("key", "hostkey"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         (folder / "sshd_config").write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/hostkey\nPidFile none\nUsePAM no\n"
             f"AuthorizedKeysFile {folder}/key.pub\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"

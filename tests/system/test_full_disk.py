@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
+from ports import free_port
 from system.running import DEADLINE_S, MOTES
 
 SMALL_DISK = Path(__file__).with_name("small_disk.py")
 HELLO = "from motes import function\n\n@function\ndef greet(name: str) -> str:\n    return 'hello, ' + name\n"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def on_a_small_disk(folder: Path, *scripts: str) -> subprocess.CompletedProcess[str]:

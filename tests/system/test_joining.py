@@ -21,6 +21,7 @@ from motes.errors import Unavailable
 from motes.grants import jwt, keys, roles
 from motes.home import Home
 from motes.model import invite as invites
+from ports import free_port
 from system.running import DEADLINE_S, RunningCluster, wait_until
 
 APP = """
@@ -38,9 +39,7 @@ class Keeper(RunningCluster):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
 
     def listen(self) -> None:
         self.motes("up", "--http", "127.0.0.1:0", "--listen", f"127.0.0.1:{self.port}")

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from motes.model import invite as invites
+from ports import free_port
 from proxies import ConnectProxy
-from system.moving import Machine, free_port
+from system.moving import Machine
 from system.running import RunningCluster, wait_until
 
 APP = """
