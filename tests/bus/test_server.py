@@ -133,3 +133,18 @@ def test_a_damaged_port_file_is_replaced(tmp_path: Path) -> None:
     home.create()
     home.nats_port.write_text("not a port")
     assert server.choose_port(home) > 0
+
+
+def test_a_server_that_writes_to_a_stream_no_more_is_known_by_its_log_and_one_before_it_is_not_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path)
+    home.create()
+    monkeypatch.setattr(server, "running_pids", lambda home: [42])
+    assert not server.has_given_up(home)
+    log = home.log("nats-server")
+    log.write_text("[41] 2026/01/01 [ERR] Filestore [BUNDLES] Critical write error: no space left on device\n")
+    assert not server.has_given_up(home)
+    with log.open("a") as more:
+        more.write("[42] 2026/01/01 [ERR] Filestore [EVENTS] Critical write error: no space left on device\n")
+    assert server.has_given_up(home)

@@ -109,6 +109,16 @@ def test_a_call_that_may_run_only_once_comes_through_a_cut_of_ten_seconds(
     assert runs(lab)[name] == 1
 
 
+def test_an_answer_that_left_before_anybody_noticed_the_cut_comes_when_it_is_over(lab: Machines, far: Machine) -> None:
+    stop_local(lab)
+    call = begin_call(lab, "early", 2.5)
+    lab.cut(far)
+    time.sleep(6.0)
+    lab.mend(far)
+    assert call.communicate(timeout=DEADLINE_S) == ('"early"\n', "")
+    assert runs(lab)["early"] <= 1
+
+
 def test_a_call_that_takes_longer_than_the_cut_goes_on_and_is_answered(lab: Machines, far: Machine) -> None:
     stop_local(lab)
     call = begin_call(lab, "longer", 6.0)

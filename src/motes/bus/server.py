@@ -38,6 +38,9 @@ STORE_BYTES = 32 * 2**30
 a stream is there already. Nothing of it is taken before it is needed."""
 STORE_MEMORY_BYTES = 64 * 2**20
 _VERSION_TIMEOUT_S = 10
+GIVEN_UP = b"critical write error"
+"""What nats-server writes, in lower case, when a stream could not be written to: it takes nothing any more."""
+LOG_TAIL_BYTES = 2**20
 
 ENVIRONMENT = {"GOMEMLIMIT": "192MiB", "GOGC": "50"}
 """Keeps an idle server small; the limit is soft, so a busy one may go over it."""
@@ -236,6 +239,17 @@ def running_pids(home: Home) -> list[int]:
     """Of the servers that listen for this home: one, or none."""
     named = (path.stem.rpartition("_")[2] for path in home.nats_ports.glob("nats-server_*.ports"))
     return [int(pid) for pid in named if pid.isdigit() and _is_server(int(pid))]
+
+
+def has_given_up(home: Home) -> bool:
+    """Whether the server that runs has a stream that it does not write to any more, as it says in its log."""
+    marks = tuple(b"[%d]" % pid for pid in running_pids(home))
+    try:
+        with home.log("nats-server").open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+            return any(line.startswith(marks) and GIVEN_UP in line.lower() for line in log)
+    except OSError:
+        return False
 
 
 def _is_server(pid: int) -> bool:

@@ -11,7 +11,7 @@ import signal
 
 from motes.bus.connection import Connection
 from motes.bus.notices import disconnects
-from motes.bus.server import running_pids
+from motes.bus.server import has_given_up, running_pids
 from motes.controller.crowd import Crowd
 from motes.controller.disk import Disk
 from motes.controller.door import Seal
@@ -59,8 +59,8 @@ def own_host_key(home: Home, name: str) -> bytes | None:
 
 
 def restart_server(home: Home) -> None:
-    """End nats-server; its supervisor starts it anew at once."""
-    for pid in running_pids(home):
+    """End nats-server if it needs that; its supervisor starts it anew at once."""
+    for pid in running_pids(home) if has_given_up(home) else ():
         os.kill(pid, signal.SIGTERM)
 
 

@@ -23,7 +23,7 @@ _log = logging.getLogger("motes.controller")
 
 
 class Disk:
-    """Of one folder. `free` says how many bytes are left there; `restart` starts nats-server anew."""
+    """Of one folder. `free` says how many bytes are left there; `restart` starts nats-server anew, if it needs that."""
 
     def __init__(self, folder: Path, restart: Callable[[], None], free: Callable[[Path], int] | None = None) -> None:
         self._folder = folder
@@ -48,7 +48,7 @@ class Disk:
             _log.error("the disk of %s is full: nothing can be deployed, and no event or log is kept", self._folder)
         elif left >= ROOM_BYTES and self._was_full:
             self._was_full = False
-            _log.warning("there is space again in %s; nats-server is started anew, to write again", self._folder)
+            _log.warning("there is space again in %s", self._folder)
             self._restart()
 
 
