@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import shutil
 
 import click
@@ -75,6 +76,8 @@ async def _tell(home: Home, name: str) -> bool:
         connection = await Connection.open(keeper.servers, user, certificate=keeper.certificate)
     except MotesError:
         return False
+    # That its key opens nothing any more is what was asked for.
+    logging.getLogger("motes.bus").setLevel(logging.ERROR)
     try:
         answer = await connection.request(subjects.keeper(user.user, "quit"), b"\xc0", QUIT_TIMEOUT_S)
         return decode_answer(answer, bool)
