@@ -20,6 +20,8 @@ LENT = 0.02
 """So little that also on a crowded machine who burns gets more, and is stopped."""
 LENT_ALL = 0.1
 SECONDS = 4.0
+LATE_S = 0.4
+"""A look may come so late at the end, when it cannot be made up for any more."""
 MEASURING_S = 0.1
 """What the tests' own process may use of it, and what a kernel's tick counts too much."""
 
@@ -67,7 +69,7 @@ def test_all_together_stay_under_what_is_lent() -> None:
 
     with programs(*[BURN] * 4) as pids:
         beyond_s = asyncio.run(burn(pids))
-        assert beyond_s <= LENT_ALL * KEPT_S + (os.cpu_count() or 1) * LOOK_S + MEASURING_S
+        assert beyond_s <= LENT_ALL * KEPT_S + (os.cpu_count() or 1) * (LOOK_S + LATE_S) + MEASURING_S
 
 
 def test_who_only_waits_is_not_stopped() -> None:

@@ -17,6 +17,8 @@ from motes.space import measure
 
 LEAST_BUSY_S = 0.0005
 """Who used less since the last look does not stop: it would gain nothing, and its caller lose."""
+BUSY_FOR_S = 1.0
+"""For so long it counts as busy: it may only have waited for its turn, and the rest of the others would be its turn."""
 _log = logging.getLogger("motes.agent")
 
 
@@ -29,6 +31,8 @@ class Resting:
         self._processes = processes
         self._used_s: dict[int, float] = {}
         """CPU seconds by process, as last measured."""
+        self._busy_at: dict[int, float] = {}
+        """When a process was last seen to have used some."""
         self._own_s = time.process_time()
         self._stopped: list[int] = []
         self._timer = self._loop.call_later(self._throttle.look_again_s(), self._look)
@@ -72,9 +76,15 @@ class Resting:
         own_s = time.process_time()
         used_s = own_s - self._own_s + sum(each for each in grown.values() if each > 0)
         self._own_s = own_s
-        self._throttle.note_used(used_s, self._loop.time())
+        now = self._loop.time()
+        self._throttle.note_used(used_s, now)
         # One that is new may have the id of one that has just ended, and be nobody's business here.
-        return [pid for pid, each in grown.items() if each > LEAST_BUSY_S and pid in before]
+        known = {pid: each for pid, each in grown.items() if pid in before}
+        busy_at = {
+            pid: now if each > LEAST_BUSY_S else self._busy_at.get(pid, -BUSY_FOR_S) for pid, each in known.items()
+        }
+        self._busy_at = {pid: at for pid, at in busy_at.items() if now - at < BUSY_FOR_S}
+        return list(self._busy_at)
 
 
 def _send(pid: int, number: signal.Signals) -> None:
