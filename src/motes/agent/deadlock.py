@@ -4,9 +4,9 @@ A host knows who waits for whom: an instance that waits for calls of its own, fo
 while they are queued, for any instance of their pool. Whatever cannot move even if all others do their best is found
 by taking away, again and again, what can.
 
-Of a ring over several hosts each sees its own part only. But a call says through which functions it came; so where all
-instances of a function wait for calls elsewhere, and as many calls that came through this very function wait for one
-of them, these are taken for a ring.
+Of a ring over several hosts, or by the way of the gateway, each sees its own part only. But a call says through which
+functions it came; so where all instances of a function wait for calls elsewhere, and the calls that wait for one of them
+came through this very function as often as it has instances, these are taken for a ring.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def _of_a_far_ring(state: HostState, pool: Pool, waiting: list[Call], now: float
     """The newest call of those that came through this function and can have no instance of it, or none."""
     inside = [call for call in waiting if pool.address in call.context.through]
     old_enough = bool(inside) and now - inside[0].arrived >= LOOK_FAR_AFTER_S
-    if not old_enough or len(inside) < len(pool.instances) or _may_grow(state, pool):
+    came_through = sum(call.context.through.count(pool.address) for call in inside)
+    if not old_enough or came_through < len(pool.instances) or _may_grow(state, pool):
         return []
     return inside[-1:]
 
