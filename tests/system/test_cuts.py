@@ -73,9 +73,9 @@ def begin(lab: Machines, name: str, seconds: float) -> subprocess.Popen[str]:
 
 
 def begin_call(lab: Machines, name: str, seconds: float) -> subprocess.Popen[str]:
-    """A call of `once` that runs when this returns."""
+    """A call of `once` that runs when this returns, as it has said itself: lines on their way do not survive a cut."""
     call = begin(lab, name, seconds)
-    wait_until(lambda: call.poll() is not None or is_busy(lab, "once"), f"{name} runs")
+    wait_until(lambda: call.poll() is not None or runs(lab)[name], f"{name} runs")
     assert call.poll() is None, call.communicate()
     return call
 

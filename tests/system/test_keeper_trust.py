@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from motes.bus.connection import Connection
+from motes.bus.store import Store
 from motes.errors import MotesError, NotFound, Refused, Untrusted
 from motes.grants import jwt, keys, roles
 from motes.grants.keys import Key, Tag, sign
@@ -50,11 +51,18 @@ def ask(cluster: RunningCluster, user: str, verb: str, question: object, kind: t
 
 
 def captured(cluster: RunningCluster, app: str) -> Signed:
-    """The app's release as its owner signed it: any host may read it."""
+    """The app's release as its owner signed it: each host that runs it has that."""
     (release,) = [each["release"] for each in cluster.json("apps") if each["app"] == app]
-    found = ask(cluster, "host-evil", "release-get", release, Signed)
-    assert isinstance(found, Signed)
-    return found
+
+    async def work() -> bytes:
+        async with AsyncExitStack() as stack:
+            connection = await Connection.open(cluster.home.nats_url(), cluster.home.credentials("keeper"))
+            stack.push_async_callback(connection.close)
+            store = await Store.open(connection)
+            stack.push_async_callback(store.close)
+            return await store.release(release)
+
+    return msgspec.msgpack.decode(asyncio.run(work()), type=Signed)
 
 
 def deploy(cluster: RunningCluster, signed: Signed) -> Deployed:

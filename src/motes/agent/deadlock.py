@@ -5,8 +5,8 @@ while they are queued, for any instance of their pool. Whatever cannot move even
 by taking away, again and again, what can.
 
 Of a ring over several hosts, or by the way of the gateway, each sees its own part only. But a call says through which
-functions it came; so where all instances of a function wait for calls elsewhere, and the calls that wait for one of them
-came through this very function as often as it has instances, these are taken for a ring.
+functions it came; so where all instances of a function wait for calls elsewhere, and the calls that wait for one came
+through this very function as often as it has instances, these are taken for a ring.
 """
 
 from __future__ import annotations
