@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -16,7 +16,7 @@ from motes.bus.store import Store
 from motes.errors import MotesError, NotFound, Refused, Untrusted
 from motes.grants import jwt, keys, roles
 from motes.grants.keys import Key, Tag, sign
-from motes.model.keeper import Deploy, Deployed, GetChunk, PutChunk, Remove, decode_answer
+from motes.model.keeper import Deploy, Deployed, PutChunk, Remove, decode_answer
 from motes.model.release import Release, Removal, Signed
 from system.running import RunningCluster, wait_until
 
@@ -53,6 +53,11 @@ def ask(cluster: RunningCluster, user: str, verb: str, question: object, kind: t
 def captured(cluster: RunningCluster, app: str) -> Signed:
     """The app's release as its owner signed it: each host that runs it has that."""
     (release,) = [each["release"] for each in cluster.json("apps") if each["app"] == app]
+    return msgspec.msgpack.decode(stored(cluster, lambda store: store.release(release)), type=Signed)
+
+
+def stored(cluster: RunningCluster, read: Callable[[Store], Awaitable[bytes]]) -> bytes:
+    """What the keeper's store holds."""
 
     async def work() -> bytes:
         async with AsyncExitStack() as stack:
@@ -60,9 +65,9 @@ def captured(cluster: RunningCluster, app: str) -> Signed:
             stack.push_async_callback(connection.close)
             store = await Store.open(connection)
             stack.push_async_callback(store.close)
-            return await store.release(release)
+            return await read(store)
 
-    return msgspec.msgpack.decode(asyncio.run(work()), type=Signed)
+    return asyncio.run(work())
 
 
 def deploy(cluster: RunningCluster, signed: Signed) -> Deployed:
@@ -97,7 +102,7 @@ def test_a_removed_app_comes_back_only_with_a_new_signature(cluster: RunningClus
     cluster.deploy("gone", APP.format(number=1))
     signed = captured(cluster, "gone")
     bundle = msgspec.msgpack.decode(signed.payload, type=Release).bundle
-    _, code = ask(cluster, "host-evil", "bundle-get", GetChunk(bundle, 0), tuple[int, bytes])
+    code = stored(cluster, lambda store: store.get_chunk(bundle, 0))
     cluster.motes("rm", "gone")
     for _ in range(2):
         assert ask(cluster, "local", "bundle-put", PutChunk(bundle, 0, 1, code), bool)
