@@ -145,9 +145,9 @@ def test_hosts_are_started_listed_remembered_and_stopped(cluster: RunningCluster
     ("arguments", "code", "words"),
     [
         (("host", "start", "--name", "a.b"), 3, "cannot be a name"),
-        (("host", "start", "--lend", "cpus=0"), 3, "cpus=2,memory=1GiB,spaces=100"),
-        (("host", "start", "--lend", "memory=lots"), 3, "cpus=2,memory=1GiB,spaces=100"),
-        (("host", "start", "--lend", "gold=1"), 3, "cpus=2,memory=1GiB,spaces=100"),
+        (("host", "start", "--lend", "cpus=0"), 3, "cpus=2,memory=1GiB,disk=5GiB,spaces=100"),
+        (("host", "start", "--lend", "memory=lots"), 3, "cpus=2,memory=1GiB,disk=5GiB,spaces=100"),
+        (("host", "start", "--lend", "gold=1"), 3, "cpus=2,memory=1GiB,disk=5GiB,spaces=100"),
         (("host", "start", "--name", "local", "--lend", "cpus=1"), 3, "motes host stop --name local"),
         (("host", "stop", "--name", "nobody"), 4, "there are: local"),
         (("host", "stop"), 2, "--name"),
