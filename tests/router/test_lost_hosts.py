@@ -58,6 +58,13 @@ def test_a_call_is_lost_when_its_hosts_agent_has_started_anew() -> None:
     assert isinstance(error_of(router.on_beat(beat("a", boot="2"), 0.5)), HostLost)
 
 
+def test_a_call_is_lost_when_its_host_is_back_and_nobody_knows_whether_its_agent_is_the_same() -> None:
+    router = a_router("a")
+    call(router, timeout_s=60.0)
+    router.on_host_gone("a", 0.1)
+    assert isinstance(error_of(router.on_beat(beat("a", boot="2"), 0.5)), HostLost)
+
+
 def test_a_call_that_did_not_leave_this_program_is_sent_later() -> None:
     router = a_router("a")
     call_id, _ = call(router)

@@ -83,9 +83,12 @@ class Hosts:
         return revived
 
     def is_new_start(self, beat: Beat) -> bool:
-        """Whether the host's agent is another than the one that was heard last: that one's calls are lost."""
+        """Whether the host's agent is another than the one that was heard last: that one's calls are lost.
+
+        Or may be: one that is back from where it was gone, and was never heard before that.
+        """
         view = self._views.get(beat.host)
-        return view is not None and view.boot not in ("", beat.boot)
+        return view is not None and view.boot != beat.boot and (view.boot != "" or not view.lives)
 
     def has_new_connection(self, beat: Beat) -> bool:
         """Whether the host has another connection than when it was heard last: what was on its way may be lost."""
