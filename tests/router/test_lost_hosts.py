@@ -14,6 +14,7 @@ from router.routing import (
     call,
     error_of,
     outcome_of,
+    routes,
     sent_to,
 )
 
@@ -62,6 +63,7 @@ def test_a_call_is_lost_when_its_host_is_back_and_nobody_knows_whether_its_agent
     router = a_router("a")
     call(router, timeout_s=60.0)
     router.on_host_gone("a", 0.1)
+    router.on_routes(routes("a"), 0.3)
     assert isinstance(error_of(router.on_beat(beat("a", boot="2"), 0.5)), HostLost)
 
 

@@ -26,6 +26,8 @@ class HostView(msgspec.Struct):
 
     heard_at: float
     lives: bool = True
+    was_gone: bool = False
+    """Whether its connection broke since it was last heard; it may be listed again by now."""
     boot: str = ""
     number: int = -1
     connection: int = 0
@@ -77,7 +79,7 @@ class Hosts:
         revived = not view.lives or now - view.heard_at >= SILENCE_S
         view.boot, view.number, view.load = beat.boot, beat.number, beat.load
         view.connection = beat.connection
-        view.heard_at, view.lives = now, True
+        view.heard_at, view.lives, view.was_gone = now, True, False
         if revived:
             self.is_new("", beat.host, now)
         return revived
@@ -88,7 +90,7 @@ class Hosts:
         Or may be: one that is back from where it was gone, and was never heard before that.
         """
         view = self._views.get(beat.host)
-        return view is not None and view.boot != beat.boot and (view.boot != "" or not view.lives)
+        return view is not None and view.boot != beat.boot and (view.boot != "" or view.was_gone)
 
     def has_new_connection(self, beat: Beat) -> bool:
         """Whether the host has another connection than when it was heard last: what was on its way may be lost."""
@@ -98,7 +100,7 @@ class Hosts:
     def gone(self, host: str) -> None:
         view = self._views.get(host)
         if view is not None:
-            view.lives = False
+            view.lives, view.was_gone = False, True
 
     def changed(self) -> None:
         """Routes are fresh: hosts that had no lease are asked again."""
