@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable
 from motes.agent.throttle import LONGEST_LOOK_S, LOOK_S, Throttle
 from motes.space import measure
 
-LEAST_BUSY_S = 0.0005
-"""Who used less since the last look does not stop: it would gain nothing, and its caller lose."""
+LEAST_BUSY_S, LEAST_BUSY_PART = 0.0005, 0.01
+"""Who used less since the last look, or of the time since then, does not stop: it would gain nothing, and its caller
+lose."""
 BUSY_FOR_S = 1.0
 """For so long it counts as busy: it may only have waited for its turn, and the rest of the others would be its turn."""
 _log = logging.getLogger("motes.agent")
@@ -34,6 +35,7 @@ class Resting:
         self._busy_at: dict[int, float] = {}
         """When a process was last seen to have used some."""
         self._own_s = time.process_time()
+        self._looked_at = self._loop.time()
         self._stopped: list[int] = []
         self._timer = self._loop.call_later(self._throttle.look_again_s(), self._look)
 
