@@ -26,6 +26,11 @@ END_TIMEOUT_S = 20.0
 LOOK_AGAIN_S = 0.05
 
 
+def offer_of(host: str) -> dict[str, Any]:
+    """Each host counts as a machine of its own, or work would not be spread over them."""
+    return {**OFFER, "machine": host}
+
+
 class Private:
     """A running private cluster and a client of it."""
 
@@ -86,7 +91,7 @@ async def private_cluster(
     supervisor: subprocess.Popen[bytes] | None = None
     try:
         home.create()
-        home.write_json(home.hosts_file, dict.fromkeys(hosts, OFFER))
+        home.write_json(home.hosts_file, {host: offer_of(host) for host in hosts})
         more: list[str] = []
         if programs is not None:
             (folder / "programs.json").write_text(json.dumps(programs))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.cluster import OFFER, Private, private_cluster
+from bench.cluster import Private, offer_of, private_cluster
 from bench.load import load
 from bench.processes import Program
 from bench.result import Limits, Result, Series
@@ -23,29 +24,31 @@ from motes.supervisor import founding
 
 BEFORE_S = 0.5
 FAR = "far"
-Harm = Callable[[], Awaitable[Callable[[], Awaitable[None]]]]
-"""Does it, and returns what mends it."""
+Harm = Callable[[], Awaitable[object]]
 
 
 async def killed(rounds: int = 5) -> list[Result]:
     """SIGKILL to an agent that has calls in flight."""
     waits: list[float] = []
     failed: list[float] = []
-    async with _two_hosts() as cluster:
-        for _ in range(rounds):
-            await _measure(cluster, lambda: _kill(cluster), 2.0, waits, failed)
+    for _ in range(rounds):
+        async with _two_hosts() as cluster:
+            kill = functools.partial(_signal_far, cluster, signal.SIGKILL)
+            await _measure(cluster, kill, 2.0, waits, failed)
     return _results(
         "host-killed", "host killed (SIGKILL) under load, idempotent", waits, failed, Limits(0.5, 0.1, of="value")
     )
 
 
 async def frozen(rounds: int = 3) -> list[Result]:
-    """SIGSTOP to an agent, and SIGCONT later."""
+    """SIGSTOP to an agent that has calls in flight."""
     waits: list[float] = []
     failed: list[float] = []
-    async with _two_hosts() as cluster:
-        for _ in range(rounds):
-            await _measure(cluster, lambda: _freeze(cluster), 4.0, waits, failed)
+    for _ in range(rounds):
+        async with _two_hosts() as cluster:
+            freeze = functools.partial(_signal_far, cluster, signal.SIGSTOP)
+            await _measure(cluster, freeze, 4.0, waits, failed)
+            await _signal_far(cluster, signal.SIGCONT)  # Or it would not hear that all is over.
     return _results("host-frozen", "host frozen (SIGSTOP)", waits, failed, Limits(2, 1.5, of="value"))
 
 
@@ -56,12 +59,7 @@ async def cut_off(rounds: int = 3) -> list[Result]:
     for _ in range(rounds):
         async with private_cluster() as cluster, Program("proxy") as proxy, _far_host(cluster, proxy):
             await _prepare(cluster)
-
-            async def cut(proxy: Program = proxy) -> Callable[[], Awaitable[None]]:
-                await proxy.ask("cut")
-                return _nothing
-
-            await _measure(cluster, cut, 4.0, waits, failed)
+            await _measure(cluster, functools.partial(proxy.ask, "cut"), 4.0, waits, failed)
     return _results("host-cut-off", "host cut off without a FIN", waits, failed, Limits(3, 1.5, of="value"))
 
 
@@ -70,6 +68,7 @@ async def cut_off(rounds: int = 3) -> list[Result]:
 
 @contextlib.asynccontextmanager
 async def _two_hosts() -> AsyncIterator[Private]:
+    """New ones for each round: a host that was lost twice is given no work for a while (controller/steadiness.py)."""
     async with private_cluster(hosts=("local", FAR)) as cluster:
         await _prepare(cluster)
         yield cluster
@@ -98,33 +97,16 @@ async def _measure(cluster: Private, harm: Harm, watch_s: float, waits: list[flo
     async with load(lambda: cluster.client.call("steady.work", 1)) as running:
         await asyncio.sleep(BEFORE_S)
         await cluster.until(lambda: _far_works(cluster))
-        mend = await harm()
+        await harm()
         await asyncio.sleep(watch_s)
     if running.failed:
         print(*running.errors, sep="\n", file=sys.stderr)
     waits.append(running.longest_s)
     failed.append(running.failed)
-    await mend()
 
 
-async def _kill(cluster: Private) -> Callable[[], Awaitable[None]]:
-    os.kill(cluster.processes()[f"agent-{FAR}"], signal.SIGKILL)
-    return lambda: _both_serve(cluster)
-
-
-async def _freeze(cluster: Private) -> Callable[[], Awaitable[None]]:
-    pid = cluster.processes()[f"agent-{FAR}"]
-    os.kill(pid, signal.SIGSTOP)
-
-    async def mend() -> None:
-        os.kill(pid, signal.SIGCONT)
-        await asyncio.sleep(1)
-        await _both_serve(cluster)
-
-    return mend
-
-
-async def _nothing() -> None: ...
+async def _signal_far(cluster: Private, number: signal.Signals) -> None:
+    os.kill(cluster.processes()[f"agent-{FAR}"], number)
 
 
 @contextlib.asynccontextmanager
@@ -137,7 +119,7 @@ async def _far_host(cluster: Private, proxy: Program) -> AsyncIterator[None]:
     home.create()
     for name in ("keys", "users"):
         shutil.copytree(cluster.home.path / name, home.path / name, dirs_exist_ok=True)
-    home.write_json(home.hosts_file, {FAR: OFFER})
+    home.write_json(home.hosts_file, {FAR: offer_of(FAR)})
     home.write_text(home.nats_port, f"{port}\n")
     agent = subprocess.Popen(  # noqa: ASYNC220  it starts at once, and is waited for at the end
         [sys.executable, "-P", "-m", "motes.agent", "--home", str(home.path), "--name", FAR],
