@@ -292,3 +292,24 @@ def test_a_large_cluster_is_summed_up_in_80_columns() -> None:
 @pytest.mark.parametrize("seconds", [None, 0.0, 0.0004, 0.0099, 0.01, 0.5, 0.999, 1.0, 59.9])
 def test_a_time_takes_six_characters(seconds: float | None) -> None:
     assert 1 <= len(duration(seconds)) <= 6
+
+
+def test_who_leaves_while_the_cluster_is_asked_is_shown_no_error() -> None:
+    async def run() -> None:
+        asked, answers = asyncio.Event(), asyncio.Event()
+
+        class Slow(Cluster):
+            async def look(self) -> Look:
+                if self.looks:
+                    asked.set()
+                    await answers.wait()
+                return await super().look()
+
+        app = Top(Slow())
+        async with app.run_test():
+            looking = asyncio.create_task(app.refresh_all())
+            await asked.wait()
+        answers.set()
+        await looking
+
+    asyncio.run(asyncio.wait_for(run(), 60))

@@ -68,11 +68,12 @@ class Top(App[None]):
         # Without colours the terminal's own two are taken: greys on black would be unreadable on one that is light.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self._source = source
+        self._summary = Static("connecting ...", id="summary", classes="title")
         self.before: Look | None = None
         self.now: Look | None = None
 
     def compose(self) -> ComposeResult:
-        yield Static("connecting ...", id="summary", classes="title")
+        yield self._summary
         yield Figures("workloads", "workload", RATES, show_cursor=True)
         yield Figures("hosts", "host", HOSTS)
         yield Lines("events", "what happens")
@@ -84,15 +85,20 @@ class Top(App[None]):
 
     async def refresh_all(self) -> None:
         """Look again, and show it."""
+        failure: Exception | None = None
         try:
             self.now, self.before = await self._source.look(), self.now
         except Exception as error:
+            failure = error
+        if not self._summary.is_attached:
+            return  # Its user has left meanwhile.
+        if failure is not None or self.now is None:
             # The cluster is away for a moment: the screen stays, and says so.
-            self._base("#summary", Static).update(Text(f"no answer from the cluster: {error}"))
+            self._summary.update(Text(f"no answer from the cluster: {failure}"))
             return
         before = self.before if self.before is not None else self.now
         rows, hosts = workload_rows(before, self.now), host_rows(before, self.now)
-        self._base("#summary", Static).update(Text(summary(rows, hosts)))
+        self._summary.update(Text(summary(rows, hosts)))
         self._base("#workloads", Figures).show([workload_cells(row) for row in rows] or [NOTHING_RUNS])
         self._base("#hosts", Figures).show([host_cells(row) for row in hosts])
         self._base("#events", Lines).show([each.line for each in self._source.happened()])
