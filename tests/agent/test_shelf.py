@@ -276,3 +276,12 @@ def test_many_that_are_fetched_at_once_do_not_hinder_one_another(tmp_path: Path,
             await asyncio.gather(*map(here.get, archives))
 
     asyncio.run(want())
+
+
+def test_a_disk_that_takes_nothing_any_more_is_said_to_whoever_wants_an_archive(tmp_path: Path, keeper: Keeper) -> None:
+    made = shelf(tmp_path, keeper)
+    (tmp_path / "shelf" / ".parts").rmdir()
+    (tmp_path / "shelf").rmdir()
+    (tmp_path / "shelf").touch()
+    with pytest.raises(SpaceFailed, match="cannot keep"):
+        asyncio.run(made.get("0" * 64))

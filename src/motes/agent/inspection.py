@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import shlex
 from collections import deque
 
 from motes.agent.code import Code, Folders
+from motes.agent.failure import as_failure
 from motes.agent.place import why_not_here
 from motes.agent.spaces import OPEN_TIMEOUT_S, daemon_view, function_view
 from motes.agent.state import HostState
@@ -26,7 +26,6 @@ ALIVE_S = 1.0
 """A daemon without a port passes when it has lived for this long."""
 LOG_BYTES = 16 * 2**10
 AT_ONCE = 2
-_log = logging.getLogger("motes.agent")
 
 
 class Inspection:
@@ -51,11 +50,8 @@ class Inspection:
         try:
             async with self._gate:
                 return encode_answer(await self._try(self._trust.inspection(data)))
-        except MotesError as error:
-            return encode_error(error)
         except Exception as error:
-            _log.exception("an inspection failed")
-            return encode_error(SpaceFailed(f"the host could not look into the app: {error!r}; its log says more"))
+            return encode_error(as_failure(error, "look into the app"))
 
     async def _try(self, question: Inspect) -> Manifest:
         trial = asyncio.ensure_future(self._inspect(question))

@@ -38,6 +38,7 @@ from motes.agent.effects import (
     Stop,
     Tell,
 )
+from motes.agent.failure import as_failure
 from motes.agent.following import Following
 from motes.agent.holding import Holding
 from motes.agent.inspection import Inspection
@@ -281,8 +282,8 @@ class Agent:
     async def _fetch(self, release: str) -> None:
         try:
             found = await self.code.release(release)
-        except MotesError as error:
-            self.feed(self.machine.on_fetch_failed(release, error, self.now()))
+        except Exception as error:
+            self.feed(self.machine.on_fetch_failed(release, as_failure(error, "fetch the app"), self.now()))
             return
         known = {name: each for name, each in self.spaces.releases.items() if name in self.machine.spaces}
         self.spaces.releases = {**known, release: found}

@@ -56,8 +56,11 @@ class Shelf:
             # It becomes a path: any other text could name any folder of this host.
             raise Untrusted(f"{archive[:80]!r} is no bundle's hash")
         folder = self._folder / archive
-        if _use(folder):
-            return folder
+        try:
+            if _use(folder):
+                return folder
+        except OSError as error:
+            raise self._cannot(error) from error
         task = self._fetching.get(archive)
         if task is None:
             task = self._fetching[archive] = asyncio.create_task(self._fetch(archive, folder))
@@ -83,13 +86,14 @@ class Shelf:
             async with self._sole:
                 await asyncio.to_thread(self._unpack, part, archive, folder, self._disk.used())
         except OSError as error:
-            why = error.strerror or str(error)
-            raise SpaceFailed(
-                f"the host cannot keep {self._limits.what} in {self._folder}: {why}; free some space"
-            ) from error
+            raise self._cannot(error) from error
         finally:
             self._disk.written(part, folder)
         return folder
+
+    def _cannot(self, error: OSError) -> SpaceFailed:
+        why = error.strerror or str(error)
+        return SpaceFailed(f"the host cannot keep {self._limits.what} in {self._folder}: {why}; free some space")
 
     async def _fill(self, archive: str, part: Path) -> None:
         """Get what is missing of it; what arrived before a break is kept."""

@@ -12,8 +12,9 @@ from motes.agent import machine as core
 from motes.agent.code import Folders
 from motes.agent.cpu import CpuByApp
 from motes.agent.effects import Close, Deliver, End, Inform, More, Prepare, Spawn, StartDaemon, Stop
+from motes.agent.failure import as_failure
 from motes.agent.pool import Ask, Work
-from motes.errors import MotesError, SpaceFailed
+from motes.errors import SpaceFailed
 from motes.model.call import Outcome
 from motes.model.instance import EndReason
 from motes.model.release import Daemon, Release
@@ -83,7 +84,7 @@ class Spaces:
         self._closing = Tasks("agent")
         """What is being closed; a host that stops waits for it, so that no process outlives the agent."""
         self._ended_early: dict[int, tuple[EndReason, str]] = {}
-        """Daemons to end as soon as their space has been made."""
+        """Daemons that were told to end, or have ended, while their space was being made."""
         self._written: dict[tuple[str, int], int] = {}
         """Bytes since the last flush of the logs, by release (empty: a daemon) and number."""
         self.cpu = CpuByApp()
@@ -180,27 +181,38 @@ class Spaces:
 
     async def _open(self, release: str) -> None:
         agent = self._agent
-        space: FunctionSpace | None = None
         try:
-            events = _FunctionEvents(self, release)
-            manifest = agent.machine.manifest(release)
-            view = function_view(await self._folders(release), max(each.memory_bytes for each in manifest.workloads))
-            space = await self._blank.take(view) or FunctionSpace(view, events)
-            self.cpu.opened(space, manifest.app)
-            self._loading.add(space)
-            try:
-                await space.load(view, events, entries=manifest.entries, timeout_s=OPEN_TIMEOUT_S)
-            finally:
-                self._loading.discard(space)
-        except MotesError as error:
-            if space is not None:
-                self.cpu.ended(space)
-            agent.feed(agent.machine.on_space_failed(release, error, agent.now()))
+            space = await self._loaded(release)
+        except Exception as error:
+            failure = as_failure(error, "open a space for the app")
+            agent.feed(agent.machine.on_space_failed(release, failure, agent.now()))
             return
         finally:
             self._blank.refill_soon()
         self._by_release[release] = space
         agent.feed(agent.machine.on_space_ready(release, agent.now()))
+
+    async def _loaded(self, release: str) -> FunctionSpace:
+        """A space with the release in it."""
+        events = _FunctionEvents(self, release)
+        manifest = self._agent.machine.manifest(release)
+        view = function_view(await self._folders(release), max(each.memory_bytes for each in manifest.workloads))
+        space = await self._blank.take(view) or FunctionSpace(view, events)
+        self.cpu.opened(space, manifest.app)
+        self._loading.add(space)
+        try:
+            await space.load(view, events, entries=manifest.entries, timeout_s=OPEN_TIMEOUT_S)
+            if space.gone.done():
+                # What it told of its end nobody has heard: it was not known yet.
+                await space.close()
+                raise SpaceFailed("the process space ended as soon as it had loaded the app")
+        except BaseException:
+            # Also when it is called off.
+            self.cpu.ended(space)
+            raise
+        finally:
+            self._loading.discard(space)
+        return space
 
     async def _never_started(self, number: int) -> None:
         self.ended(number, *self._ended_early.get(number, (EndReason.SPACE_FAILED, "its space has ended")))
@@ -278,16 +290,16 @@ class Spaces:
             self._daemons[effect.number] = space
             self.cpu.opened(space, self.releases[effect.release].app)
             instance = self._agent.machine.instances.get(effect.number)
-            if instance is None or instance.ending:
-                # It was told to end while its space was being made.
+            if instance is None or instance.ending or effect.number in self._ended_early:
                 await self._end_daemon(effect.number, *self._ended_early.pop(effect.number, _REMOVED))
                 return
             instance.pid = space.pid
             if daemon.port is not None:
                 await space.wait_until_listening(LISTEN_TIMEOUT_S)
-        except MotesError as error:
-            reason = EndReason.SPACE_FAILED if isinstance(error, SpaceFailed) else EndReason.NOT_LISTENING
-            await self._end_daemon(effect.number, reason, error.message)
+        except Exception as error:
+            failure = as_failure(error, "start the daemon")
+            reason = EndReason.SPACE_FAILED if isinstance(failure, SpaceFailed) else EndReason.NOT_LISTENING
+            await self._end_daemon(effect.number, reason, failure.message)
             return
         if effect.number in self._daemons:
             self.started(effect.number, space.pid)
@@ -303,9 +315,12 @@ class Spaces:
     def daemon_closed(self, number: int, reason: EndReason, detail: str) -> None:
         """A daemon ended by itself."""
         space = self._daemons.pop(number, None)
-        if space is not None:
-            self.cpu.ended(space)
-            self.ended(number, reason, detail)
+        if space is None:
+            # It is still being opened; or it is ended for a reason of ours, which then is the one that counts.
+            self._ended_early.setdefault(number, (reason, detail))
+            return
+        self.cpu.ended(space)
+        self.ended(number, reason, detail)
 
     async def connect(self, number: int) -> socket.socket:
         """A socket connected to the daemon's port inside its space. Raises SpaceFailed."""

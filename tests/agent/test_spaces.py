@@ -1,0 +1,176 @@
+"""What becomes of spaces that end, or cannot be had, while they are being made."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from agent.lent_host import function
+from motes.agent import spaces as module
+from motes.agent.code import Folders
+from motes.agent.effects import Close, Effect, Prepare, StartDaemon, Tell
+from motes.agent.machine import Machine
+from motes.agent.pool import Call
+from motes.agent.service import Agent
+from motes.agent.spaces import Spaces
+from motes.errors import MotesError
+from motes.model.host import Lease, Offer
+from motes.model.instance import EndReason
+from motes.model.release import Daemon, Manifest, Packages, Release, Workload
+from motes.space.view import View
+from motes.tasks import Tasks
+
+BOT = Daemon("bot", ("true",), None)
+
+
+class Host:
+    """An agent's core with its spaces; what the core wants is done when the test is about it."""
+
+    def __init__(self, folder: Path, workload: Workload) -> None:
+        self.machine = Machine("h", Offer())
+        self.tasks = Tasks("agent")
+        self.spans = None
+        self.code = self
+        self.effects: list[Effect] = []
+        self.folder: Folders | Exception = Folders(folder)
+        manifest = Manifest("app", (workload,))
+        self.spaces = Spaces(cast(Agent, self), folder / "blank")
+        self.spaces.releases["r1"] = Release(manifest, "0" * 64, 0.0, Packages())
+        self.feed(self.machine.on_lease(Lease("h", "app", workload.name, "r1", 1, 0, 1), 0.0))
+        self.feed(self.machine.on_release("r1", manifest, 0.0))
+
+    async def folders(self, bundle: str, packages: Packages) -> Folders:
+        if isinstance(self.folder, Exception):
+            raise self.folder
+        return self.folder
+
+    def now(self) -> float:
+        return 0.0
+
+    def feed(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            self.effects.append(effect)
+            if isinstance(effect, StartDaemon):
+                self.spaces.start_daemon(effect)
+            elif isinstance(effect, Prepare):
+                self.spaces.prepare(effect)
+
+    def call(self) -> None:
+        self.feed(self.machine.on_call(Call(b"0" * 16, "app.f", b"x", 0.0, 30.0, ["_INBOX.me.1"]), 0.0))
+
+    def ends(self) -> list[tuple[str, str]]:
+        return [(str(each.reason), each.detail) for each in self.effects if isinstance(each, Tell)]
+
+    async def settle(self) -> None:
+        await self.tasks.wait()
+        await asyncio.sleep(0)
+
+
+def play(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 30.0))
+
+
+class EndedDaemon:
+    """A daemon that has ended before anybody has it."""
+
+    pid = 7
+
+    def __init__(self, view: View, events: Any) -> None:
+        self.view = view
+        events.closed(EndReason.RETURNED, "exit code 0")
+
+    @classmethod
+    async def open(cls, view: View, command: Sequence[str], port: int | None, events: Any) -> EndedDaemon:
+        return cls(view, events)
+
+    def cpu_s(self) -> float:
+        return 0.0
+
+    async def close(self, grace_s: float) -> None: ...
+
+
+def test_a_daemon_that_ends_while_its_space_is_made_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DaemonSpace", EndedDaemon)
+
+    async def story() -> None:
+        host = Host(tmp_path, BOT)
+        await host.settle()
+        assert not host.machine.instances
+        assert [each for each in host.ends() if each[0] == EndReason.RETURNED] == [("returned", "exit code 0")]
+
+    play(story)
+
+
+@pytest.mark.parametrize("error", [OSError(30, "Read-only file system"), KeyError("a mistake of ours")])
+def test_a_daemon_whose_start_fails_as_nobody_foresaw_has_ended_and_says_so(tmp_path: Path, error: Exception) -> None:
+    async def story() -> None:
+        host = Host(tmp_path, BOT)
+        host.folder = error
+        await host.settle()
+        assert not host.machine.instances
+        assert type(error).__name__ in host.machine.daemons["app.bot"].failing
+
+    play(story)
+
+
+def test_a_release_whose_space_fails_as_nobody_foresaw_is_not_waited_for(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host(tmp_path, function("f"))
+        host.folder = OSError(30, "Read-only file system")
+        host.call()
+        await host.settle()
+        assert host.machine.spaces["r1"].state == "failed" and not host.machine.calls
+        assert "Read-only file system" in host.machine.pools["app.f"].failing
+
+    play(story)
+
+
+class LoadingSpace:
+    """A space that never has loaded its app."""
+
+    on_disk_bytes = 0
+
+    def __init__(self, view: View, events: Any) -> None:
+        self.view = view
+
+    async def load(self, *what: Any, **more: Any) -> None:
+        await asyncio.Event().wait()
+
+    def cpu_s(self) -> float:
+        return 1.0
+
+
+def test_a_space_whose_opening_is_called_off_is_forgotten_with_its_time_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FunctionSpace", LoadingSpace)
+
+    async def story() -> None:
+        host = Host(tmp_path, function("f"))
+        host.call()
+        await asyncio.sleep(0.01)
+        host.spaces.close(Close("r1"))
+        await host.spaces.wait_until_closed()
+        assert not host.spaces.cpu._open and host.spaces.cpu_s() == 1.0
+
+    play(story)
+
+
+def test_a_fetch_that_fails_as_nobody_foresaw_is_told(tmp_path: Path) -> None:
+    class BrokenCode:
+        async def release(self, release: str) -> Release:
+            raise OSError(30, "Read-only file system")
+
+    async def story() -> None:
+        host: Any = Host(tmp_path, function("f"))
+        told: list[MotesError] = []
+        host.code = BrokenCode()
+        host.machine.on_fetch_failed = lambda release, error, now: told.append(error) or []
+        await Agent._fetch(host, "r2")
+        assert "Read-only file system" in told[0].message
+
+    play(story)
