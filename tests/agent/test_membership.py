@@ -15,6 +15,7 @@ from motes.agent.membership import Membership
 from motes.errors import Unavailable
 from motes.model.host import Lease
 from motes.model.wire import Welcome
+from motes.tasks import Tasks
 
 
 class Agent:
@@ -24,7 +25,8 @@ class Agent:
         self.host, self.telling, self.connection, self.clock = "a", self, self, KeepersClock()
         self.boot = "5"
         self.time = 0.0
-        self._answers = list(answers)
+        self.tasks: Tasks
+        self.answers = list(answers)
 
     def now(self) -> float:
         self.time += 1.0
@@ -35,7 +37,7 @@ class Agent:
 
     async def request(self, subject: str, data: bytes, timeout_s: float) -> bytes:
         assert (subject, data) == ("report.a.state", b"a report")
-        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if answer is None:
             raise Unavailable("nobody is there")
         return answer if isinstance(answer, bytes) else msgspec.msgpack.encode(answer)
@@ -126,3 +128,19 @@ def test_a_clock_that_is_off_is_set_right_by_the_keepers_and_one_that_is_right_s
     assert clock.now() > 13_599.0, "a keeper that says nothing changes nothing"
     clock.hear(10_000.5)
     assert clock.now() == 10_000.0
+
+
+def test_after_each_reconnect_one_asks_and_not_one_more() -> None:
+    async def story() -> None:
+        agent = Agent(None)
+        agent.tasks = Tasks("agent")
+        found = Membership(cast(Any, agent))
+        for _ in range(5):
+            found.join_again()
+            await asyncio.sleep(0.02)
+        assert len(agent.tasks) == 1
+        agent.answers = [Welcome()]
+        await asyncio.wait_for(agent.tasks.wait(), 10.0)
+        assert found.is_host
+
+    asyncio.run(story())

@@ -40,6 +40,13 @@ class Membership:
         self._newest_epoch = 0
         self._said = ""
         self._taken_since: float | None = None
+        self._joining: asyncio.Task[None] | None = None
+
+    def join_again(self) -> None:
+        """The connection is another: what is still being asked was asked over the one before."""
+        if self._joining is not None:
+            self._joining.cancel()
+        self._joining = self._agent.tasks.spawn(self.join())
 
     async def join(self) -> None:
         """Wait until the keeper takes this agent for the host; it may be away for long."""

@@ -174,7 +174,7 @@ class Agent:
         self.sending.on_reconnected()
         if self.membership.is_host:
             self.telling.beat()
-            self.tasks.spawn(self.membership.join())
+            self.membership.join_again()
 
     async def stop(self) -> None:
         """Take no more calls, let the running ones finish within DRAIN_S, and end every space."""
