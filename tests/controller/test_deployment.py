@@ -10,14 +10,27 @@ import pytest
 
 from motes.controller.deployment import MOST_TOUCHED, UPLOADED_KEPT_S, Deployment, check_packages
 from motes.controller.service import Controller
-from motes.errors import BadInput
+from motes.errors import BadInput, NotFound
 from motes.model.platform import PLATFORMS
-from motes.model.release import Manifest, Packages, Release
+from motes.model.release import Daemon, Manifest, Packages, Release, Signed
 
 
 class Store:
     def __init__(self, *bundles: str) -> None:
         self.kept = set(bundles)
+        self.accepted: list[str] = []
+
+    async def has_bundle(self, bundle: str) -> bool:
+        found = bundle in self.kept
+        await asyncio.sleep(0)
+        return found
+
+    async def releases(self) -> dict[str, bytes]:
+        await asyncio.sleep(0)
+        return {}
+
+    async def put_release(self, release: str, value: bytes) -> None:
+        self.accepted.append(release)
 
     async def bundles(self) -> list[str]:
         return sorted(self.kept)
@@ -31,7 +44,10 @@ class Keeper:
 
     def __init__(self, *bundles: str) -> None:
         self.store, self.at = Store(*bundles), 10_000.0
-        controller = SimpleNamespace(store=self.store, now=lambda: self.at)
+        state = SimpleNamespace(apps={})
+        self.controller = controller = SimpleNamespace(
+            store=self.store, now=lambda: self.at, removed_at={}, core=SimpleNamespace(state=state)
+        )
         self.deployment = Deployment(cast(Controller, controller))
 
     def sweep(self, *releases: Release) -> set[str]:
@@ -53,6 +69,22 @@ def test_only_what_nobody_uses_and_nobody_uploads_is_deleted() -> None:
     keeper.at += 2
     assert keeper.sweep(release) == {"code", "layer", "other layer"}
     assert keeper.sweep() == set()
+
+
+def test_a_release_is_not_accepted_whose_code_is_deleted_while_it_waits_for_its_turn() -> None:
+    keeper = Keeper("0" * 64)
+    release = Release(Manifest("app", (Daemon("main", ("true",), None),)), "0" * 64, 1.0, Packages())
+    keeper.controller.check = lambda signed: release
+
+    async def story() -> None:
+        forgetting = asyncio.ensure_future(keeper.deployment.forget_code(release.bundle))
+        await asyncio.sleep(0)
+        with pytest.raises(NotFound):
+            await keeper.deployment.deploy(Signed(b"", b"", b""))
+        await forgetting
+
+    asyncio.run(story())
+    assert keeper.store.accepted == []
 
 
 def test_what_is_remembered_of_uploads_is_bounded() -> None:
