@@ -13,7 +13,7 @@ from motes.controller.members import Member, Promise, issue_time, revocation_tim
 from motes.errors import BadInput, NotFound, Refused
 from motes.grants import jwt, roles
 from motes.grants.keys import KEY_BYTES, Key
-from motes.model.keeper import Admitted, AskDrain, AskInvite, AskJoin, Invited
+from motes.model.keeper import Admitted, AskDrain, AskInvite, AskJoin, Invited, NameHosts
 from motes.model.names import HOST_PREFIX, is_name
 from motes.model.wire import OLDEST, WIRE
 from motes.version import __version__
@@ -151,6 +151,12 @@ class Admission:
     def is_elsewhere(self, host: str) -> bool:
         """Whether it runs on another machine than the keeper's."""
         return self._door.seal.own_key(host) is None
+
+    async def name(self, sender: str, wanted: NameHosts) -> bool:
+        """Put hosts in a set, or take them out. Raises NotFound and BadInput."""
+        async with self._door.lock:
+            await self._controller.naming.name(wanted)
+        return True
 
     async def drain(self, sender: str, wanted: AskDrain) -> bool:
         """Have a host take no new work, or take it again; holds until it is removed. Raises NotFound."""

@@ -44,8 +44,11 @@ class Naming:
         for host, data in (await store.sets()).items():
             state.sets[host] = frozenset(msgspec.msgpack.decode(data, type=list[str]))
 
-    async def name(self, sender: str, wanted: NameHosts) -> bool:
-        """Put hosts in a set, or take them out. All or, when one is not known, none. Raises NotFound and BadInput."""
+    async def name(self, wanted: NameHosts) -> None:
+        """Put hosts in a set, or take them out. All or, when one is not known, none. Raises NotFound and BadInput.
+
+        Nobody may come or go meanwhile: who has a name now must be who has it when that is stored.
+        """
         controller = self._controller
         state = controller.core.state
         if not is_name(wanted.set):
@@ -62,7 +65,6 @@ class Naming:
             found = state.sets_of(host)
             await self._put(host, found | {wanted.set} if wanted.is_in else found - {wanted.set})
         controller.carry_out(controller.core.on_named(controller.now()))
-        return True
 
     async def keep_own(self, host: str) -> None:
         """It was the owner's own for being on the keeper's machine, which it will be no more. Raises Unavailable."""

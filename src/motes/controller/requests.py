@@ -113,7 +113,7 @@ class Requests:
             "bundle-get": Verb("host", GetChunk, self._get_chunk),
             "release-get": Verb("host", str, self._release),
             "leave": Verb("host", None, self._leave),
-            "host-name": Verb("owner", NameHosts, controller.naming.name),
+            "host-name": Verb("owner", NameHosts, admission.name),
             "invite": Verb("owner", AskInvite, admission.invite, stores=True),
             "join": Verb("guest", AskJoin, admission.join, stores=True),
             "claim": Verb("owner", str, admission.claim),
