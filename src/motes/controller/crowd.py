@@ -16,7 +16,6 @@ import msgspec
 from motes.bus.connection import Connection, Message
 from motes.bus.notices import connects, disconnects, user_in
 from motes.controller.slots import kind_of
-from motes.errors import MotesError
 from motes.tasks import Tasks
 
 MOST = {"guest": 2, "host": 16, "caller": 64}
@@ -55,6 +54,8 @@ class Crowd:
     def _note(self, message: Message, change: int) -> None:
         user = user_in(message.data)
         self._about[user] += change
+        if self._about[user] <= 0:
+            del self._about[user]
         if change > 0 and self._about[user] > most_of(user):
             self._look_soon()
 
@@ -74,8 +75,9 @@ class Crowd:
             for user, count in self._about.items():
                 if count > most_of(user):
                     _log.warning("user %r had %d connections; more than %d are ended", user, count, most_of(user))
-        except (MotesError, LookupError, TypeError, ValueError) as error:
-            _log.warning("the list of connections could not be had: %s", error)
+        except Exception as error:
+            # Whatever it was: the next look must not be kept from being taken.
+            _log.warning("the list of connections could not be had: %r", error)
         await asyncio.sleep(PAUSE_S)
         self._looks = False
         if any(count > most_of(user) for user, count in self._about.items()):
