@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from motes.bus.connection import Connection, Message
-from motes.errors import HostLost, TooLarge, Untrusted
+from motes.errors import HostLost, TimedOut, TooLarge, Untrusted
 from motes.model.call import STATUS_HELD, STATUS_ITEM, STATUS_OK, WINDOW_ITEMS, Outcome, failed, held, unpack_more
 from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Route, Routes
+from motes.router import dispatcher
 from motes.router.dispatcher import Dispatcher
 from motes.router.room import ROOM_BYTES
 
@@ -101,6 +102,21 @@ def test_one_that_is_closed_is_cancelled() -> None:
         await first
         await stream.aclose()
         assert wires.cancels() == 1
+
+    play(test)
+
+
+def test_a_mistake_in_one_turn_does_not_end_the_later_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "TICK_S", 0.01)
+
+    async def test(wires: Wires) -> None:
+        calling = asyncio.ensure_future(wires.dispatcher.call("app", "f", b"", 0.05))
+        router: Any = wires.dispatcher._router
+        turn, router.tick = router.tick, lambda now: 1 / 0
+        await asyncio.sleep(0.05)
+        router.tick = turn
+        with pytest.raises(TimedOut):
+            await calling
 
     play(test)
 

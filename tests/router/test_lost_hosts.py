@@ -5,7 +5,7 @@ from __future__ import annotations
 from motes.errors import HostLost
 from motes.model.call import NEVER_ARRIVED, failed
 from motes.model.host import SILENCE_S
-from motes.router.core import HOST_LOST_S
+from motes.router.core import FORGET_S, HOST_LOST_S
 from motes.router.effects import AskAfter, CancelAt
 from router.routing import (
     DONE,
@@ -172,3 +172,13 @@ def test_a_call_that_is_on_several_hosts_already_is_not_asked_after() -> None:
     router.on_beat(beat(other, connection=3), SILENCE_S)
     assert sent_to(router.tick(SILENCE_S)) == [other]
     assert router.on_beat(beat(first, connection=8), SILENCE_S + 0.1) == []
+
+
+def test_a_host_that_was_silent_for_long_is_known_no_more() -> None:
+    router = a_router("a", "b")
+    router.on_beat(beat("a"), FORGET_S - 1)
+    call(router, now=FORGET_S - 1, timeout_s=60.0)
+    router.tick(FORGET_S)
+    assert router.hosts.names() == ["a"]
+    router.on_beat(beat("b"), FORGET_S + 1)
+    assert sorted(router.hosts.names()) == ["a", "b"]

@@ -43,6 +43,8 @@ GRACE_S = 1.0
 HOST_LOST_S = 15.0
 """A call that may not be sent again is given up when its host has been silent for this long: it may be cut off and
 come back, with the answer. Sooner when it has left, or is heard to have started anew."""
+FORGET_S = 600.0
+"""After this a silent host is known no more, as to the controller: at each tick all known ones are looked at."""
 MAX_SPACE_FAILURES = 3
 """A call that so many hosts could not make a space for is given up."""
 
@@ -207,6 +209,8 @@ class Router:
         effects: list[Effect] = []
         for host, silent_s in self.hosts.silent(now, SILENCE_S) if self._connected else ():
             effects += self._on_lost(host, now, give_up=silent_s >= HOST_LOST_S)
+            if silent_s >= FORGET_S:
+                self.hosts.forget(host)
         for call in list(self.calls.values()):
             if now >= call.deadline and (not call.hosts or now >= call.deadline + GRACE_S):
                 effects += self._on_overdue(call, now)

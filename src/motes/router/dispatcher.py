@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import random
 from asyncio import Future
@@ -42,6 +43,7 @@ from motes.tracing import incoming, tracer
 TICK_S = 0.1
 KEEPER_TIMEOUT_S = 5.0
 
+_log = logging.getLogger("motes.router")
 _beats = msgspec.msgpack.Decoder(Beat)
 _routes = msgspec.msgpack.Decoder(Routes)
 
@@ -233,7 +235,11 @@ class Dispatcher:
             self._carry_out(self._router.on_routes(_routes.decode(message.data), self._loop.time()))
 
     def _tick(self) -> None:
-        self._carry_out(self._router.tick(self._loop.time()))
+        try:
+            self._carry_out(self._router.tick(self._loop.time()))
+        except Exception:
+            # A mistake in one turn must not end all later ones: no call would be given up, or sent again.
+            _log.exception("a turn of the router failed")
         self._ticking = self._loop.call_later(TICK_S, self._tick) if self._router.calls else None
 
     # ------------------------------------------------------------------ effects

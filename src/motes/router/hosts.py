@@ -115,6 +115,13 @@ class Hosts:
         """Hosts that have not been heard for `after_s`, with for how long."""
         return [(name, now - view.heard_at) for name, view in self._views.items() if now - view.heard_at >= after_s]
 
+    def forget(self, host: str) -> None:
+        """It was not heard for so long that nobody waits for it any more."""
+        self._views.pop(host, None)
+        for known in (self._ejected, self._no_lease, self._fresh):
+            for key in [key for key in known if key[1] == host]:
+                del known[key]
+
     def sent(self, address: str, host: str) -> None:
         key = (address, host)
         self.in_flight[key] = self.in_flight.get(key, 0) + 1
