@@ -124,3 +124,21 @@ def test_a_receipt_of_somebody_else_is_not_taken_for_the_end_of_the_chain(tmp_pa
     kept.unsent.append(other.batch())
     acknowledge(kept)
     assert Kept(tmp_path, host.key.public).number == 1
+
+
+def test_an_old_file_that_cannot_be_deleted_keeps_no_receipt_from_being_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FILE_BYTES", 1)
+    monkeypatch.setattr(module, "MOST_FILES", 1)
+
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise OSError(30, "Read-only file system")
+
+    host = Accounts()
+    kept = Kept(tmp_path, host.key.public)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    for _ in range(4):
+        add(kept, host)
+        acknowledge(kept)
+    assert not kept.unsent

@@ -88,8 +88,9 @@ class Kept:
         file = files[-1] if files else self._numbered(1)
         if _size(file) >= FILE_BYTES:
             file = self._numbered(_number(file) + 1)
-            for old in files[: len(files) + 1 - MOST_FILES]:
-                old.unlink(missing_ok=True)
+            with self._writing():
+                for old in files[: len(files) + 1 - MOST_FILES]:
+                    old.unlink(missing_ok=True)
         self._append(file, receipt)
         self.unsent.popleft()
         if not self.unsent or self._lines > 2 * MOST_UNSENT:
