@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from motes import contexts
+from motes import contexts, files
 from motes.contexts import HOME_VARIABLE
 from motes.errors import NotFound, Refused, Unavailable
 from motes.model.credentials import Credentials
@@ -252,27 +252,34 @@ class Home:
         """The hosts that `up` starts here: name -> Offer as plain data. Raises Unavailable when it cannot be read."""
         return self._read_json(self.hosts_file) or {}
 
+    @contextlib.contextmanager
+    def changing_offers(self) -> Iterator[dict[str, dict[str, Any]]]:
+        """The same, to be changed while no other command does; kept when this ends without an error."""
+        import fcntl  # Not there on every system; nor are hosts.
+
+        with self.writing():
+            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            offers = self.offers()
+            yield offers
+            self.write_json(self.hosts_file, offers)
+        finally:
+            os.close(folder)
+
     def write_json(self, path: Path, value: object) -> None:
         """Replace a file as a whole, readable by the owner only. Raises Unavailable."""
         self.write_text(path, json.dumps(value, indent=1) + "\n")
 
     def decide(self, path: Path, value: object) -> None:
-        """Write a file on which much depends: it is on the disk when this returns. Raises Unavailable."""
+        """Write a file on which much depends: that it is there is on the disk as well. Raises Unavailable."""
         self.write_json(path, value)
-        for written in (path, path.parent):
-            sync(written)
+        sync(path.parent)
 
     def write_text(self, path: Path, text: str) -> None:
         """The same for text."""
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         with self.writing():
-            try:
-                with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                    file.write(text)
-                unfinished.replace(path)
-            except OSError:
-                unfinished.unlink(missing_ok=True)
-                raise
+            files.replace(path, text)
 
 
 def sync(path: Path) -> None:

@@ -13,6 +13,7 @@ import click
 
 from motes import contexts
 from motes.errors import BadInput, Refused
+from motes.files import replace
 from motes.home import Home
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def use(name: str, as_json: bool) -> None:
     """
     contexts.home_of(name)
     _folder(contexts.folder())
-    _write(contexts.folder() / "chosen", name + "\n")
+    replace(contexts.folder() / "chosen", name + "\n")
     now = contexts.chosen()
     if as_json:
         click.echo(json.dumps({"name": name, "chosen": now.name}))
@@ -119,7 +120,7 @@ def add(
         if keeper or certificate:
             raise click.UsageError("--keeper and --certificate go with --creds")
         _folder(path)
-        _write(path / "home", f"{home.absolute()}\n")
+        replace(path / "home", f"{home.absolute()}\n")
     elif creds is not None:
         add_client(name, _read(creds, keeper, certificate))
     told = _told(name, contexts.chosen())
@@ -211,8 +212,3 @@ def _folder(path: Path) -> None:
     for each in (own, own / "contexts", path):
         each.mkdir(mode=0o700, parents=True, exist_ok=True)
         each.chmod(0o700)
-
-
-def _write(file: Path, text: str) -> None:
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as written:
-        written.write(text)

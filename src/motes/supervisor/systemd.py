@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from motes.errors import Refused, Unavailable
+from motes.files import replace
 from motes.supervisor import unit
 
 TIMEOUT_S = 120.0
@@ -33,12 +34,9 @@ class Systemd:
 
     def write(self, text: str) -> None:
         """Replace it as a whole. Raises Unavailable."""
-        unfinished = self.file.with_name(f".{self.file.name}.{os.getpid()}")
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(text)
-            unfinished.chmod(0o644)
-            unfinished.replace(self.file)
+            replace(self.file, text, mode=0o644)
         except OSError as error:
             raise Unavailable(f"{self.file} cannot be written: {error.strerror or error}") from error
 

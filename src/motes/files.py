@@ -1,0 +1,27 @@
+"""Files that are replaced as a whole: whoever reads one finds what was there before, or all that is there now."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+
+def replace(path: Path, content: bytes | str, mode: int = 0o600) -> None:
+    """Have `content` in the file, on the disk when this returns; `mode` holds whatever the umask says.
+
+    Raises OSError, as on a full disk; then what was there before is still there.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+            if hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), mode)
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            # Before it has its name: else what lost its power may come back with an empty file.
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
