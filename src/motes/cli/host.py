@@ -143,11 +143,15 @@ def start(name: str | None, lend: str, python: str | None, as_json: bool) -> Non
     if python:
         offer["python"] = usable_interpreter(os.path.expanduser(python))
     _claim(home, name)
-    home.write_json(home.hosts_file, {**offers, name: offer})
+    is_new = name not in offers
+    with home.changing_offers() as offers:
+        offers.setdefault(name, offer)
     try:
         answer = control.ask(home, "start-host", TIMEOUT_S, name=name)
     except Unavailable:
-        home.write_json(home.hosts_file, offers)
+        with home.changing_offers() as offers:
+            if is_new:
+                offers.pop(name, None)
         raise
     told = {"name": name, "pid": answer["pid"]}
     click.echo(json.dumps(told) if as_json else f"host {name} is up")
@@ -192,7 +196,8 @@ def stop(name: str, as_json: bool) -> None:
         raise NotFound(f"no host {name!r} on this machine; there are: {', '.join(sorted(offers)) or 'none'}")
     if running(home):
         control.ask(home, "stop-host", TIMEOUT_S, name=name)
-    home.write_json(home.hosts_file, {other: offer for other, offer in offers.items() if other != name})
+    with home.changing_offers() as offers:
+        offers.pop(name, None)
     click.echo(json.dumps({"name": name}) if as_json else f"host {name} has stopped")
 
 

@@ -40,10 +40,11 @@ def command(words: tuple[str, ...], host: str | None, as_json: bool) -> None:
       motes lend memory=2GiB hours=22-07 when=idle+charging
     """
     home = Home()
-    name = _which(home, host)
+    name = _which(home.offers(), host)
     if words:
-        offers = home.offers()
-        home.write_json(home.hosts_file, {**offers, name: changed(offers[name], words)})
+        with home.changing_offers() as offers:
+            name = _which(offers, name)
+            offers[name] = changed(offers[name], words)
     told = {"host": name, "lends": home.offers()[name], **_now(home, name)}
     if as_json:
         click.echo(json.dumps(told))
@@ -85,9 +86,9 @@ def described(entry: Mapping[str, Any]) -> str:
     return " ".join(found + ([f"machine={entry['machine']}"] if entry.get("machine") else []))
 
 
-def _which(home: Home, host: str | None) -> str:
+def _which(offers: Mapping[str, Any], host: str | None) -> str:
     """Raises NotFound and BadInput."""
-    names = sorted(home.offers())
+    names = sorted(offers)
     if not names:
         raise NotFound("this machine has no host yet (start a cluster: motes up; or join one: motes join)")
     if host is None and len(names) > 1:
