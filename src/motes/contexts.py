@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from motes.errors import BadInput, NotFound
 from motes.model.names import is_name
+from motes.model.naming import as_name
 
 HOME_VARIABLE = "MOTES_HOME"
 CONTEXT_VARIABLE = "MOTES_CONTEXT"
@@ -35,13 +36,9 @@ def folder() -> Path:
 
 def path_of(name: str) -> Path:
     """The folder of a context, also of one that is not there. Raises BadInput."""
-    if not is_name(name) or name == LOCAL:
-        raise BadInput(
-            f"{name[:80]!r} cannot be a context's name: use a letter or digit, then up to 62 of A-Z a-z 0-9 _ -"
-            if name != LOCAL
-            else f"{LOCAL!r} is this machine's own home; choose another name"
-        )
-    return folder() / "contexts" / name
+    if name == LOCAL:
+        raise BadInput(f"{LOCAL!r} is this machine's own home; choose another name")
+    return folder() / "contexts" / as_name(name, "a context's name")
 
 
 def names() -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -13,10 +12,9 @@ from pathlib import Path
 
 from motes.bundle.archive import COMPRESSION_LEVEL, Entry, encode_list
 from motes.bundle.sources import LAYER, Source, check_file_size, source_of, sources
-from motes.bus.subjects import is_name
 from motes.errors import BadBundle
+from motes.model.naming import name_like
 
-_NAME_LIMIT = 63
 _TEXT_PROBE_BYTES = 4096
 _PART_BYTES = 2**18
 
@@ -46,8 +44,8 @@ def app_name(path: Path) -> str:
     """The app's name for `path`: `hello.py` and the folder `hello` are app `hello`. Raises BadBundle."""
     real = Path(os.path.abspath(path))
     text = real.stem if real.suffix == ".py" else real.name
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_")[:_NAME_LIMIT]
-    if not is_name(name):
+    name = name_like(text)
+    if not name:
         raise BadBundle(f"no app can be named after {text!r} (give it a name of letters and digits with --name)")
     return name
 

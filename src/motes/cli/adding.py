@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import re
 import shlex
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from motes.cli.far import Failed, Far
 from motes.errors import BadInput, NotFound, Refused, Unavailable
 from motes.home import Home
 from motes.model.names import is_name
+from motes.model.naming import name_like
 
 if TYPE_CHECKING:
     from motes.client.cluster import Cluster
@@ -279,7 +279,7 @@ def machine_of(destination: str) -> str:
 
 def name_of(destination: str) -> str:
     """What a context is called for that machine."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", machine_of(destination).partition(".")[0]).strip("-_")[:63] or "keeper"
+    return name_like(machine_of(destination).partition(".")[0]) or "keeper"
 
 
 def _json(text: str | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from motes.cli.linux import refuse_elsewhere
 from motes.errors import BadInput, MotesError, NotFound, Unavailable
 from motes.home import Home
 from motes.model.names import HOST_PREFIX, MOST_LABELS, is_name
+from motes.model.naming import as_name
 from motes.model.terms import normal_hours, normal_when
 from motes.model.units import format_bytes, parse_bytes
 
@@ -247,8 +248,8 @@ def add(
     from motes.cli.table import plain
 
     parse_lend(lend)
-    if name is not None and not is_name(name):
-        raise BadInput(f"{name[:80]!r} cannot be a name: use a letter or digit, then up to 62 of A-Z a-z 0-9 _ -")
+    if name is not None:
+        as_name(name)
 
     def say(step: str, what: str) -> None:
         click.echo(plain(f"{step}: {what}"), err=as_json)

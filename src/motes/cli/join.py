@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import socket
 import sys
 import time
@@ -14,6 +13,7 @@ import click
 
 from motes.errors import MotesError, Refused, Unavailable, Untrusted
 from motes.home import Home, servers_of
+from motes.model.naming import name_like
 
 if TYPE_CHECKING:
     from motes.model.invite import Invite
@@ -66,7 +66,7 @@ def command(invite: str, name: str | None, lend: str, as_json: bool) -> None:
 
 def own_name() -> str:
     """This machine's name, as far as it may name a host."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", socket.gethostname().partition(".")[0]).strip("-_")[:63] or "host"
+    return name_like(socket.gethostname().partition(".")[0]) or "host"
 
 
 async def _join(home: Home, invite: Invite, name: str, quiet: bool) -> str:

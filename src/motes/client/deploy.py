@@ -21,7 +21,7 @@ from motes.bundle.pack import app_name, pack
 from motes.client.cluster import Cluster
 from motes.client.placing import EVERYWHERE, Placing
 from motes.client.requirements import requirements_of
-from motes.errors import BadInput, MotesError, NoPackages, Refused, TimedOut, TooLarge, Unavailable, Untrusted
+from motes.errors import MotesError, NoPackages, Refused, TimedOut, TooLarge, Unavailable, Untrusted
 from motes.grants.keys import Key, Tag, load_or_create, sign
 from motes.home import Home
 from motes.model.keeper import (
@@ -36,7 +36,7 @@ from motes.model.keeper import (
     PutChunk,
     Remove,
 )
-from motes.model.names import is_name
+from motes.model.naming import as_name
 from motes.model.platform import accepts, target
 from motes.model.release import Daemon, Manifest, Packages, Release, Removal
 from motes.model.units import format_bytes
@@ -116,7 +116,7 @@ async def prepare(
     """
     owner_key(cluster.home)
     say = on_progress or _say_nothing
-    app = _checked_name(name) if name is not None else app_name(path)
+    app = as_name(name, "an app's name") if name is not None else app_name(path)
     packages = await _packages(cluster, path, say, lock)
     say("packing")
     bundle = await asyncio.to_thread(pack, path)
@@ -289,9 +289,3 @@ def _check_is_what_was_asked(manifest: Manifest, question: Inspect) -> None:
     asked = (question.app, question.entries, [(question.command, question.port)] if question.command else [])
     if told != asked or (daemons and len(manifest.workloads) > 1):
         raise Untrusted(f"a host describes app {question.app!r} as what it is not; see `motes host ls`")
-
-
-def _checked_name(name: str) -> str:
-    if not is_name(name):
-        raise BadInput(f"{name!r} cannot be an app's name: use a letter or digit, then up to 62 of A-Z a-z 0-9 _ -")
-    return name

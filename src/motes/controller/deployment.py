@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from motes.bus import subjects
 from motes.controller.summary import has_taken_over
 from motes.errors import BadBundle, BadInput, NotFound, Refused
 from motes.model.keeper import Deployed, Inspect
+from motes.model.naming import as_name
 from motes.model.platform import MOST_TARGETS, PLATFORMS, is_target
 from motes.model.release import Packages, Release, Signed, is_hash, release_id
 
@@ -175,12 +175,12 @@ def _time(at: float) -> str:
 
 def _check(release: Release) -> None:
     """Raises BadInput and BadBundle."""
-    _check_name(release.app)
+    as_name(release.app)
     workloads = release.manifest.workloads
     if not workloads or len(workloads) > MAX_WORKLOADS:
         raise BadBundle(f"app {release.app!r} has {len(workloads)} workloads; it needs 1 to {MAX_WORKLOADS}")
     for workload in workloads:
-        _check_name(workload.name)
+        as_name(workload.name)
     if len({workload.name for workload in workloads}) < len(workloads):
         raise BadBundle(f"app {release.app!r} has two workloads of one name")
     check_packages(release.packages)
@@ -193,7 +193,7 @@ def _is_same(current: Release, new: Release) -> bool:
 
 def check_question(question: Inspect) -> None:
     """Raises BadInput."""
-    _check_name(question.app)
+    as_name(question.app)
     if not is_hash(question.bundle):
         raise BadInput(f"{question.bundle[:80]!r} is no bundle's hash")
     check_packages(question.packages)
@@ -210,8 +210,3 @@ def check_packages(packages: Packages) -> None:
             raise BadInput(f"{layer[:80]!r} is no layer's hash")
     if len(packages.python) > MOST_SPECIFIER:
         raise BadInput(f"requires-python of over {MOST_SPECIFIER} characters")
-
-
-def _check_name(name: str) -> None:
-    if not subjects.is_name(name):
-        raise BadInput(f"{name!r} cannot be a name: use a letter or digit, then up to 62 of A-Z a-z 0-9 _ -")

@@ -14,7 +14,7 @@ import msgspec
 from motes.controller.members import Member
 from motes.errors import BadInput, NotFound
 from motes.model.keeper import NameHosts
-from motes.model.names import is_name
+from motes.model.naming import as_name
 from motes.model.place import OWN
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ class Naming:
         """
         controller = self._controller
         state = controller.core.state
-        if not is_name(wanted.set):
-            raise BadInput(f"{wanted.set[:80]!r} cannot be a set's name: use a letter or digit, then A-Z a-z 0-9 _ -")
+        as_name(wanted.set, "a set's name")
         if not 0 < len(wanted.hosts) <= MOST_HOSTS:
             raise BadInput(f"{len(wanted.hosts)} hosts; name 1 to {MOST_HOSTS} at a time")
         for host in wanted.hosts:

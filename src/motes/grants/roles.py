@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from motes.errors import BadInput
 from motes.model import names
-from motes.model.names import HOST_PREFIX, OWN_USER, is_name
+from motes.model.names import HOST_PREFIX, OWN_USER
+from motes.model.naming import as_name
 
 ANSWERS = ("_INBOX.*.*.call.*", "_INBOX.*.*.request.*")
 """Where routers and connections of Motes wait for answers."""
@@ -71,7 +72,7 @@ class Role(NamedTuple):
 
 def host(name: str) -> Role:
     """The agent of host `name`: it hears only its own subjects and speaks only in its own name."""
-    user = HOST_PREFIX + _checked(name)
+    user = HOST_PREFIX + as_name(name)
     if name == KEEPER.user:
         raise BadInput(f"{name!r} is the controller's own name; choose another for the host")
     return Role(
@@ -90,7 +91,7 @@ def caller(user: str) -> Role:
     programs = (KEEPER.user, SYSTEM.user, GATEWAY.user, ANSWERING.user)
     if user in programs or user.startswith((HOST_PREFIX, names.GUEST_PREFIX)):
         raise BadInput(f"{user!r} is the cluster's own name for a program; choose another")
-    role = _caller(_checked(user))
+    role = _caller(as_name(user))
     return _looking(role)._replace(subscribe=(*role.subscribe, *_REPORTS)) if user == OWN_USER else role
 
 
@@ -161,9 +162,3 @@ and ends what a user has too many of."""
 def _allow(subjects: tuple[str, ...]) -> dict[str, list[str]]:
     # An empty list of what is allowed would mean everything.
     return {"allow": list(subjects)} if subjects else {"deny": [">"]}
-
-
-def _checked(name: str) -> str:
-    if not is_name(name):
-        raise BadInput(f"{name!r} cannot be a name: use a letter or digit, then up to 62 of A-Z a-z 0-9 _ -")
-    return name

@@ -17,12 +17,12 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
 """A name as a pattern, for who checks types by it."""
 MOST_LABELS = 32
 """Of one host; each is a name."""
-_MOST_CHARACTERS = 63
+MOST_CHARACTERS = 63
 
 
 def is_name(text: str) -> bool:
     """Whether `text` may name an app, workload, host or user: a letter or digit, then up to 62 of `A-Za-z0-9_-`."""
     # Not by `re`: the decorator imports this, and importing that takes longer than all the rest.
-    if not 0 < len(text) <= _MOST_CHARACTERS or not text.isascii():
+    if not 0 < len(text) <= MOST_CHARACTERS or not text.isascii():
         return False
     return text[0].isalnum() and text.replace("-", "").replace("_", "").isalnum()
