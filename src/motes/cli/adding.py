@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import shlex
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from motes import contexts
+from motes.cli import far_scripts
 from motes.cli.far import Failed, Far
 from motes.errors import BadInput, NotFound, Refused, Unavailable
 from motes.home import Home
@@ -27,82 +27,6 @@ UP_TIMEOUT_S = 30.0
 LOOK_S = 0.2
 Say = Callable[[str, str], None]
 """Told each step and what came of it."""
-
-_BEGIN = """
-P="$HOME/.local/lib/motes"
-H="${MOTES_HOME:-${XDG_DATA_HOME:-$HOME/.local/share}/motes}"
-unset MOTES_CONTEXT
-export MOTES_HOME="$H"
-"""
-_LOOK = """
-echo "@@system $(uname -s)"
-for each in python3 python3.11 python3.12 python3.13 python3.14 "$HOME/.local/bin/python3"; do
-  found=$(command -v "$each") || continue
-  "$found" -c 'import sys; print(sys.version_info >= (3, 11))' </dev/null 2>/dev/null | grep -q True || continue
-  echo "@@python $found"
-  echo "@@version $("$found" -c 'import platform; print(platform.python_version())' </dev/null)"
-  "$found" -c 'import venv, ensurepip' </dev/null 2>/dev/null && echo "@@venv yes" && break
-done
-[ -f "$P/installed" ] && echo "@@installed $(cat "$P/installed")"
-[ -f "$H/keeper.json" ] && echo "@@keeper $(tr -d '\\n' < "$H/keeper.json")"
-[ -f "$H/hosts.json" ] && echo "@@hosts $(tr -d '\\n' < "$H/hosts.json")"
-[ -f "$H/nats/nats.conf" ] && echo "@@founded yes"
-[ -f "$H/listen.json" ] && echo "@@listens yes"
-exit 0
-"""
-_INSTALL = """
-set -e
-if ! "$P/bin/python" -m pip --version </dev/null >/dev/null 2>&1; then
-  {python} -m venv --clear "$P" </dev/null >&2
-fi
-rm -f "$P/installed"
-T=$(mktemp -d)
-trap 'rm -rf "$T"' EXIT
-base64 -d > "$T/{name}" <<'MOTES_END'
-{wheel}
-MOTES_END
-cat > "$T/pins" <<'MOTES_END'
-{pins}
-MOTES_END
-pip() {{ "$P/bin/python" -m pip --quiet --disable-pip-version-check --no-input install "$@" </dev/null >&2; }}
-pip --constraint "$T/pins" "$T/{name}"
-# Another version may have the same number, as in a checkout.
-pip --force-reinstall --no-deps "$T/{name}"
-# What runs has the code of before.
-"$P/bin/motes" down </dev/null >/dev/null 2>&1 || true
-mkdir -p "$HOME/.local/bin"
-[ -e "$HOME/.local/bin/motes" ] || ln -s "$P/bin/motes" "$HOME/.local/bin/motes"
-echo {hash} > "$P/installed"
-"""
-_JOIN = """
-set -e
-told=$("$P/bin/motes" join - {options} --json <<'MOTES_END'
-{invite}
-MOTES_END
-)
-echo "@@joined $told"
-"""
-_SERVICE = """
-if told=$("$P/bin/motes" service install --json </dev/null 2>"$P/said"); then
-  echo "@@service $told"
-else
-  echo "@@refused $(tail -n 1 "$P/said")"
-  "$P/bin/motes" up {options} </dev/null >&2 || exit 1
-fi
-"""
-_FOUND = """
-set -e
-"$P/bin/motes" down </dev/null >/dev/null 2>&1 || true
-"$P/bin/motes" up {options} </dev/null >&2
-"""
-_KEY = """
-set -e
-umask 077
-T=$(mktemp -d)
-trap 'rm -rf "$T"' EXIT
-"$P/bin/motes" creds --owner --output "$T/owner" </dev/null >/dev/null
-echo "@@creds $(base64 < "$T/owner" | tr -d '\\n')"
-"""
 
 
 class Machine(NamedTuple):
@@ -123,7 +47,7 @@ class Machine(NamedTuple):
 
 def look(far: Far) -> Machine:
     """Raises Refused where Motes cannot be installed."""
-    found = far.run(_BEGIN + _LOOK)
+    found = far.run(far_scripts.LOOK)
     if found.get("system") != "Linux":
         raise Refused(
             f"{far.destination} runs {found.get('system', 'an unknown system')}; hosts and keepers need Linux"
@@ -154,15 +78,8 @@ def install(far: Far, machine: Machine, say: Say) -> None:
         say("motes", "this version is there already")
         return
     say("motes", "installing this version, with what it needs from the package index ...")
-    script = _INSTALL.format(
-        python=shlex.quote(machine.python),
-        name=wheel.name,
-        wheel=base64.encodebytes(wheel.data).decode().strip(),
-        pins="\n".join(wheel.pins),
-        hash=wheel.hash,
-    )
     try:
-        far.run(_BEGIN + script)
+        far.run(far_scripts.install(machine.python, wheel))
     except Failed as error:
         raise Unavailable(f"{error.message} (nothing else was done there)", log=error.said) from None
     say("motes", "installed in ~/.local/lib/motes")
@@ -188,7 +105,7 @@ def add_host(far: Far, name: str | None, lend: str, say: Say) -> dict[str, Any]:
     else:
         name = _join(far, addresses, certificate, name, lend)
         say("join", f"it is host {name!r}")
-    service = _have_it_started(far, "--http 127.0.0.1:0", say)
+    service = _have_it_started(far, "127.0.0.1:0", say)
     _wait(name)
     say("host", f"{name} is up")
     return {"name": name, "service": service}
@@ -204,9 +121,9 @@ def add_keeper(far: Far, name: str, listen: str, http: str, say: Say) -> dict[st
     if machine.is_founded and machine.listens:
         say("keeper", "it is one already")
     else:
-        far.run(_BEGIN + _FOUND.format(options=f"--listen {shlex.quote(listen)} --http {shlex.quote(http)}"))
+        far.run(far_scripts.found(listen, http))
         say("keeper", f"it listens at {listen}")
-    service = _have_it_started(far, f"--http {shlex.quote(http)}", say)
+    service = _have_it_started(far, http, say)
     if context.exists():
         say("context", f"{name!r} is there already")
     else:
@@ -222,17 +139,15 @@ def _join(far: Far, addresses: tuple[str, ...], certificate: bytes, name: str | 
     from motes.cli.session import with_cluster
 
     invite = with_cluster(lambda cluster: invited(cluster, addresses, certificate, INVITE_S, 1))
-    options = f"--name {shlex.quote(name)} " if name else ""
-    options += f"--lend {shlex.quote(lend)}" if lend else ""
-    told = _json(far.run(_BEGIN + _JOIN.format(options=options, invite=invite.line())).get("joined"))
+    told = _json(far.run(far_scripts.join(invite.line(), name, lend)).get("joined"))
     if not is_name(str(told.get("name"))):
         raise Unavailable(f"{far.destination} does not say as what it has joined (see: motes host ls)")
     return str(told["name"])
 
 
-def _have_it_started(far: Far, options: str, say: Say) -> bool:
+def _have_it_started(far: Far, http: str, say: Say) -> bool:
     """By systemd where there is one, else by hand: whether it starts with its machine."""
-    told = far.run(_BEGIN + _SERVICE.format(options=options))
+    told = far.run(far_scripts.start(http))
     if "refused" in told:
         say("service", f"not installed: {told['refused'].removeprefix('motes: ')}")
         return False
@@ -262,7 +177,7 @@ def _key_of(far: Far) -> Creds:
     from motes.model.invite import is_address
 
     try:
-        found = creds.parse(base64.b64decode(far.run(_BEGIN + _KEY)["creds"]).decode())
+        found = creds.parse(base64.b64decode(far.run(far_scripts.KEY)["creds"]).decode())
     except (KeyError, ValueError) as error:
         raise NotFound(f"{far.destination} gives no key of its owner ({error})") from None
     if not found.addresses:

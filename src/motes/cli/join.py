@@ -16,6 +16,7 @@ from motes.home import Home, servers_of
 from motes.model.naming import name_like
 
 if TYPE_CHECKING:
+    from motes.model.credentials import Credentials
     from motes.model.invite import Invite
     from motes.model.keeper import Admitted
 
@@ -116,10 +117,7 @@ async def _ask(home: Home, invite: Invite, address: str, name: str) -> None:
     _save(home, Credentials(role.user, admitted.token, key.nkey_seed(keys.Nkey.USER)), admitted)
 
 
-def _save(home: Home, credentials: object, admitted: Admitted) -> None:
-    from motes.model.credentials import Credentials
-
-    assert isinstance(credentials, Credentials)
+def _save(home: Home, credentials: Credentials, admitted: Admitted) -> None:
     home.save_credentials(credentials)
     home.write_text(home.public_key("controller"), admitted.controller.hex())
     home.write_text(home.public_key("owner"), admitted.owners[0].hex())

@@ -6,7 +6,6 @@ only to the asker's own inbox.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +14,7 @@ import msgspec
 
 from motes.bus import subjects
 from motes.bus.connection import Message
+from motes.controller.archives import Archives
 from motes.controller.callers import Callers
 from motes.controller.deployment import Deployment, check_question
 from motes.controller.door import Door
@@ -29,17 +29,12 @@ from motes.errors import (
     NotFound,
     OwnerError,
     Refused,
-    TooLarge,
     Unavailable,
-    Untrusted,
 )
 from motes.model.host import HostStatus
 from motes.model.instance import Event
 from motes.model.keeper import (
-    CHUNK_BYTES,
-    MOST_CHUNKS,
     AppSummary,
-    Arrived,
     AskChunks,
     AskDrain,
     AskInvite,
@@ -61,7 +56,7 @@ from motes.model.keeper import (
 )
 from motes.model.names import GUEST_PREFIX, HOST_PREFIX, OWN_USER
 from motes.model.receipt import AskUsage, UsagePage
-from motes.model.release import Manifest, Signed, is_hash
+from motes.model.release import Manifest, Signed
 from motes.model.routes import Routes
 from motes.model.succession import AskSuccessor, Successor
 
@@ -93,6 +88,7 @@ class Requests:
         admission, callers = controller.admission, Callers(controller, door)
         self._deployment = Deployment(controller)
         self._fetches = Fetches()
+        archives = Archives(controller, self._deployment, self._fetches)
         self._inspecting = Inspecting(controller, self._fetches)
         self._slots = Slots()
         self._verbs = {
@@ -104,14 +100,14 @@ class Requests:
             "apps": Verb("owner", None, self._apps),
             "events": Verb("owner", int, self._events),
             "logs": Verb("owner", AskLogs, self._logs),
-            "bundle-has": Verb("owner", AskChunks, self._has_chunks),
-            "bundle-put": Verb("owner", PutChunk, self._put_chunk, stores=True),
+            "bundle-has": Verb("owner", AskChunks, archives.has),
+            "bundle-put": Verb("owner", PutChunk, archives.put, stores=True),
             "inspect": Verb("owner", Signed, self._inspect),
             "fetching": Verb("owner", None, self._fetching),
             "deploy": Verb("owner", Deploy, self._deploy, stores=True),
             "remove": Verb("owner", Remove, self._remove),
-            "bundle-get": Verb("host", GetChunk, self._get_chunk),
-            "release-get": Verb("host", str, self._release),
+            "bundle-get": Verb("host", GetChunk, archives.get),
+            "release-get": Verb("host", str, archives.release),
             "leave": Verb("host", None, self._leave),
             "host-name": Verb("owner", NameHosts, admission.name),
             "invite": Verb("owner", AskInvite, admission.invite, stores=True),
@@ -207,36 +203,6 @@ class Requests:
 
     # ------------------------------------------------------------------ deploying
 
-    async def _has_chunks(self, sender: str, question: AskChunks) -> Arrived:
-        if not is_hash(question.bundle):
-            raise BadInput(f"{question.bundle[:80]!r} is no bundle's hash")
-        self._deployment.touch(question.bundle)
-        store = self._controller.store
-        if await store.has_bundle(question.bundle):
-            return Arrived(True)
-        return Arrived(False, await store.chunks(question.bundle))
-
-    async def _put_chunk(self, sender: str, chunk: PutChunk) -> bool:
-        if not (0 <= chunk.index < chunk.count <= MOST_CHUNKS) or not is_hash(chunk.bundle):
-            raise TooLarge(f"a bundle has at most {MOST_CHUNKS} chunks", limit_bytes=MOST_CHUNKS * CHUNK_BYTES)
-        if len(chunk.data) > CHUNK_BYTES:
-            raise TooLarge(f"a chunk has at most {CHUNK_BYTES} bytes", limit_bytes=CHUNK_BYTES)
-        self._deployment.touch(chunk.bundle)
-        store = self._controller.store
-        if await store.has_bundle(chunk.bundle):
-            return True
-        await store.put_chunk(chunk.bundle, chunk.index, chunk.data)
-        if chunk.index < chunk.count - 1:
-            return False
-        digest = hashlib.sha256()
-        for index in range(chunk.count):
-            digest.update(await store.get_chunk(chunk.bundle, index))
-        if digest.hexdigest() != chunk.bundle:
-            await store.delete_bundle(chunk.bundle)
-            raise Untrusted(f"bundle {chunk.bundle[:12]}: what arrived has another hash; send it again")
-        await store.finish_bundle(chunk.bundle, chunk.count)
-        return True
-
     async def _inspect(self, sender: str, signed: Signed) -> Manifest:
         question = self._controller.check_inspection(signed)
         check_question(question)
@@ -257,26 +223,6 @@ class Requests:
         return True
 
     # ------------------------------------------------------------------ hosts
-
-    async def _get_chunk(self, sender: str, question: GetChunk) -> tuple[int, bytes]:
-        store, host = self._controller.store, sender.removeprefix(HOST_PREFIX)
-        if not self._controller.readers.may_read(host, question.bundle):
-            raise Refused(f"host {host!r} was given nothing that needs bundle {question.bundle[:12]!r}")
-        count = await store.bundle_size(question.bundle) if is_hash(question.bundle) else 0
-        if count == 0:
-            raise NotFound(f"no bundle {question.bundle[:12]!r}")
-        self._fetches.note(host, question.bundle, question.index, count, self._controller.now())
-        return count, await store.get_chunk(question.bundle, question.index)
-
-    async def _release(self, sender: str, release: str) -> Signed:
-        if not subjects.is_name(release):
-            raise NotFound(f"no release {release!r}")
-        signed = msgspec.msgpack.decode(await self._controller.store.release(release), type=Signed)
-        host, found = sender.removeprefix(HOST_PREFIX), self._controller.check(signed)
-        if not self._controller.readers.may_read_release(host, found):
-            raise Refused(f"host {host!r} was given nothing of app {found.app!r}")
-        self._controller.readers.show(host, found.archives)
-        return signed
 
     async def _successor(self, sender: str, question: AskSuccessor) -> Successor:
         return await self._controller.succession.successor(sender, question)
