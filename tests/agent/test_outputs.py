@@ -6,8 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from motes.agent.outputs import OUTPUT_AT_ONCE_BYTES
 from motes.agent.service import Agent
-from motes.agent.spaces import OUTPUT_AT_ONCE_BYTES, Spaces
+from motes.agent.spaces import Spaces
 from motes.space.function_space import ZYGOTE_NUMBER
 
 CHUNK = b"x" * 2**16
@@ -31,7 +32,7 @@ def lent() -> tuple[Spaces, Printer, Printer]:
     machine = SimpleNamespace(instances={}, manifest=lambda release: SimpleNamespace(app="app"))
     spaces = Spaces(cast(Agent, SimpleNamespace(machine=machine, log=lambda *what: None)), Path("none"))
     zygote, daemon = Printer(), Printer()
-    cast(Any, spaces)._by_release["r"], cast(Any, spaces)._daemons[7] = zygote, daemon
+    cast(Any, spaces)._by_release["r"], cast(Any, spaces.daemons)._open[7] = zygote, daemon
     return spaces, zygote, daemon
 
 
@@ -42,7 +43,7 @@ def test_a_flood_waits_for_the_next_flush_and_is_read_on_after_it() -> None:
         for _ in range(3):
             for _ in range(3 * OUTPUT_AT_ONCE_BYTES // len(CHUNK)):
                 spaces.output(release, number, CHUNK)
-            spaces.resume_outputs()
+            spaces.outputs.resume()
         assert flooding.switched == ["pause", "resume"] * 3 and quiet.switched == []
 
 
@@ -52,5 +53,5 @@ def test_who_writes_little_is_never_paused() -> None:
         spaces.output("r", ZYGOTE_NUMBER, b"x" * 1000)
         spaces.output("", 7, b"x" * 1000)
         spaces.output("gone", 0, CHUNK * 10)
-        spaces.resume_outputs()
+        spaces.outputs.resume()
     assert zygote.switched == daemon.switched == []

@@ -7,17 +7,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from agent.lent_host import function
+from motes.agent import daemon_spaces
 from motes.agent import spaces as module
 from motes.agent.code import Folders
-from motes.agent.effects import Close, Effect, Prepare, StartDaemon, Tell
+from motes.agent.effects import Close, Effect, End, Prepare, StartDaemon, Tell
 from motes.agent.machine import Machine
 from motes.agent.pool import Call
 from motes.agent.service import Agent
 from motes.agent.spaces import Spaces
-from motes.errors import MotesError
+from motes.errors import LoadFailed, MotesError
 from motes.model.host import Lease, Offer
 from motes.model.instance import EndReason
 from motes.model.release import Daemon, Manifest, Packages, Release, Workload
@@ -55,9 +57,11 @@ class Host:
         for effect in effects:
             self.effects.append(effect)
             if isinstance(effect, StartDaemon):
-                self.spaces.start_daemon(effect)
+                self.spaces.daemons.start(effect)
             elif isinstance(effect, Prepare):
                 self.spaces.prepare(effect)
+            elif isinstance(effect, End):
+                self.spaces.end(effect)
 
     def call(self) -> None:
         self.feed(self.machine.on_call(Call(b"0" * 16, "app.f", b"x", 0.0, 30.0, ["_INBOX.me.1"]), 0.0))
@@ -94,13 +98,46 @@ class EndedDaemon:
 
 
 def test_a_daemon_that_ends_while_its_space_is_made_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "DaemonSpace", EndedDaemon)
+    monkeypatch.setattr(daemon_spaces, "DaemonSpace", EndedDaemon)
 
     async def story() -> None:
         host = Host(tmp_path, BOT)
         await host.settle()
         assert not host.machine.instances
         assert [each for each in host.ends() if each[0] == EndReason.RETURNED] == [("returned", "exit code 0")]
+
+    play(story)
+
+
+class DeafDaemon(EndedDaemon):
+    """One that never listens, and ends when it is told to."""
+
+    def __init__(self, view: View, events: Any) -> None:
+        self.view = view
+        self._over = asyncio.Event()
+
+    async def wait_until_listening(self, timeout_s: float) -> None:
+        await self._over.wait()
+        raise LoadFailed("the daemon ended before it listened")
+
+    async def close(self, grace_s: float) -> None:
+        self._over.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
+def test_a_daemon_that_is_told_to_end_while_it_is_waited_for_ends_for_that_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_spaces, "DaemonSpace", DeafDaemon)
+
+    async def story() -> None:
+        host = Host(tmp_path, msgspec.structs.replace(BOT, port=7000))
+        await asyncio.sleep(0.01)
+        host.feed(host.machine.on_lease(Lease("h", "app", "bot", "r1", 0, 0, 2), 0.0))
+        await host.settle()
+        await host.spaces.wait_until_closed()
+        assert [reason for reason, _ in host.ends()] == ["removed"] and not host.machine.instances
 
     play(story)
 

@@ -9,9 +9,10 @@ from collections import deque
 from motes.agent.code import Code, Folders
 from motes.agent.failure import as_failure
 from motes.agent.place import why_not_here
-from motes.agent.spaces import OPEN_TIMEOUT_S, daemon_view, function_view
+from motes.agent.spaces import OPEN_TIMEOUT_S
 from motes.agent.state import HostState
 from motes.agent.trust import Trust
+from motes.agent.views import daemon_view, function_view
 from motes.errors import BadBundle, LoadFailed, MotesError, SpaceFailed
 from motes.model.instance import EndReason
 from motes.model.keeper import Inspect, encode_answer, encode_error

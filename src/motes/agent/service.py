@@ -119,7 +119,7 @@ class Agent:
             Fetch: lambda effect: self.tasks.spawn(self._fetch(effect.release)),
             Prepare: self.spaces.prepare,
             Close: self.spaces.close,
-            StartDaemon: self.spaces.start_daemon,
+            StartDaemon: self.spaces.daemons.start,
             Inform: self.spaces.inform,
             Relay: self.relaying.send,
             RelayCancel: self.relaying.cancel,
@@ -299,7 +299,7 @@ class Agent:
         if unit is None or unit.number is None:
             why = f": {unit.failing}" if unit is not None and unit.failing else ""
             raise SpaceFailed(f"daemon {app}.{workload} does not serve on host {self.host!r} now{why}")
-        return await self.spaces.connect(unit.number)
+        return await self.spaces.daemons.connect(unit.number)
 
     # ------------------------------------------------------------------ effects
 
@@ -375,4 +375,4 @@ class Agent:
         while True:
             await asyncio.sleep(FLUSH_S)
             self._logs.flush()
-            self.spaces.resume_outputs()
+            self.spaces.outputs.resume()

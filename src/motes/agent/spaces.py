@@ -1,30 +1,33 @@
-"""The process spaces of one host, by release and by instance number: between the machine and `motes.space`."""
+"""The process spaces of one host, by release and by instance number: between the machine and `motes.space`.
+
+Those of functions are here; those of daemons in `daemon_spaces`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motes.agent import machine as core
 from motes.agent.code import Folders
 from motes.agent.cpu import CpuByApp
-from motes.agent.effects import Close, Deliver, End, Inform, More, Prepare, Spawn, StartDaemon, Stop
+from motes.agent.daemon_spaces import DaemonSpaces
+from motes.agent.effects import Close, Deliver, End, Inform, More, Prepare, Spawn, Stop
 from motes.agent.failure import as_failure
+from motes.agent.outputs import Outputs, Writer
 from motes.agent.pool import Ask, Work
+from motes.agent.views import function_view
 from motes.errors import SpaceFailed
 from motes.model.call import Outcome
 from motes.model.instance import EndReason
-from motes.model.release import Daemon, Release
+from motes.model.release import Release
 from motes.model.units import format_bytes
 from motes.space import measure
 from motes.space.blank import Blank
-from motes.space.daemon_space import DaemonSpace
 from motes.space.function_space import ZYGOTE_NUMBER, FunctionSpace
 from motes.space.limits import Limits
-from motes.space.view import View
 from motes.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -32,41 +35,13 @@ if TYPE_CHECKING:
 
 OPEN_TIMEOUT_S = 30.0
 """How long a release may take to load."""
-LISTEN_TIMEOUT_S = 30.0
-"""How long a daemon may take to open its port."""
 LONG_CALL_S = 0.005
 """After a call this long it pays to ask the kernel how long the instance waited for a processor. A shorter one waited
 mostly before it began to work."""
-DAEMON_GRACE_S = 3.0
-OUTPUT_AT_ONCE_BYTES = 256 * 2**10
-"""What one daemon or zygote may write between two flushes of the logs; then it waits for the next."""
-LOAD_MEMORY_BYTES = 512 * 2**20
-"""What an app's modules may allocate when they are loaded."""
 KILLED = "SIGKILL"
 """How an end is told that none of Motes brought about."""
-_REMOVED = (EndReason.REMOVED, "")
 LOAD = "load"
 """The name under which logs show what an app writes while it is loaded."""
-
-
-def function_view(folders: Folders, memory_bytes: int = 0) -> View:
-    """What exists for an app's functions; `memory_bytes` is the most that one of them declares."""
-    return View(
-        code=folders.code,
-        wheels=folders.packages,
-        memory_bytes=max(LOAD_MEMORY_BYTES, LOAD_MEMORY_BYTES + memory_bytes),
-    )
-
-
-def daemon_view(folders: Folders, daemon: Daemon) -> View:
-    """What exists for a daemon: functions' view, with /usr and processes of its own."""
-    return View(
-        code=folders.code,
-        wheels=folders.packages,
-        system=True,
-        processes=daemon.processes,
-        memory_bytes=daemon.memory_bytes,
-    )
 
 
 class Spaces:
@@ -80,23 +55,23 @@ class Spaces:
         self._loading: set[FunctionSpace] = set()
         self._opening: dict[str, asyncio.Task[None]] = {}
         self._by_number: dict[int, FunctionSpace] = {}
-        self._daemons: dict[int, DaemonSpace] = {}
         self._closing = Tasks("agent")
         """What is being closed; a host that stops waits for it, so that no process outlives the agent."""
         self._ended_early: dict[int, tuple[EndReason, str]] = {}
-        """Daemons that were told to end, or have ended, while their space was being made."""
-        self._written: dict[tuple[str, int], int] = {}
-        """Bytes since the last flush of the logs, by release (empty: a daemon) and number."""
+        """Instances that were told to end, and whose space has."""
+        self.outputs = Outputs(self._read)
+        self.daemons = DaemonSpaces(agent, self, self._closing)
         self.cpu = CpuByApp()
         self.on_disk_bytes = 0
         """What functions have written where their /tmp lies on the host's disk."""
 
     def used_folders(self) -> set[Path]:
         """Folders that must stay: those of open spaces. One that is being opened was used last, so it stays too."""
-        views = [space.view for space in self._by_release.values()] + [each.view for each in self._daemons.values()]
-        return {each for view in views for each in (view.code, view.wheels) if each is not None}
+        views = [space.view for space in self._by_release.values()]
+        mine = {each for view in views for each in (view.code, view.wheels) if each is not None}
+        return mine | self.daemons.folders()
 
-    async def _folders(self, release: str) -> Folders:
+    async def folders(self, release: str) -> Folders:
         """The release's code; what was deleted since, to keep to a limit, is fetched again. Raises MotesError."""
         found = self.releases[release]
         return await self._agent.code.folders(found.bundle, found.packages)
@@ -167,15 +142,12 @@ class Spaces:
             self._agent.feed(self._agent.machine.on_unread(effect.number, effect.ask, self._agent.now()))
 
     def end(self, effect: End) -> None:
-        if effect.number in self._daemons:
-            self._closing.spawn(self._end_daemon(effect.number, effect.reason, effect.detail))
+        if effect.number in self.daemons:
+            self.daemons.end(effect.number, effect.reason, effect.detail)
         elif effect.number in self._by_number:
             self._by_number[effect.number].end(effect.number, effect.reason, effect.detail)
         else:
             self._ended_early[effect.number] = (effect.reason, effect.detail)
-
-    def start_daemon(self, effect: StartDaemon) -> None:
-        self._agent.tasks.spawn(self._open_daemon(effect))
 
     # ------------------------------------------------------------------ functions
 
@@ -196,7 +168,7 @@ class Spaces:
         """A space with the release in it."""
         events = _FunctionEvents(self, release)
         manifest = self._agent.machine.manifest(release)
-        view = function_view(await self._folders(release), max(each.memory_bytes for each in manifest.workloads))
+        view = function_view(await self.folders(release), max(each.memory_bytes for each in manifest.workloads))
         space = await self._blank.take(view) or FunctionSpace(view, events)
         self.cpu.opened(space, manifest.app)
         self._loading.add(space)
@@ -246,7 +218,7 @@ class Spaces:
             self._agent.feed(self._agent.machine.on_space_closed(release, detail, self._agent.now()))
 
     def output(self, release: str, number: int, data: bytes) -> None:
-        self._slow_down(release, number, len(data))
+        self.outputs.note((release, number), len(data))
         machine = self._agent.machine
         instance = machine.instances.get(number)
         if instance is None:
@@ -256,78 +228,15 @@ class Spaces:
         self._agent.log(instance.address, instance.pid, data)
         self._agent.feed(machine.on_output(number, len(data)))
 
-    # ------------------------------------------------------------------ output
-
-    def _slow_down(self, release: str, number: int, count: int) -> None:
-        """Who writes more than is kept is not read for a while: reading without end would take the agent's time."""
-        before = self._written.get((release, number), 0)
-        self._written[release, number] = before + count
-        if before <= OUTPUT_AT_ONCE_BYTES < before + count:
-            self._switch_output(release, number, on=False)
-
-    def resume_outputs(self) -> None:
-        """The logs were flushed: everybody may write again."""
-        written, self._written = self._written, {}
-        for (release, number), count in written.items():
-            if count > OUTPUT_AT_ONCE_BYTES:
-                self._switch_output(release, number, on=True)
-
-    def _switch_output(self, release: str, number: int, on: bool) -> None:
-        daemon, space = self._daemons.get(number), self._by_release.get(release)
-        if not release and daemon is not None:
-            (daemon.resume_output if on else daemon.pause_output)()
+    def _read(self, writer: Writer, on: bool) -> None:
+        release, number = writer
+        space = self._by_release.get(release)
+        if not release:
+            self.daemons.read(number, on)
         elif space is not None and number == ZYGOTE_NUMBER:
             (space.resume_output if on else space.pause_output)(number)
 
-    # ------------------------------------------------------------------ daemons
-
-    async def _open_daemon(self, effect: StartDaemon) -> None:
-        events = _DaemonEvents(self, effect.number)
-        daemon = effect.daemon
-        try:
-            view = daemon_view(await self._folders(effect.release), daemon)
-            space = await DaemonSpace.open(view, daemon.command, daemon.port, events)
-            self._daemons[effect.number] = space
-            self.cpu.opened(space, self.releases[effect.release].app)
-            instance = self._agent.machine.instances.get(effect.number)
-            if instance is None or instance.ending or effect.number in self._ended_early:
-                await self._end_daemon(effect.number, *self._ended_early.pop(effect.number, _REMOVED))
-                return
-            instance.pid = space.pid
-            if daemon.port is not None:
-                await space.wait_until_listening(LISTEN_TIMEOUT_S)
-        except Exception as error:
-            failure = as_failure(error, "start the daemon")
-            reason = EndReason.SPACE_FAILED if isinstance(failure, SpaceFailed) else EndReason.NOT_LISTENING
-            await self._end_daemon(effect.number, reason, failure.message)
-            return
-        if effect.number in self._daemons:
-            self.started(effect.number, space.pid)
-
-    async def _end_daemon(self, number: int, reason: EndReason, detail: str) -> None:
-        """End a daemon for a reason of ours; what its process then says of its end is not the reason."""
-        space = self._daemons.pop(number, None)
-        if space is not None:
-            await space.close(DAEMON_GRACE_S)
-            self.cpu.ended(space)
-        self.ended(number, reason, detail)
-
-    def daemon_closed(self, number: int, reason: EndReason, detail: str) -> None:
-        """A daemon ended by itself."""
-        space = self._daemons.pop(number, None)
-        if space is None:
-            # It is still being opened; or it is ended for a reason of ours, which then is the one that counts.
-            self._ended_early.setdefault(number, (reason, detail))
-            return
-        self.cpu.ended(space)
-        self.ended(number, reason, detail)
-
-    async def connect(self, number: int) -> socket.socket:
-        """A socket connected to the daemon's port inside its space. Raises SpaceFailed."""
-        space = self._daemons.get(number)
-        if space is None:
-            raise SpaceFailed("the daemon has just ended; try again")
-        return await space.connect()
+    # ------------------------------------------------------------------ all together
 
     def keep_blank(self, on: bool) -> None:
         """Whether a blank space is kept ready."""
@@ -345,8 +254,7 @@ class Spaces:
 
     async def close_all(self) -> None:
         """End everything."""
-        for number in list(self._daemons):
-            await self._end_daemon(number, EndReason.HOST_STOPPED, "")
+        await self.daemons.close_all()
         spaces, self._by_release = list(self._by_release.values()), {}
         for space in spaces:
             await self._close(space)
@@ -358,7 +266,7 @@ class Spaces:
     def processes(self) -> list[int]:
         """All that run in spaces, as last seen."""
         functions = [pid for space in (*self._by_release.values(), *self._loading) for pid in space.processes()]
-        return [*functions, *(pid for space in self._daemons.values() for pid in space.processes())]
+        return [*functions, *self.daemons.processes()]
 
     def sample_busy(self) -> None:
         """How much first calls want a processor, for whether more instances help; of later ones that is known."""
@@ -409,7 +317,7 @@ class Spaces:
             for number, space in self._by_number.items()
             if number in known and known[number].alive
         }
-        found |= {number: space.usage() for number, space in self._daemons.items() if number in known}
+        found |= self.daemons.usages(known)
         return {number: core.Usage(used.cpu_s, used.memory_bytes, used.threads) for number, used in found.items()}
 
 
@@ -436,17 +344,3 @@ class _FunctionEvents:
 
     def closed(self, detail: str) -> None:
         self._spaces.closed(self._release, detail)
-
-
-class _DaemonEvents:
-    """What one daemon's space tells."""
-
-    def __init__(self, spaces: Spaces, number: int) -> None:
-        self._number = number
-        self._spaces = spaces
-
-    def output(self, number: int, data: bytes) -> None:
-        self._spaces.output("", self._number, data)
-
-    def closed(self, reason: EndReason, detail: str) -> None:
-        self._spaces.daemon_closed(self._number, reason, detail)
