@@ -32,7 +32,7 @@ def lent() -> tuple[Spaces, Printer, Printer]:
     machine = SimpleNamespace(instances={}, manifest=lambda release: SimpleNamespace(app="app"))
     spaces = Spaces(cast(Agent, SimpleNamespace(machine=machine, log=lambda *what: None)), Path("none"))
     zygote, daemon = Printer(), Printer()
-    cast(Any, spaces)._by_release["r"], cast(Any, spaces.daemons)._open[7] = zygote, daemon
+    cast(Any, spaces.functions)._by_release["r"], cast(Any, spaces.daemons)._open[7] = zygote, daemon
     return spaces, zygote, daemon
 
 
@@ -42,7 +42,7 @@ def test_a_flood_waits_for_the_next_flush_and_is_read_on_after_it() -> None:
         flooding, quiet = (zygote, daemon) if release else (daemon, zygote)
         for _ in range(3):
             for _ in range(3 * OUTPUT_AT_ONCE_BYTES // len(CHUNK)):
-                spaces.output(release, number, CHUNK)
+                spaces.output((release, number), CHUNK, "app")
             spaces.outputs.resume()
         assert flooding.switched == ["pause", "resume"] * 3 and quiet.switched == []
 
@@ -50,8 +50,8 @@ def test_a_flood_waits_for_the_next_flush_and_is_read_on_after_it() -> None:
 def test_who_writes_little_is_never_paused() -> None:
     spaces, zygote, daemon = lent()
     for _ in range(100):
-        spaces.output("r", ZYGOTE_NUMBER, b"x" * 1000)
-        spaces.output("", 7, b"x" * 1000)
-        spaces.output("gone", 0, CHUNK * 10)
+        spaces.output(("r", ZYGOTE_NUMBER), b"x" * 1000, "app")
+        spaces.output(("", 7), b"x" * 1000, "")
+        spaces.output(("gone", 0), CHUNK * 10, "app")
         spaces.outputs.resume()
     assert zygote.switched == daemon.switched == []

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 import pytest
 
 from agent.lent_host import function
-from motes.agent import daemon_spaces
-from motes.agent import spaces as module
+from motes.agent import daemon_spaces, function_spaces
 from motes.agent.code import Folders
 from motes.agent.effects import Close, Effect, End, Prepare, StartDaemon, Tell
 from motes.agent.machine import Machine
@@ -38,6 +37,7 @@ class Host:
         self.spans = None
         self.code = self
         self.effects: list[Effect] = []
+        self.logged: list[tuple[str, bytes]] = []
         self.folder: Folders | Exception = Folders(folder)
         manifest = Manifest("app", (workload,))
         self.spaces = Spaces(cast(Agent, self), folder / "blank")
@@ -53,13 +53,16 @@ class Host:
     def now(self) -> float:
         return 0.0
 
+    def log(self, address: str, pid: int, data: bytes) -> None:
+        self.logged.append((address, data))
+
     def feed(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             self.effects.append(effect)
             if isinstance(effect, StartDaemon):
                 self.spaces.daemons.start(effect)
             elif isinstance(effect, Prepare):
-                self.spaces.prepare(effect)
+                self.spaces.functions.prepare(effect)
             elif isinstance(effect, End):
                 self.spaces.end(effect)
 
@@ -184,15 +187,64 @@ class LoadingSpace:
 def test_a_space_whose_opening_is_called_off_is_forgotten_with_its_time_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FunctionSpace", LoadingSpace)
+    monkeypatch.setattr(function_spaces, "FunctionSpace", LoadingSpace)
 
     async def story() -> None:
         host = Host(tmp_path, function("f"))
         host.call()
         await asyncio.sleep(0.01)
-        host.spaces.close(Close("r1"))
+        host.spaces.functions.close(Close("r1"))
         await host.spaces.wait_until_closed()
         assert not host.spaces.cpu._open and host.spaces.cpu_s() == 1.0
+
+    play(story)
+
+
+class SlowSpace:
+    """A space that takes its time to end."""
+
+    on_disk_bytes = 0
+    made: ClassVar[list[SlowSpace]] = []
+
+    def __init__(self, view: View, events: Any) -> None:
+        self.view, self.events = view, events
+        self.gone: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.made.append(self)
+
+    async def load(self, *what: Any, **more: Any) -> None: ...
+
+    def cpu_s(self) -> float:
+        return 1.0
+
+    def spawn(self, *what: Any) -> None: ...
+    def deliver(self, *what: Any) -> None: ...
+
+    async def close(self) -> None:
+        await asyncio.wait((self.gone,))
+        self.events.closed("it was told to")
+
+
+def test_the_end_of_a_space_is_not_that_of_the_one_that_has_followed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(function_spaces, "FunctionSpace", SlowSpace)
+    SlowSpace.made.clear()
+
+    async def story() -> None:
+        host = Host(tmp_path, function("f"))
+        host.call()
+        await host.settle()
+        first = SlowSpace.made[0]
+        host.spaces.functions.close(Close("r1"))
+        host.spaces.functions.prepare(Prepare("r1"))
+        await host.settle()
+        assert len(SlowSpace.made) == 2 and host.machine.spaces["r1"].state == "ready"
+        first.gone.set_result(0)
+        await host.spaces.wait_until_closed()
+        assert host.machine.spaces["r1"].state == "ready" and len(host.spaces.cpu._open) == 1
+        # Of a release that this host knows no more, too, something may still come.
+        first.events.output(0, b"the last word")
+        assert host.logged == [("app.load", b"the last word")]
 
     play(story)
 

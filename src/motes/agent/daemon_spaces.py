@@ -51,7 +51,7 @@ class DaemonSpaces:
         number, daemon = effect.number, effect.daemon
         try:
             view = daemon_view(await self._spaces.folders(effect.release), daemon)
-            space = await DaemonSpace.open(view, daemon.command, daemon.port, _Events(self, number))
+            space = await DaemonSpace.open(view, daemon.command, daemon.port, _Events(self._spaces, number))
         except Exception as error:
             del self._opening[number]
             self._spaces.ended(number, *_why(error))
@@ -140,12 +140,12 @@ def _why(error: Exception) -> Why:
 class _Events:
     """What one daemon's space tells."""
 
-    def __init__(self, daemons: DaemonSpaces, number: int) -> None:
+    def __init__(self, spaces: Spaces, number: int) -> None:
         self._number = number
-        self._daemons = daemons
+        self._spaces = spaces
 
     def output(self, number: int, data: bytes) -> None:
-        self._daemons._spaces.output("", self._number, data)
+        self._spaces.output(("", self._number), data, "")
 
     def closed(self, reason: EndReason, detail: str) -> None:
-        self._daemons.closed(self._number, reason, detail)
+        self._spaces.daemons.closed(self._number, reason, detail)

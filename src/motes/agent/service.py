@@ -111,16 +111,16 @@ class Agent:
         self.large = LargeResults(self.sending.answer)
         self._do: dict[type, Callable[[Any], object]] = {
             Answer: self._do_answer,
-            Deliver: self.spaces.deliver,
-            Stop: self.spaces.stop,
-            More: self.spaces.more,
-            Spawn: self.spaces.spawn,
+            Deliver: self.spaces.functions.deliver,
+            Stop: self.spaces.functions.stop,
+            More: self.spaces.functions.more,
+            Spawn: self.spaces.functions.spawn,
             End: self.spaces.end,
             Fetch: lambda effect: self.tasks.spawn(self._fetch(effect.release)),
-            Prepare: self.spaces.prepare,
-            Close: self.spaces.close,
+            Prepare: self.spaces.functions.prepare,
+            Close: self.spaces.functions.close,
             StartDaemon: self.spaces.daemons.start,
-            Inform: self.spaces.inform,
+            Inform: self.spaces.functions.inform,
             Relay: self.relaying.send,
             RelayCancel: self.relaying.cancel,
             RelayMore: self.relaying.more,
@@ -363,7 +363,7 @@ class Agent:
 
     def _watch(self) -> None:
         self.large.tick(self.now())
-        usages, memory_bytes, shared = self.spaces.measure(self.now())
+        usages, memory_bytes, shared = self.spaces.measure()
         self._written.look()
         self.holding.settle(self.spaces.processes())
         # A cgroup counts also what no process is seen to hold.

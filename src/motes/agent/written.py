@@ -38,5 +38,5 @@ class Written:
         try:
             await asyncio.to_thread(self._disk.keep)
         except SpaceFailed as error:
-            self._spaces.close_largest(error.message)
+            self._spaces.functions.close_largest(error.message)
             self._kept_for_bytes = 0
