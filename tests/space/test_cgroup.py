@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +107,31 @@ def test_what_ended_agents_left_is_removed_and_what_runs_stays(tmp_path: Path) -
     kernel.pids[service / "lent.alive.6"] = {6}
     enter(OFFER, "b", kernel=kernel)
     assert {path.name for path in kernel.below(service)} == {"lent.alive.6", "theirs", "lent.others", f"lent.b.{SELF}"}
+
+
+def test_of_two_agents_that_start_together_each_gets_one_and_stays_in_it(tmp_path: Path) -> None:
+    kernel = a_kernel(tmp_path)
+    write, is_in = kernel.write, threading.Event()
+    began = threading.Event()
+
+    def write_late(path: Path, text: str) -> None:
+        if path.parent.name.startswith("lent.a."):
+            began.set()
+            # Time for the other to do what it could do meanwhile.
+            is_in.wait(1.0)
+        write(path, text)
+
+    def enter_as_b() -> None:
+        began.wait(10.0)
+        enter(OFFER, "b", kernel=kernel)
+        is_in.set()
+
+    kernel.write = write_late  # type: ignore[method-assign]
+    other = threading.Thread(target=enter_as_b)
+    other.start()
+    scope = enter(OFFER, "a", kernel=kernel)
+    other.join()
+    assert (scope.folder / "memory.max").read_text() == "1073741824"
 
 
 def test_a_kernel_without_an_idle_class_for_groups_takes_the_least_weight(tmp_path: Path) -> None:

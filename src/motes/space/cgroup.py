@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from motes.model.host import Offer
@@ -46,6 +48,16 @@ class Kernel:
 
     def remove(self, folder: Path) -> None:
         folder.rmdir()
+
+    @contextlib.contextmanager
+    def alone(self, folder: Path) -> Iterator[None]:
+        """No other agent changes anything in the folder meanwhile."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def below(self, folder: Path) -> list[Path]:
         return [path for path in folder.iterdir() if path.is_dir()]
@@ -107,12 +119,14 @@ def enter(
     controllers = usable(kernel, base, wanted)
     leaf = base / f"{PREFIX}{name}.{os.getpid()}"
     try:
-        _clear(kernel, base, own)
-        _enable(kernel, base, controllers)
-        kernel.make(leaf)
-        scope = Scope(kernel, leaf, controllers)
-        scope.keep_to(offer)
-        kernel.write(leaf / "cgroup.procs", str(os.getpid()))
+        # Hosts start together: one would remove what the other has just made, or move it out again with all others.
+        with kernel.alone(base):
+            _clear(kernel, base, own)
+            _enable(kernel, base, controllers)
+            kernel.make(leaf)
+            scope = Scope(kernel, leaf, controllers)
+            scope.keep_to(offer)
+            kernel.write(leaf / "cgroup.procs", str(os.getpid()))
     except OSError as error:
         with contextlib.suppress(OSError):
             kernel.remove(leaf)
