@@ -37,5 +37,6 @@ class Tasks:
             task.cancel()
 
     async def wait(self) -> None:
-        """Until those that run now have ended."""
-        await asyncio.gather(*self._running, return_exceptions=True)
+        """Until those that run now have ended. Whoever waits no longer ends none of them by that."""
+        if self._running:
+            await asyncio.wait(tuple(self._running))

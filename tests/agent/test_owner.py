@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from motes.agent import owner as owner_module
 from motes.agent.inspection import Inspection
 from motes.agent.lending import Signs
 from motes.agent.owner import CONNECTING, Owner, word_of
@@ -78,3 +80,23 @@ def test_an_agent_whose_host_is_away_looks_into_no_app() -> None:
 
     with pytest.raises(SpaceFailed, match="its owner is here"):
         decode_answer(asyncio.run(story()), Manifest)
+
+
+def test_a_process_that_does_not_end_keeps_the_owner_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owner_module, "CLOSED_WITHIN_S", 0.01)
+
+    async def story() -> None:
+        async def let_finish() -> None: ...
+
+        agent: Any = SimpleNamespace(
+            code=SimpleNamespace(give_up=lambda: None),
+            large=SimpleNamespace(send_all=lambda: None),
+            machine=SimpleNamespace(on_free=lambda now: []),
+            spaces=SimpleNamespace(wait_until_closed=asyncio.Event().wait),
+            feed=lambda effects: None,
+            let_finish=let_finish,
+            now=lambda: 0.0,
+        )
+        await asyncio.wait_for(Owner(word_of(ENTRY, UNSAID), UNSAID, None)._withdraw(agent), 10.0)
+
+    asyncio.run(story())
