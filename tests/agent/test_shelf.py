@@ -220,9 +220,9 @@ def test_what_spaces_write_takes_of_the_same_disk(tmp_path: Path, keeper: Keeper
     written[0] = 9500
     used.add(folder)
     with pytest.raises(SpaceFailed, match="what functions wrote to /tmp is too much"):
-        disk.keep()
+        disk.keep(disk.used())
     used.clear()
-    disk.keep()
+    disk.keep(disk.used())
     assert not folder.exists()
 
 

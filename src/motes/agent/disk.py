@@ -29,7 +29,8 @@ class _Kept(NamedTuple):
 
 
 class Disk:
-    """`used` names the folders that must stay; `beside` says how many bytes spaces have written."""
+    """`used` names the folders that must stay, for who is on the event loop, where it changes; `beside` says how many
+    bytes spaces have written."""
 
     def __init__(self, most_bytes: int, used: Callable[[], set[Path]], beside: Callable[[], int] = lambda: 0) -> None:
         self.most_bytes = most_bytes
@@ -65,10 +66,10 @@ class Disk:
                 )
             self._promised[path] = size
 
-    def keep(self) -> None:
+    def keep(self, used: Collection[Path]) -> None:
         """Delete what has to go for what spaces wrote. Raises SpaceFailed when it takes too much all the same."""
         with self._sole:
-            if (total := self._delete_old(sorted(self._kept()), 0, self.used())) > self.most_bytes:
+            if (total := self._delete_old(sorted(self._kept()), 0, used)) > self.most_bytes:
                 lent, has = format_bytes(self.most_bytes), format_bytes(total)
                 raise SpaceFailed(
                     f"what functions wrote to /tmp is too much: the host lends {lent} of disk, {has} are used"

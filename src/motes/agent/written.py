@@ -36,7 +36,7 @@ class Written:
 
     async def _keep(self) -> None:
         try:
-            await asyncio.to_thread(self._disk.keep)
+            await asyncio.to_thread(self._disk.keep, self._disk.used())
         except SpaceFailed as error:
             self._spaces.functions.close_largest(error.message)
             self._kept_for_bytes = 0
