@@ -26,6 +26,7 @@ from motes.controller.readers import Readers
 from motes.controller.receipts import Receipts
 from motes.controller.requests import Requests
 from motes.controller.succession import EPOCH_BITS, Succession
+from motes.errors import Unavailable
 from motes.grants.keys import Key, Tag, sign, verify
 from motes.model.instance import Event
 from motes.model.keeper import Inspect
@@ -148,7 +149,14 @@ class Controller:
 
     async def _remember(self) -> None:
         """Read what was told before this controller; beside, for it may take half a second."""
-        told = await self.store.events(REMEMBERED)
+        told: list[bytes] | None = None
+        while told is None:
+            try:
+                told = await self.store.events(REMEMBERED)
+            except Unavailable as error:
+                # Until then each end that is told has to be kept, for it may be of a start that is read here.
+                _log.warning("what was told before cannot be read yet: %s", error)
+                await asyncio.sleep(TICK_S)
         self.core.remember(msgspec.json.decode(data, type=Event) for data in told)
 
     async def _tick(self) -> None:
