@@ -49,5 +49,5 @@ def test_all_of_it_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(os, "fsync", note_sync)
     monkeypatch.setattr(os, "replace", note_rename)
-    replace(tmp_path / "keeper.json", "1234567")
+    replace(tmp_path / "keeper.json", "1234567", synced=True)
     assert done == ["7 bytes on the disk", "named"]

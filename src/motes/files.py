@@ -7,8 +7,9 @@ import threading
 from pathlib import Path
 
 
-def replace(path: Path, content: bytes | str, mode: int = 0o600) -> None:
-    """Have `content` in the file, on the disk when this returns; `mode` holds whatever the umask says.
+def replace(path: Path, content: bytes | str, mode: int = 0o600, *, synced: bool = False) -> None:
+    """Have `content` in the file; `mode` holds whatever the umask says. With `synced` it is on the disk as well before
+    it has its name: what has lost its power may come back with an empty file else.
 
     Raises OSError, as on a full disk; then what was there before is still there.
     """
@@ -18,9 +19,9 @@ def replace(path: Path, content: bytes | str, mode: int = 0o600) -> None:
             if hasattr(os, "fchmod"):
                 os.fchmod(file.fileno(), mode)
             file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            # Before it has its name: else what lost its power may come back with an empty file.
-            os.fsync(file.fileno())
+            if synced:
+                file.flush()
+                os.fsync(file.fileno())
         unfinished.replace(path)
     except OSError:
         unfinished.unlink(missing_ok=True)

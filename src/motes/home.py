@@ -272,9 +272,10 @@ class Home:
         self.write_text(path, json.dumps(value, indent=1) + "\n")
 
     def decide(self, path: Path, value: object) -> None:
-        """Write a file on which much depends: that it is there is on the disk as well. Raises Unavailable."""
-        self.write_json(path, value)
-        sync(path.parent)
+        """Write a file on which much depends: it is on the disk when this returns. Raises Unavailable."""
+        with self.writing():
+            files.replace(path, json.dumps(value, indent=1) + "\n", synced=True)
+            sync(path.parent)
 
     def write_text(self, path: Path, text: str) -> None:
         """The same for text."""

@@ -97,6 +97,24 @@ def test_wherever_it_was_cut_short_it_is_completed(tmp_path: Path, step: int, mo
     check_is_the_keeper(home)
 
 
+def test_all_that_was_put_in_its_place_is_on_the_disk_before_what_came_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = a_machine_to_which_a_keeper_came(tmp_path, succession.COMMITTED)
+    synced: list[Path] = []
+    sync = succession.sync
+
+    def note(path: Path) -> None:
+        assert home.arriving.exists()
+        sync(path)
+        synced.append(path)
+
+    monkeypatch.setattr(succession, "sync", note)
+    succession.install(home)
+    written = {home.nats_config, home.nats_port, home.listen_file}
+    assert written <= set(synced) and {each.parent for each in written} | {home.keys, home.users} <= set(synced)
+
+
 def test_a_keeper_forgets_its_keys_only_where_another_is_it(tmp_path: Path) -> None:
     home = Home(tmp_path)
     founding.found(home)

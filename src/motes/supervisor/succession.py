@@ -86,8 +86,8 @@ def install(home: Home) -> None:
     home.write_json(home.listen_file, {**state["listen"], "addresses": state["addresses"]})
     for notice in home.hosts.glob(f"*/{NOTICE}"):
         notice.unlink()
-    for folder in (home.nats, home.path):
-        sync(folder)
+    for written in (home.nats_config, home.nats_port, home.listen_file, home.nats, home.path):
+        sync(written)
     home.moved_file.unlink(missing_ok=True)
     home.keeper_file.unlink(missing_ok=True)
     sync(home.path)
