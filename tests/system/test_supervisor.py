@@ -255,6 +255,24 @@ def test_hosts_start_and_stop_while_the_others_go_on(tree: Tree) -> None:
         control.ask(tree.home, "stop-host", DEADLINE_S, name="b")
 
 
+def test_a_host_that_is_wanted_again_while_it_ends_is_there_at_the_end(tree: Tree) -> None:
+    tree.up()
+    before = tree.pid("agent-local")
+    with control._connected(tree.home, DEADLINE_S) as stops, control._connected(tree.home, DEADLINE_S) as starts:
+        os.kill(before, signal.SIGSTOP)  # It ends as slowly as a host that lets calls finish.
+        stops.sendall(b'{"do": "stop-host", "name": "local"}\n')
+        for _ in range(2):
+            assert tree.pid("agent-local") == before, "and what was asked before this has been heard"
+            starts.sendall(b'{"do": "start-host", "name": "local"}\n')
+        assert tree.pid("agent-local") == before
+        os.kill(before, signal.SIGCONT)
+        assert json.loads(stops.recv(4096)) == {"name": "agent-local"}
+        answers = starts.makefile()
+        told = [json.loads(answers.readline()) for _ in range(2)]
+    after = tree.pid("agent-local")
+    assert told == [{"name": "agent-local", "pid": after}] * 2 and after != before
+
+
 def test_a_host_that_does_not_start_is_given_up_with_a_reason(tree: Tree) -> None:
     tree.up()
     (tree.folder / "behaviour").write_text("agent fails")
@@ -273,6 +291,29 @@ def test_nonsense_on_the_control_socket_harms_nothing(tree: Tree, line: bytes) -
         answer = connection.recv(4096)
     assert answer == b"" or "error" in json.loads(answer)
     assert len(tree.processes()) == 4
+
+
+@pytest.mark.parametrize("request_", [{"do": "rise"}, {"do": "start-host", "name": "b"}])
+def test_a_request_that_cannot_be_done_ends_nothing(tree: Tree, request_: dict[str, str]) -> None:
+    tree.up()
+    tree.home.keeper_file.unlink(missing_ok=True)
+    tree.home.hosts_file.write_text("[")
+    with pytest.raises(Unavailable):
+        control.ask(tree.home, request_.pop("do"), DEADLINE_S, **request_)
+    assert len(tree.processes()) == 4
+
+
+def test_a_keeper_whose_going_cannot_be_written_stays_the_keeper(tree: Tree) -> None:
+    tree.up()
+    tree.home.moved_file.mkdir()
+    before = tree.pid("agent-local")
+    with control.talk(tree.home, DEADLINE_S) as asked:
+        asked("freeze")
+        with pytest.raises(Unavailable, match="it stays here"):
+            asked("hand-over", facts={"moved": {"address": "b:1"}, "keeper": {"addresses": ["b:1"]}})
+    running = {"nats-server", "controller", "gateway", "agent-local"}
+    wait_until(lambda: {name for name, each in tree.processes().items() if each["state"] == "running"} == running)
+    assert tree.pid("agent-local") == before and not tree.home.keeper_file.exists()
 
 
 def test_a_home_deeper_than_a_sockets_path_may_be_works(tmp_path: Path) -> None:

@@ -97,7 +97,11 @@ class ControlSocket:
                 asker.on_gone()
             return
         asker = self._connections[connection]
-        answer = self._answer(request, asker)
+        try:
+            answer = self._answer(request, asker)
+        except Exception as error:
+            # Whatever is wrong with one request, or with a file that it needs: all that runs here goes on.
+            answer = {"error": f"could not do {str(request.get('do'))[:80]!r}: {type(error).__name__}: {error}"}
         if answer is not None:
             asker(answer)
 

@@ -247,8 +247,7 @@ class Supervisor:
         if do in self.yielding.verbs and self.started:
             return self.yielding.verbs[do](request, tell)
         if do == "start-host" and is_name(name) and self.started:
-            child = self.children.get(f"agent-{name}") or self._start_agent(name)
-            self.waiting.append(Waiting(child, "ready", tell))
+            self._start_host(name, tell)
             return None
         if do == "stop-host" and (found := self.children.get(f"agent-{name}")) is not None:
             self.end(found, tell)
@@ -258,6 +257,14 @@ class Supervisor:
         return {
             "error": f"no host {name!r} runs here" if do in ("stop-host", "lend") else f"cannot do {do!r} {name!r} now"
         }
+
+    def _start_host(self, name: str, tell: control.Tell) -> None:
+        child = self.children.get(f"agent-{name}")
+        if child is not None and not child.wanted:
+            # Just told to end: the next one takes its place.
+            self.waiting.append(Waiting(child, "ended", lambda _: self._start_host(name, tell)))
+        else:
+            self.waiting.append(Waiting(child or self._start_agent(name), "ready", tell))
 
     def _order(self, child: Child, name: str, tell: control.Tell) -> dict[str, Any] | None:
         """Tell a host what hosts.json says of it now, and whoever asked for it what it answers."""
@@ -290,12 +297,17 @@ class Supervisor:
             elif child.ready and waiting.until == "ready":
                 waiting.tell({"name": child.name, "pid": child.pid})
             elif child.pid is None and waiting.until == "ended":
-                self.children.pop(child.name, None)
+                self._forget(child)
                 waiting.tell({"name": child.name})
             elif child.pid is None:
                 child.wanted = False
-                self.children.pop(child.name, None)
+                self._forget(child)
                 waiting.tell({"error": f"{child.name} ended with {child.last_end}; see {child.log}"})
             else:
                 continue
             self.waiting.remove(waiting)
+
+    def _forget(self, child: Child) -> None:
+        """Another of its name may have come already."""
+        if self.children.get(child.name) is child:
+            del self.children[child.name]

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from motes.errors import MotesError
 from motes.supervisor import succession
 from motes.supervisor.child import Child
 from motes.supervisor.control import Asker
@@ -102,11 +103,17 @@ class Yielding:
             return
         assert self._facts is not None
         supervisor, facts, self._facts = self._supervisor, self._facts, None
-        succession.hand_over(supervisor.home, facts)
+        answer: dict[str, Any] = {"moved": True}
+        try:
+            succession.hand_over(supervisor.home, facts)
+            self.start_forward()
+        except (OSError, MotesError) as error:
+            # Nothing is decided, as on a full disk: the keeper is here as before.
+            answer = {"error": f"it could not be written that the keeper is elsewhere ({error}); it stays here"}
+            supervisor.start_nats()
         supervisor.tell_facts()
-        self.start_forward()
         if self._asker is not None:
-            self._asker({"moved": True})
+            self._asker(answer)
             self._asker.on_gone = None
         self._asker = None
 
