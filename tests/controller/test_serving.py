@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from controller.keeper_bench import Bench, function
-from motes.controller.summary import statuses
+from motes.controller.summary import statuses, summaries
 from motes.errors import NoRoom
 from motes.model.host import Held
 from motes.model.release import MIB, Daemon, Workload
@@ -56,7 +56,11 @@ def test_where_it_is_served_nowhere_it_ends_and_it_is_back_as_soon_as_it_is_serv
     bench.deploy(function(least=1), WEB)
     serve(bench, "a", "mail")
     assert where(bench) == where(bench, "web") == []
+    (shown,) = summaries(bench.core.state)
+    assert shown.nowhere.keys() == {"f", "web"} and "host a serves only mail" in shown.nowhere["web"]
     serve(bench, "a", "app")
+    (shown,) = summaries(bench.core.state)
+    assert not shown.nowhere
     assert where(bench) == where(bench, "web") == ["a"]
 
 
