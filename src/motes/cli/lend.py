@@ -29,7 +29,7 @@ def command(words: tuple[str, ...], host: str | None, as_json: bool) -> None:
     cpus=2  memory=1GiB  disk=5GiB  spaces=200    how much
     hours=22-07    these hours only; also 22:30-07:00+12-13, mon-fri/19-07+sat-sun, always
     when=idle      while nobody is at it; also charging, idle+charging, always
-    serve=shop+mail  these apps only; owner: all of the cluster's owner, nobody else's in any case
+    serve=shop     these apps only; also shop+mail, owner (all of the cluster's owner, and nobody else's)
     priority=idle  only what your own programs leave, from its next start on; also normal
     labels=gpu+attic  machine=nas                 what it is, for who chooses hosts
     KEY=default    as if it had never been said
