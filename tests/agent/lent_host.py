@@ -40,10 +40,16 @@ class LentHost:
     # ------------------------------------------------------------------ what happens to the host
 
     def lease(
-        self, name: str = "f", ceiling: int = 100, floor: int = 0, release: str = "r1", epoch: int | None = None
+        self,
+        name: str = "f",
+        ceiling: int = 100,
+        floor: int = 0,
+        release: str = "r1",
+        epoch: int | None = None,
+        app: str = "app",
     ) -> None:
         self._epoch += 1
-        lease = Lease("h", "app", name, release, ceiling, floor, self._epoch if epoch is None else epoch)
+        lease = Lease("h", app, name, release, ceiling, floor, self._epoch if epoch is None else epoch)
         self.do(self.machine.on_lease(lease, self.now))
 
     def call(
@@ -54,10 +60,11 @@ class LentHost:
         call_id: bytes | None = None,
         caller: str | None = CALLER[0],
         through: tuple[str, ...] = (),
+        app: str = "app",
     ) -> bytes:
         """The reply subject is the call's id, so that `answers` tells what came of it; `caller` None is nobody."""
         call_id = call_id or next(_ids).to_bytes(16)
-        call = Call(call_id, f"app.{name}", body, self.now, self.now + budget_s, [call_id.hex()])
+        call = Call(call_id, f"{app}.{name}", body, self.now, self.now + budget_s, [call_id.hex()])
         call.caller = (caller, "") if caller is not None else NOBODY
         call.context = Context(through)
         self.do(self.machine.on_call(call, self.now))

@@ -17,7 +17,7 @@ from motes.agent.owner import CONNECTING, Owner, word_of
 from motes.agent.state import HostState
 from motes.errors import SpaceFailed
 from motes.model.host import Offer
-from motes.model.keeper import decode_answer
+from motes.model.keeper import Inspect, decode_answer
 from motes.model.release import Manifest
 from motes.supervised import ORDER_LIMIT_BYTES
 
@@ -35,7 +35,14 @@ def test_an_entry_of_hosts_json_is_an_offer_and_terms() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"spaces": "many"}, {"spaces": -1}, {"hours": "99"}, {"when": "sleeping"}, {"pretended": {"idle_s": "x"}}],
+    [
+        {"spaces": "many"},
+        {"spaces": -1},
+        {"hours": "99"},
+        {"when": "sleeping"},
+        {"pretended": {"idle_s": "x"}},
+        {"serve": "mail"},
+    ],
 )
 def test_what_cannot_be_read_is_no_word_of_the_owners(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
@@ -71,7 +78,7 @@ def test_orders_are_heard_before_there_is_a_keeper_and_nonsense_changes_nothing(
 def test_an_agent_whose_host_is_away_looks_into_no_app() -> None:
     class Everything:
         def inspection(self, data: bytes) -> Any:
-            return data
+            return Inspect("app", data.decode())
 
     async def story() -> bytes:
         inspection = Inspection(None, Everything(), HostState("h", Offer()))  # type: ignore[arg-type]

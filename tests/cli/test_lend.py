@@ -6,7 +6,7 @@ import pytest
 
 from motes.cli.host import parse_lend
 from motes.cli.lend import changed, described
-from motes.errors import BadInput
+from motes.errors import BadInput, Refused
 
 
 def test_what_is_lent_is_read_as_the_fields_of_an_offer() -> None:
@@ -30,6 +30,7 @@ def test_what_is_lent_is_read_as_the_fields_of_an_offer() -> None:
         *("labels=", "labels=a b", "labels=gpu+", "labels=-x", "labels=" + "+".join(map(str, range(33)))),
         "machine=../x",
         *("disk=0", "priority=", "priority=high"),
+        *("serve=", "serve=a b", "serve=shop+", "serve=../x", "serve=" + "+".join(f"a{n}" for n in range(65))),
         *("hours=", "hours=25-26", "hours=7", "hours=abc", "when=", "when=sleeping"),
     ],
 )
@@ -44,7 +45,9 @@ ENTRY = {"cpus": 2.0, "memory_bytes": 2**31, "spaces": 100, "python": "/opt/pyth
 def test_the_words_of_lend_change_what_they_name_and_nothing_else() -> None:
     found = changed({**ENTRY, "labels": ["gpu"]}, ("hours=22-07+12-13", "when=charging+idle,spaces=5"))
     assert found == {**ENTRY, "labels": ["gpu"], "hours": "22-07+12-13", "when": "idle+charging", "spaces": 5}
-    assert described(found) == "cpus=2 memory=2GiB spaces=5 hours=22-07+12-13 when=idle+charging labels=gpu"
+    assert described(found) == (
+        "cpus=2 memory=2GiB spaces=5 hours=22-07+12-13 when=idle+charging serve=owner labels=gpu"
+    )
 
 
 def test_what_is_said_to_be_the_default_is_forgotten() -> None:
@@ -52,7 +55,24 @@ def test_what_is_said_to_be_the_default_is_forgotten() -> None:
     assert "priority=idle" in described(entry)
     found = changed(entry, ("labels=default", "hours=always", "when=always", "spaces=default", "priority=default"))
     assert "labels" not in found and "idle_class" not in found and found["spaces"] == 100
-    assert described(found).endswith("hours=always when=always")
+    assert described(found).endswith("hours=always when=always serve=owner")
+
+
+def test_whom_a_machine_serves_is_its_clusters_owner_or_some_of_his_apps_also_those_that_are_not_there_yet() -> None:
+    assert parse_lend("serve=owner") == {"serve": []}
+    found = changed(ENTRY, ("serve=shop+mail+shop",))
+    assert found["serve"] == ["mail", "shop"] and " serve=mail+shop" in described(found)
+    for words in ("serve=owner", "serve=default"):
+        again = changed(found, (words,))
+        assert not again.get("serve") and " serve=owner" in described(again)
+
+
+@pytest.mark.parametrize(
+    "whom", ["anyone", "everybody", "all", "shop+anyone", "owner+shop", "AB" * 32, "0f" * 32, "U" + "A2" * 27 + "B"]
+)
+def test_a_machine_serves_no_stranger_and_says_what_is_possible(whom: str) -> None:
+    with pytest.raises(Refused, match=r"no wall between owners; write serve=owner .* or serve=APP\+APP"):
+        parse_lend(f"cpus=1,serve={whom}")
 
 
 @pytest.mark.parametrize("words", [("hats=default",), ("default",), ("spaces",), ("=default",)])

@@ -39,7 +39,7 @@ SOON_MAX_S = 0.02
 FETCH_S = 0.01
 FETCH_TIMEOUT_S = 1.0
 GRACE_S = 3.0
-"""Of the calls that run on a host that stops or lends less."""
+"""Of the calls that run on a host that stops, lends less or serves others."""
 WITHDRAW_S = 1.0
 """The same where its owner is back: shorter than calls may take here, so that some are cut."""
 FREE_S, UNDER_S = 0.1, 0.5
@@ -124,6 +124,16 @@ class SimHost:
         self._most, self._under_at = self.most_spaces(), self.now + GRACE_S + UNDER_S
         self.offer = msgspec.structs.replace(self.offer, spaces=spaces)
         self.feed(self.machine.on_offer(self.offer, self.now))
+
+    def serve(self, *apps: str) -> None:
+        """It serves these apps only; none: all."""
+        self.take(lambda: self._serve(apps))
+
+    def _serve(self, apps: tuple[str, ...]) -> None:
+        self.offer = msgspec.structs.replace(self.offer, serve=apps)
+        self.world.checks.host_serves(self)
+        self.feed(self.machine.on_offer(self.offer, self.now))
+        self.at(GRACE_S + UNDER_S, lambda: self.offer.serve == apps and self.world.checks.host_has_no_others(self))
 
     def most_spaces(self) -> int:
         """What may be in use: shortly after it lends less, still what it lent before."""

@@ -82,6 +82,18 @@ class Checks:
         mine = {key: laid_down(lease) for key, lease in self._leases.items() if key[0] == host.boot}
         self._leases.update(mine)
 
+    def host_serves(self, host: SimHost) -> None:
+        """Of apps that it serves no more it uses no leases, and those that come it may only keep."""
+        unused = host.machine.misplaced
+        for (boot, address), lease in list(self._leases.items()):
+            if boot == host.boot and address not in unused and not host.offer.serves(lease.app):
+                self._leases[boot, address] = laid_down(lease)
+
+    def host_has_no_others(self, host: SimHost) -> None:
+        """So long after its owner has named the apps, nothing of others is on it."""
+        others = [each for each in host.guests.all.values() if not host.offer.serves(each.address.partition(".")[0])]
+        self.that(not others, f"{host.name} serves {host.offer.serve} and still runs {others}")
+
     def host_is_free(self, host: SimHost) -> None:
         """So long after its owner came, nothing of others is on it."""
         self.that(not host.guests.all, f"{host.name} still runs {[*host.guests.all.values()]}")
@@ -97,6 +109,7 @@ class Checks:
                 instance = host.machine.instances[effect.number]
                 self.that(self._ceiling(host, instance.address) > 0, f"{host.name} runs {instance} without a lease")
                 self.that(not instance.ending, f"{host.name} gives a call to {instance}, which it has ended")
+                self.that(host.offer.serves(instance.app), f"{host.name} does not serve {instance}, and calls it")
                 self._keeps_callers_apart(host, effect)
             case Spawn():
                 self._starts_one(host, host.machine.instances[effect.number].address, 0)
@@ -125,6 +138,7 @@ class Checks:
         live = sum(1 for guest in host.guests.all.values() if guest.address == address)
         ceiling, spaces = self._ceiling(host, address), host.offer.spaces
         self.that(not host.machine.away, f"{host.name} starts {address} while it lends nothing")
+        self.that(host.offer.serves(address.partition(".")[0]), f"{host.name} does not serve {address}, and starts it")
         self.that(live < ceiling + beside, f"{host.name} starts {live + 1} of {address}, its ceiling is {ceiling}")
         self.that(len(host.guests.all) < spaces, f"{host.name} starts more than the {spaces} it lends")
 

@@ -20,6 +20,7 @@ FAULTS = (
     "host_stopped",
     "host_withdraws",
     "host_lends_less",
+    "host_serves_others",
     "host_frozen",
     "host_cut_off",
     "host_fails",
@@ -172,6 +173,12 @@ class Plan:
         if host.lives:
             host.lend(self.chance.choice((1, 2, 6)))
             self.later(6.0, lambda: host.lives and host.lend(20))
+
+    def host_serves_others(self) -> None:
+        host = self._host()
+        if host.lives:
+            host.serve(self.chance.choice(sorted(APPS)))
+            self.later(self.chance.choice((0.5, 3.0, 8.0)), lambda: host.lives and host.serve())
 
     def host_frozen(self) -> None:
         self._host().freeze(self.chance.choice((0.3, 1.5, 3.0, 7.0)))

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from motes.agent import effects as agent
+from motes.agent import machine
 from motes.agent.lanes import Lanes
 from motes.agent.machine import Machine
 from motes.controller import core, scaling
@@ -79,6 +80,11 @@ def test_a_controller_that_gives_a_ceiling_away_before_it_is_free_is_seen(monkey
 def test_a_host_that_gives_a_call_to_whatever_instance_is_free_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Lanes, "adopt", lambda lanes, lane: next(reversed(lanes.free()), None))
     assert " meets " in breach(Kinds())
+
+
+def test_a_host_that_goes_on_with_what_it_serves_no_more_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "serve_others", lambda state, now: [])
+    assert "without a lease" in breach(Kinds(), "host_serves_others", "messages_late", "messages_lost")
 
 
 def test_a_controller_that_follows_events_only_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,3 +160,4 @@ class World:
                 self.network.up(host.name)
             host.come_back()
             host.lend(self._spaces)
+            host.serve()

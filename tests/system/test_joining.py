@@ -228,7 +228,7 @@ def test_an_invite_does_not_bring_back_a_host_that_was_removed(keeper: Keeper, m
     machine.motes("join", line, "--name", "banned")
     keeper.motes("host", "rm", "banned")
     kept = machine.home.key("host").read_text()
-    machine.motes("leave")
+    assert machine.motes("leave") == "this machine has left\n"
     # With the same key, as one who kept a copy of everything.
     machine.home.key("host").write_text(kept)
     assert "needs another invite" in machine.refusal(3, "join", line, "--name", "banned")

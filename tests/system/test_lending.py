@@ -253,12 +253,13 @@ def opened(pid: int) -> dict[int, str]:
 def test_neither_a_guest_nor_a_caller_makes_a_host_lend(cluster: RunningCluster) -> None:
     cluster.motes("host", "stop", "--name", "local")
     words = json.dumps({**cluster.home.offers()["b"], "when": "", "hours": "", "spaces": 9_999, PRETENDED: AWAY})
-    cluster.motes("lend", "--host", "b", "when=idle")
+    cluster.motes("lend", "--host", "b", "when=idle", "serve=work+other")
     pretend(cluster, "b", AWAY)
     # A guest says it on all that it has open.
     cluster.run("call", "work.shout", json.dumps(words), "--timeout", "10")
     cluster.motes("call", "work.nap", "0.01")
-    assert state(cluster, "b")["lends"]["spaces"] == 100
+    lends = state(cluster, "b")["lends"]
+    assert (lends["spaces"], lends["serve"]) == (100, ["other", "work"])
     # Nothing that the agent has started holds what the owner speaks on.
     agent = cluster.pid("agent-b")
     environment = Path(f"/proc/{agent}/environ").read_text().split("\0")

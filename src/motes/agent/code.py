@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -54,6 +55,13 @@ class Code:
         """Fetch no further for now."""
         self._bundles.give_up()
         self._layers.give_up()
+
+    def keep_to(self, releases: Collection[str]) -> None:
+        """Fetch no further what only other releases than these need."""
+        others = {each for release, found in self._under_way.items() if release not in releases for each in found}
+        others -= {each for release, found in self._under_way.items() if release in releases for each in found}
+        self._bundles.give_up(others)
+        self._layers.give_up(others)
 
     def missing(self) -> dict[str, int]:
         """By release that is being fetched, how many bytes have still to come, as far as that is known."""

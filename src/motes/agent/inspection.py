@@ -37,14 +37,25 @@ class Inspection:
         self._state = state
         self._trust = trust
         self._gate = asyncio.Semaphore(AT_ONCE)
-        self._running: set[asyncio.Task[Manifest]] = set()
+        self._running: dict[asyncio.Task[Manifest], Inspect] = {}
         self._away = ""
 
     def refuse(self, why: str) -> None:
         """The host lends nothing now (empty: it does again): end the trials, and begin none."""
         self._away = why
-        for trial in self._running if why else ():
-            trial.cancel()
+        self.look_again()
+
+    def look_again(self) -> None:
+        """The host's owner has said something new: end the trials that he does not want."""
+        for trial, question in self._running.items():
+            if self._why_not(question):
+                trial.cancel()
+
+    def _why_not(self, question: Inspect) -> str:
+        if self._away:
+            return f"the host lends nothing now: {self._away}"
+        why = why_not_here(self._state, question.app, question.place)
+        return why and f"host {self._state.host!r} does not look into the app: {why}"
 
     async def answer(self, data: bytes) -> bytes:
         """The answer to an Inspect that an owner signed: a Manifest or the reason why there is none."""
@@ -56,21 +67,19 @@ class Inspection:
 
     async def _try(self, question: Inspect) -> Manifest:
         trial = asyncio.ensure_future(self._inspect(question))
-        self._running.add(trial)
+        self._running[trial] = question
         try:
-            if not self._away:
+            if not self._why_not(question):
                 return await trial
         except asyncio.CancelledError:
-            if not self._away:
+            if not self._why_not(question):
                 raise
         finally:
             trial.cancel()
-            self._running.discard(trial)
-        raise SpaceFailed(f"the host lends nothing now: {self._away}")
+            del self._running[trial]
+        raise SpaceFailed(self._why_not(question))
 
     async def _inspect(self, question: Inspect) -> Manifest:
-        if why := why_not_here(self._state, question.place):
-            raise SpaceFailed(f"host {self._state.host!r} does not look into the app: {why}")
         code = await self._code.folders(question.bundle, question.packages)
         if question.command:
             daemon = Daemon(DAEMON, question.command, question.port, question.memory_bytes)

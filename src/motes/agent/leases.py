@@ -24,6 +24,8 @@ ENDED_LEASES = 100
 
 def adopt(state: HostState, lease: Lease, now: float) -> list[Effect]:
     """Take a lease on; its release is fetched first when it is not here."""
+    if why := why_not_here(state, lease.app):
+        return _refuse(state, lease, why, now)
     state.misplaced.pop(lease.address, None)
     if lease.address in state.pools:
         state.pools[lease.address].lease = lease
@@ -43,8 +45,11 @@ def adopt(state: HostState, lease: Lease, now: float) -> list[Effect]:
 def place(state: HostState, lease: Lease, now: float) -> list[Effect]:
     """The manifest is known: the lease becomes a pool of instances, or a daemon."""
     manifest = state.spaces[lease.release].manifest
+    if manifest is not None and manifest.app != lease.app:
+        # Else a keeper could run an app under the name of another, one that is served here.
+        return _refuse(state, lease, f"release {lease.release} is of another app, {manifest.app!r}", now)
     workload = None if manifest is None else manifest.workload(lease.workload)
-    if workload is not None and (why := why_not_here(state, workload.place)):
+    if workload is not None and (why := why_not_here(state, lease.app, workload.place)):
         return _refuse(state, lease, why, now)
     if isinstance(workload, Function):
         effects = end_daemon(state, lease.address, EndReason.REPLACED)

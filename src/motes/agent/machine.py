@@ -27,7 +27,7 @@ from motes.agent.releases import close_unused, note_failure
 from motes.agent.running_daemons import daemon_ended, switch_daemon, tick_daemon
 from motes.agent.starting import after_call, serve, start_in_freed_space, start_some
 from motes.agent.state import HostState, SpaceView
-from motes.agent.withdrawal import come_back, free, get_under, laid_down, withdraw
+from motes.agent.withdrawal import come_back, end_others, free, get_under, laid_down, serve_others, withdraw
 from motes.errors import MotesError, SpaceFailed
 from motes.model.call import STATUS_ITEM, Outcome
 from motes.model.host import Lease, Offer
@@ -92,8 +92,8 @@ class Machine(HostState):
         """The release could not be had, or its hash or signature does not hold."""
         space = self.spaces.setdefault(release, SpaceView())
         space.state, space.missing_bytes = "unfetched", 0
-        if self.away:
-            return []  # It was given up; whoever gets a lease when the host is back fetches again.
+        if release not in self.wanted_releases():
+            return []  # It was given up; whoever gets a lease when it is wanted again fetches it again.
         return note_failure(self, release, space, error, now)
 
     def on_space_ready(self, release: str, now: float) -> list[Effect]:
@@ -294,14 +294,15 @@ class Machine(HostState):
         effects += asking.tick(self, now)
         for unit in self.daemons.values():
             effects += tick_daemon(self, unit, now)
-        return [*effects, *get_under(self, now), *close_unused(self, now)]
+        return [*effects, *end_others(self, now), *get_under(self, now), *close_unused(self, now)]
 
     # ------------------------------------------------------------------ what the machine's owner decides
 
     def on_offer(self, offer: Offer, now: float) -> list[Effect]:
-        """It lends more or less from now on; what runs beyond it ends."""
-        self.offer = offer
-        return [Report(), *get_under(self, now), *relieve(self, now)]
+        """It lends more or less from now on, or to others; what runs beyond it ends."""
+        before, self.offer = self.offer, offer
+        others = serve_others(self, now) if offer.serve != before.serve else []
+        return [Report(), *others, *get_under(self, now), *relieve(self, now)]
 
     def on_withdraw(self, why: str, now: float) -> list[Effect]:
         """The owner wants the machine: no new calls; what runs may finish until `on_free`."""

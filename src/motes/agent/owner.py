@@ -101,7 +101,7 @@ class Owner:
     async def begin(self, agent: Agent) -> None:
         """The first look, before the host says for the first time what it lends."""
         self._agent = agent
-        if await self._look():
+        if await self._look(agent):
             self._prepare(agent)
             # Nothing runs yet, and nobody is to be told: the first report says it.
             agent.machine.on_withdraw(self._why, agent.now())
@@ -114,13 +114,13 @@ class Owner:
                 async with asyncio.timeout(LOOK_S):
                     await self._was_ordered.wait()
             try:
-                await self._do(self._agent, await self._look())
+                await self._do(self._agent, await self._look(self._agent))
             except Exception:
                 # A mistake in one look must not end all later ones.
                 _log.exception("the agent could not look after its owner's terms")
 
-    async def _look(self) -> str:
-        """Why the host lends nothing, by what is so now; empty: it lends."""
+    async def _look(self, agent: Agent) -> str:
+        """Lend what he has said by now; returns why the host lends nothing, by what is so now (empty: it lends)."""
         was_ordered = self._was_ordered.is_set()
         self._was_ordered.clear()
         terms, pretended = self.word.terms, self.word.pretended
@@ -129,6 +129,7 @@ class Owner:
         if self._why != before:
             _log.info("this host lends%s", f" nothing: {self._why}" if self._why else "")
         if was_ordered:
+            agent.lend(self.word.offer)
             self._tell()
         return self._why
 
@@ -137,7 +138,6 @@ class Owner:
         return signs
 
     async def _do(self, agent: Agent, why: str) -> None:
-        agent.lend(self.word.offer)
         if why == agent.machine.away:
             return
         was_away = agent.machine.away

@@ -122,6 +122,8 @@ class Instance(msgspec.Struct):
     idle_since: float = 0.0
     kept_until: float = 0.0
     """Until then it is not ended for another's sake (motes.agent.room)."""
+    ends_by: float = math.inf
+    """Then it ends, whatever it does, if its app is still not served here."""
     calls: int = 0
     cpu_s: float = 0.0
     waited_s: float = 0.0

@@ -65,7 +65,7 @@ def close_unused(state: HostState, now: float, pressure: bool = False) -> list[E
 
 def _forget_unused(state: HostState, used: set[str]) -> None:
     """Releases that no lease names any more."""
-    used = used | {lease.release for lease in state.leases.values() if lease.ceiling > 0}
+    used = used | state.wanted_releases()
     for release in [each for each, space in state.spaces.items() if space.is_at_rest and each not in used]:
         del state.spaces[release]
 

@@ -140,7 +140,7 @@ class Agent:
         self._rest()
 
     def lend(self, offer: Offer) -> None:
-        """Lend more or less from now on. Its priority stays as it is until the next start."""
+        """Lend more or less from now on, or to others. Its priority stays as it is until the next start."""
         offer = msgspec.structs.replace(offer, idle_class=self.machine.offer.idle_class)
         if offer == self.machine.offer:
             return
@@ -150,6 +150,8 @@ class Agent:
         self._disk.most_bytes = offer.disk_bytes
         self._written.keep()
         self.feed(self.machine.on_offer(offer, self.now()))
+        self.code.keep_to(self.machine.wanted_releases())
+        self.inspection.look_again()
         self._rest()
 
     def _rest(self) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import mmap
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from motes.agent.disk import PARTS, Disk
@@ -67,9 +67,9 @@ class Shelf:
             task.add_done_callback(lambda _: self._fetched(archive))
         return await asyncio.shield(task)
 
-    def give_up(self) -> None:
-        """Fetch no further for now; what has come is kept."""
-        self._given_up.update(self._fetching)
+    def give_up(self, archives: Collection[str] | None = None) -> None:
+        """Fetch these no further for now, or none; what has come is kept."""
+        self._given_up.update(self._fetching if archives is None else self._fetching.keys() & archives)
 
     def _fetched(self, archive: str) -> None:
         self._fetching.pop(archive, None)
@@ -110,7 +110,9 @@ class Shelf:
             file.truncate(have * CHUNK_BYTES)
             for first in range(have, count, CHUNKS_AT_ONCE):
                 if archive in self._given_up:
-                    raise SpaceFailed(f"{self._limits.what} {archive[:12]} is not fetched further: the host is away")
+                    raise SpaceFailed(
+                        f"{self._limits.what} {archive[:12]} is fetched no further: its owner lends for it no more"
+                    )
                 self.missing[archive] = (count - first) * CHUNK_BYTES
                 some = range(first, min(first + CHUNKS_AT_ONCE, count))
                 for index, (_, data) in zip(

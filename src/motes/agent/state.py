@@ -116,6 +116,10 @@ class HostState:
         """Whether every process space that the host lends is in use."""
         return self.spaces_used() >= self.offer.spaces
 
+    def wanted_releases(self) -> set[str]:
+        """Those of leases in force."""
+        return {lease.release for lease in self.leases.values() if lease.ceiling > 0}
+
     def has_waiting(self) -> bool:
         """Whether a call waits, so that time matters within milliseconds."""
         return any(pool.queued for pool in self.pools.values())

@@ -1,16 +1,18 @@
-"""The owner wants the machine back, lends less of it, or lends it again. Part of the agent's core.
+"""The owner wants the machine back, lends less of it, serves other apps, or lends it again. Part of the agent's core.
 
-A host that withdraws lays its leases down: they have no ceiling from then on, and their epochs stay used. The
-controller sees that in its report, and gives new ones when it is back.
+A host that withdraws lays its leases down, one that serves fewer apps those of the others: they have no ceiling from
+then on, and their epochs stay used. The controller sees that in its report, and gives new ones when it may.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import msgspec
 
 from motes.agent.effects import Close, Effect, Report
 from motes.agent.instances import end, let_go
-from motes.agent.leases import end_workload, forget_ended_leases
+from motes.agent.leases import adopt, end_workload, forget_ended_leases
 from motes.agent.pool import Instance
 from motes.agent.releases import close_unused
 from motes.agent.state import HostState
@@ -18,7 +20,7 @@ from motes.model.host import Lease
 from motes.model.instance import EndReason
 
 GRACE_S = 3.0
-"""How long calls that run may go on when their host lends less than they use."""
+"""How long calls that run may go on when their host lends less than they use, or serves their app no more."""
 
 
 def laid_down(lease: Lease) -> Lease:
@@ -29,15 +31,19 @@ def laid_down(lease: Lease) -> Lease:
 def withdraw(state: HostState, why: str, now: float) -> list[Effect]:
     """Take no more calls; let those that run finish. Again with another reason, that is what it says from now on."""
     was_away, state.away = state.away, why
-    effects: list[Effect] = [Report()]
-    if was_away:
-        return effects
-    for address, lease in list(state.leases.items()):
-        state.leases[address] = laid_down(lease)
+    return [Report()] if was_away else [Report(), *_lay_down(state, list(state.leases), now)]
+
+
+def _lay_down(state: HostState, addresses: Iterable[str], now: float) -> list[Effect]:
+    """Take no more calls by these leases, and give up what is being loaded for them alone."""
+    effects: list[Effect] = []
+    for address in addresses:
+        state.leases[address] = laid_down(state.leases[address])
         effects += end_workload(state, address, EndReason.WITHDRAWN, now)
     forget_ended_leases(state)
+    wanted = state.wanted_releases()
     for release, space in state.spaces.items():
-        if space.state == "preparing":
+        if space.state == "preparing" and release not in wanted:
             space.state = "absent"
             effects.append(Close(release))
     return effects
@@ -54,6 +60,26 @@ def come_back(state: HostState) -> list[Effect]:
     """Take work again; the controller gives new leases."""
     state.away = ""
     return [Report()]
+
+
+def serve_others(state: HostState, now: float) -> list[Effect]:
+    """The owner has said anew whom to serve: other apps have GRACE_S, and leases that were refused may be used."""
+    for instance in state.instances.values():
+        if not state.offer.serves(instance.app):
+            instance.ends_by = min(instance.ends_by, now + GRACE_S)
+    used = [lease for lease in state.leases.values() if lease.ceiling > 0 and lease.address not in state.misplaced]
+    refused = [state.leases[address] for address in state.misplaced]
+    effects = _lay_down(state, [lease.address for lease in used if not state.offer.serves(lease.app)], now)
+    for lease in refused:
+        effects += adopt(state, lease, now) if state.offer.serves(lease.app) else []
+    return effects
+
+
+def end_others(state: HostState, now: float) -> list[Effect]:
+    """What is not done in time of apps that are served no more."""
+    why = f"the owner of host {state.host!r} has it serve other apps"
+    overdue = [each for each in state.instances.values() if each.ends_by <= now and not each.ending]
+    return [end(state, each, EndReason.WITHDRAWN, why) for each in overdue if not state.offer.serves(each.app)]
 
 
 def get_under(state: HostState, now: float) -> list[Effect]:

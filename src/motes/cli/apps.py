@@ -21,12 +21,12 @@ COLUMNS = ("app", "release", "age", "instances", "workloads")
     "--json",
     "as_json",
     is_flag=True,
-    help="Print a list of objects: app, release, deployed_at, manifest, instances, failing.",
+    help="Print a list of objects: app, release, deployed_at, manifest, instances, failing, nowhere.",
 )
 def command(as_json: bool) -> None:
     """List the deployed apps with their functions and daemons.
 
-    An app that fails somewhere is followed by the reason.
+    An app that fails somewhere, or that should run and no host can take, is followed by the reason.
 
     \b
     Example:
@@ -41,6 +41,8 @@ def command(as_json: bool) -> None:
     for app in apps:
         for workload, why in app.failing.items():
             click.echo(plain(f"{app.app}.{workload} fails at host {why}"))
+        for why in app.nowhere.values():
+            click.echo(plain(why))
 
 
 async def _apps(cluster: Cluster) -> list[AppSummary]:

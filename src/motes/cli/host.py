@@ -16,6 +16,7 @@ from motes.errors import BadInput, MotesError, NotFound, Unavailable
 from motes.home import Home
 from motes.model.names import HOST_PREFIX, MOST_LABELS, is_name
 from motes.model.naming import as_name
+from motes.model.served import in_words, parse_served
 from motes.model.terms import normal_hours, normal_when
 from motes.model.units import format_bytes, parse_bytes
 
@@ -40,9 +41,9 @@ class Hosts(click.Group):
         return name, found, rest
 
 
-@click.group(cls=Hosts, short_help="List, start and stop hosts on this machine.")
+@click.group(cls=Hosts, short_help="List the hosts, start one here, add, drain and remove others.")
 def command() -> None:
-    """List, start and stop hosts on this machine.
+    """List the cluster's hosts, start and stop those of this machine, add, drain and remove others.
 
     \b
     Example:
@@ -63,8 +64,8 @@ def ls(as_json: bool) -> None:
 
     STATE is one of up, away, draining, drained, silent, too old, too new. Away is one that lends nothing now, by its
     owner's terms, and why is said below; on a drained one nothing runs. A host whose Motes does not fit the keeper's
-    gets no work, and what to do is said below. So is which host fetches the code or the packages of an app. `motes host
-    show NAME` says more of one.
+    gets no work, and what to do is said below. So is which host serves some apps only, and which fetches the code or
+    the packages of an app. `motes host show NAME` says more of one.
 
     \b
     Example:
@@ -81,6 +82,8 @@ def ls(as_json: bool) -> None:
     for host in hosts:
         if host.away:
             click.echo(f"host {host.name} is away: {plain(host.away)}")
+        if host.lends.serve:
+            click.echo(f"host {host.name} serves only {in_words(host.lends.serve)}, as its owner says")
         if host.advice:
             click.echo(host.advice)
     for each in fetching:
@@ -293,7 +296,7 @@ def drain(name: str, off: bool, wait: bool, as_json: bool) -> None:
 
 
 def parse_lend(text: str) -> dict[str, Any]:
-    """`"cpus=2,memory=1GiB,spaces=100,labels=gpu+attic,machine=nas"` as the fields of an Offer. Raises BadInput."""
+    """`"cpus=2,memory=1GiB,spaces=100,labels=gpu+attic"` as the fields of an Offer. Raises BadInput, Refused."""
     offer: dict[str, Any] = {}
     for part in filter(None, (each.strip() for each in text.split(","))):
         key, _, value = part.partition("=")
@@ -346,5 +349,6 @@ LENT: dict[str, tuple[str, Callable[[str], Any]]] = {
     "when": ("when", normal_when),
     "labels": ("labels", _labels),
     "machine": ("machine", _name),
+    "serve": ("serve", parse_served),
 }
-LENT_EXAMPLE = "cpus=2,memory=1GiB,disk=5GiB,spaces=100,hours=22-07,when=idle+charging,labels=gpu+attic"
+LENT_EXAMPLE = "cpus=2,memory=1GiB,disk=5GiB,spaces=100,hours=22-07,when=idle+charging,serve=shop+mail,labels=gpu+attic"

@@ -51,6 +51,7 @@ def _lines(host: HostStatus) -> list[tuple[str, str]]:
         ("processor", host.architecture or "-"),
         ("python", host.python),
         ("motes", host.version or "-"),
+        ("serves", ", ".join(lends.serve) or "all apps of the cluster's owner"),
         ("lends", f"{lends.cpus:g} cpus, {memory} memory, {host.spaces} of {lends.spaces} spaces"),
     ]
 

@@ -19,6 +19,8 @@ DOWN_TIMEOUT_S = 40.0
 QUIT_TIMEOUT_S = 5.0
 REVOKED = "Revoked"
 """How nats-server ends the connection of a user that is let in no more."""
+REFUSED = "Authorization Violation"
+"""How it answers one who comes later."""
 
 
 @click.command(short_help="Take this machine out of the cluster that it joined.")
@@ -70,14 +72,14 @@ async def _tell(home: Home, name: str) -> bool:
     from motes.bus.connection import Connection
     from motes.model.keeper import decode_answer
 
+    # That its key opens nothing any more is what was asked for.
+    logging.getLogger("motes.bus").setLevel(logging.ERROR)
     try:
         keeper = home.keeper()
         user = home.credentials(HOST_PREFIX + name)
         connection = await Connection.open(keeper.servers, user, certificate=keeper.certificate)
-    except MotesError:
-        return False
-    # That its key opens nothing any more is what was asked for.
-    logging.getLogger("motes.bus").setLevel(logging.ERROR)
+    except MotesError as error:
+        return REFUSED in error.message
     try:
         answer = await connection.request(subjects.keeper(user.user, "quit"), b"\xc0", QUIT_TIMEOUT_S)
         return decode_answer(answer, bool)

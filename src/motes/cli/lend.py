@@ -18,7 +18,7 @@ STOPPED, PAUSED = "it does not run (motes up)", "this machine is paused (motes r
 _WORDS = {"cpus": "cpus", "memory_bytes": "memory", "disk_bytes": "disk", "spaces": "spaces"}
 
 
-@click.command(short_help="Say or change what this machine lends, and when.")
+@click.command(short_help="Say or change what this machine lends, when, and to which apps.")
 @click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--host", help="Which host, where this machine has several.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: host, lends, running, away, sources.")
@@ -29,6 +29,7 @@ def command(words: tuple[str, ...], host: str | None, as_json: bool) -> None:
     cpus=2  memory=1GiB  disk=5GiB  spaces=200    how much
     hours=22-07    these hours only; also 22:30-07:00+12-13, mon-fri/19-07+sat-sun, always
     when=idle      while nobody is at it; also charging, idle+charging, always
+    serve=shop     these apps only; also shop+mail, owner (all of the cluster's owner, and nobody else's)
     priority=idle  only what your own programs leave, from its next start on; also normal
     labels=gpu+attic  machine=nas                 what it is, for who chooses hosts
     KEY=default    as if it had never been said
@@ -58,7 +59,7 @@ def command(words: tuple[str, ...], host: str | None, as_json: bool) -> None:
 
 
 def changed(entry: Mapping[str, Any], words: tuple[str, ...]) -> dict[str, Any]:
-    """The entry of hosts.json after `words`. Raises BadInput."""
+    """The entry of hosts.json after `words`. Raises BadInput and Refused."""
     from motes.cli.host import LENT, LENT_EXAMPLE, parse_lend
     from motes.supervisor import founding
 
@@ -73,6 +74,7 @@ def changed(entry: Mapping[str, Any], words: tuple[str, ...]) -> dict[str, Any]:
 
 def described(entry: Mapping[str, Any]) -> str:
     """An entry in the words with which it is changed."""
+    from motes.model.served import OWNER
     from motes.model.units import format_bytes
 
     def amount(field: str) -> str:
@@ -81,6 +83,7 @@ def described(entry: Mapping[str, Any]) -> str:
 
     found = [f"{word}={amount(field)}" for field, word in _WORDS.items() if entry.get(field)]
     found += [f"{key}={entry.get(key) or 'always'}" for key in ("hours", "when")]
+    found += [f"serve={'+'.join(entry.get('serve') or (OWNER,))}"]
     found += ["priority=idle"] if entry.get("idle_class") else []
     found += [f"labels={'+'.join(entry['labels'])}"] if entry.get("labels") else []
     return " ".join(found + ([f"machine={entry['machine']}"] if entry.get("machine") else []))

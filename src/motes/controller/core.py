@@ -197,7 +197,7 @@ class Core:
         lost = self._lose_silent_holders(address)
         leases = plan_workload(self.state, address, found, wanted, now)
         packages = found.release.packages
-        if not self.state.holders(address) and not feasible(self.state, wanted, packages):
+        if not self.state.holders(address) and not feasible(self.state, app, wanted, packages):
             raise why_nowhere(self.state, address, wanted, packages)
         given: list[Effect] = [Give(lease) for lease in leases]
         published = self._publish(now)

@@ -25,7 +25,7 @@ def kept_shares(
         for host in state.holders(address)
         if host in state.drained
         and state.hosts[host].lives
-        and could_run(state, host, workload, app.release.packages)
+        and could_run(state, host, app.release.app, workload, app.release.packages)
         and (lease := state.lease(host, address))
         and lease.floor
     }

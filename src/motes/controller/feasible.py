@@ -1,8 +1,8 @@
 """Who can: the hosts that a workload could run on at all, and why there are none. A core: pure functions of the state.
 
-A host is feasible when it takes work, is at the workload's place, has a Python that the release runs with and the
-platform that its packages are for, an offer that holds one instance, and, for a daemon, namespaces; for one with a port
-it must be the keeper's own machine, where the gateway is.
+A host is feasible when it takes work, serves the app, is at the workload's place, has a Python that the release runs
+with and the platform that its packages are for, an offer that holds one instance, and, for a daemon, namespaces; for
+one with a port it must be the keeper's own machine, where the gateway is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from motes.controller.state import Host, State
 from motes.errors import MotesError, NoRoom, Unavailable
 from motes.model.place import ARCH, NAMED, OWN, traits_of, unmet
 from motes.model.release import Daemon, Packages, Workload
+from motes.model.served import in_words
 from motes.model.units import format_bytes
 from motes.model.walls import Walls
 
@@ -20,17 +21,19 @@ FIT = "add one that fits: `motes host start --python ...`; deploy again to have 
 MOST_SHOWN = 4
 
 
-def feasible(state: State, workload: Workload, packages: Packages) -> list[str]:
+def feasible(state: State, app: str, workload: Workload, packages: Packages) -> list[str]:
     """The hosts that could run it, in no order of merit."""
-    return [name for name in state.hosts if name not in state.drained and could_run(state, name, workload, packages)]
+    able = (name for name in state.hosts if name not in state.drained)
+    return [name for name in able if could_run(state, name, app, workload, packages)]
 
 
-def could_run(state: State, name: str, workload: Workload, packages: Packages) -> bool:
+def could_run(state: State, name: str, app: str, workload: Workload, packages: Packages) -> bool:
     """Whether the host could, were it not for who drains it."""
     host = state.hosts[name]
     return (
         host.takes_work
         and _holds(host, workload)
+        and host.report.offer.serves(app)
         and (not workload.place or not unmet(workload.place, traits(state, name)))
         and runs(host, packages)
         and _has_walls_for(host, workload)
@@ -56,8 +59,12 @@ def why_nowhere(state: State, address: str, workload: Workload, packages: Packag
     there = [name for name in able if not unmet(workload.place, traits(state, name))]
     if not there:
         return NoRoom(f"{address} {why_at_no_place(state, able, workload.place)}")
-    hosts = [state.hosts[name] for name in there]
     among = f" of those at {','.join(workload.place)}" if workload.place else ""
+    app = address.partition(".")[0]
+    serving = [name for name in there if state.hosts[name].report.offer.serves(app)]
+    if not serving:
+        return NoRoom(f"{address}: {who_serves_it_not(state, there, app, among)}")
+    hosts = [state.hosts[name] for name in serving]
     fitting = [host for host in hosts if runs(host, packages)]
     if not fitting:
         return NoRoom(f"{address} {needs(packages)}; {who_is_there(hosts, among)}")
@@ -66,7 +73,7 @@ def why_nowhere(state: State, address: str, workload: Workload, packages: Packag
         return NoRoom(
             f"{address} is a daemon, and no host{among} makes the namespaces that one needs (`motes doctor` there)"
         )
-    if not any(_is_reached(state, name, workload) for name in there):
+    if not any(_is_reached(state, name, workload) for name in serving):
         return NoRoom(
             f"{address} is a daemon with a port: connections reach daemons on the keeper's own machine only, of which"
             f" no host{among} takes work now (start one there: `motes host start`)"
@@ -92,6 +99,16 @@ def why_at_no_place(state: State, hosts: Iterable[str], place: Sequence[str]) ->
     more = [f"and {len(shown) - MOST_SHOWN} more"] if len(shown) > MOST_SHOWN else []
     hosts_there = ", ".join(shown[:MOST_SHOWN] + more)
     return f"is placed at {','.join(place)}, and {which}; the hosts are {hosts_there} ({_mend(nobody or place)})"
+
+
+def who_serves_it_not(state: State, hosts: Iterable[str], app: str, among: str = "") -> str:
+    """Which apps the hosts serve instead, as their owners say, and what they could say."""
+    shown = [f"host {name} serves only {in_words(state.hosts[name].report.offer.serve)}" for name in sorted(hosts)]
+    more = f"; and {len(shown) - MOST_SHOWN} more" if len(shown) > MOST_SHOWN else ""
+    return (
+        f"no host{among} serves app {app!r}: {'; '.join(shown[:MOST_SHOWN])}{more} (that is for the machine's owner to"
+        f" say there: motes lend serve=owner, or serve=APP+APP)"
+    )
 
 
 def _mend(terms: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from motes.bus import subjects
-from motes.controller.feasible import needs, runs, traits, who_is_there, why_at_no_place
+from motes.controller.feasible import needs, runs, traits, who_is_there, who_serves_it_not, why_at_no_place
 from motes.controller.fetches import Fetches
 from motes.errors import HostLost, MotesError, NoRoom, SpaceFailed, TimedOut, Unavailable
 from motes.model.keeper import Inspect, decode_answer
@@ -55,7 +55,8 @@ class Inspecting:
         """The hosts that could load an app, the owner's own before others, for they describe what he signs, and the
         emptiest first; just after a start they may not have been heard yet.
 
-        Raises NoRoom when there are hosts, but none with what the app needs, or none that may see it.
+        Raises NoRoom when there are hosts, but none with what the app needs, none that may see it, or none that
+        serves it.
         """
         state = self._controller.core.state
         packages = question.packages
@@ -63,14 +64,17 @@ class Inspecting:
         while True:
             up = {name: host for name, host in sorted(state.hosts.items()) if state.takes_work(name) and host.lives}
             there = {name: host for name, host in up.items() if not unmet(question.place, traits(state, name))}
-            fitting = [name for name, host in there.items() if runs(host, packages)]
+            serving = {name: host for name, host in there.items() if host.report.offer.serves(question.app)}
+            fitting = [name for name, host in serving.items() if runs(host, packages)]
             if fitting or self._controller.now() > deadline:
                 break
             await asyncio.sleep(0.02)
         if up and not there:
             raise NoRoom(f"the app {why_at_no_place(state, up, question.place)}")
+        if up and not serving:
+            raise NoRoom(who_serves_it_not(state, there, question.app))
         if up and not fitting:
-            raise NoRoom(f"the app {needs(packages)}; {who_is_there(there.values())}")
+            raise NoRoom(f"the app {needs(packages)}; {who_is_there(serving.values())}")
         return sorted(fitting, key=lambda name: (not state.is_own(name), state.hosts[name].report.spaces_used))
 
     async def _inspect_at(self, host: str, question: Inspect, signed: bytes) -> Manifest:

@@ -34,7 +34,8 @@ def ranked_hosts(
     ground = ground or Ground(state)
     packs = workload.spread == "pack"
     hosts = sorted(
-        feasible(state, workload, packages), key=lambda name: _rank(state, name, address, packs, now, ground)
+        feasible(state, address.partition(".")[0], workload, packages),
+        key=lambda name: _rank(state, name, address, packs, now, ground),
     )
     return hosts if packs else _apart(state, hosts, address, now)
 

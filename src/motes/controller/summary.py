@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from motes.controller.draining import state_of
+from motes.controller.feasible import feasible, why_nowhere
 from motes.controller.state import App, Host, State
 from motes.model.host import HostStatus
 from motes.model.keeper import AppSummary, Service, Tool
@@ -63,15 +64,19 @@ def _serves_older(state: State, host: str, address: str, release: str) -> bool:
 
 
 def _summary(state: State, name: str, app: App) -> AppSummary:
-    instances, failing = 0, {}
+    instances, failing, nowhere, packages = 0, {}, {}, app.release.packages
     for workload in app.release.manifest.workloads:
         address = f"{name}.{workload.name}"
-        for host in state.holders(address):
+        holders = state.holders(address)
+        must_run = isinstance(workload, Daemon) or workload.scale.min > 0
+        if must_run and not holders and not feasible(state, name, workload, packages):
+            nowhere[workload.name] = why_nowhere(state, address, workload, packages).message
+        for host in holders:
             held = state.held(host, address)
             instances += held.instances if held is not None else 0
             if held is not None and held.failing:
                 failing[workload.name] = f"{host}: {held.failing}"
-    return AppSummary(name, app.release_id, app.release.created_at, app.release.manifest, instances, failing)
+    return AppSummary(name, app.release_id, app.release.created_at, app.release.manifest, instances, failing, nowhere)
 
 
 def _status(name: str, host: Host, state: str, is_own: bool, sets: tuple[str, ...]) -> HostStatus:

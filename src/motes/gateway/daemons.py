@@ -55,7 +55,8 @@ class Daemons:
         if not is_name(app):
             raise NotFound(f"no app {app[:80]!r} (`motes apps` lists the apps)")
         daemon, hosts = _daemon(await self._backend.routes(app))
-        failure: MotesError = Unavailable(f"{app}.{daemon} runs on no host just now; try again in a moment")
+        nowhere = f"{app}.{daemon} runs on no host just now; try again in a moment (`motes apps` may say why)"
+        failure: MotesError = Unavailable(nowhere)
         for host in hosts:
             try:
                 return await self._link(host).open(app, daemon)

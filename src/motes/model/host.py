@@ -8,7 +8,7 @@ import msgspec
 
 from motes.model.bounds import MOST_LISTED, Count, Epoch, Number, Short, Size
 from motes.model.instance import InstanceReport
-from motes.model.names import MOST_LABELS
+from motes.model.names import MOST_LABELS, MOST_SERVED
 from motes.model.totals import Totals
 from motes.model.walls import Walls
 
@@ -30,6 +30,12 @@ class Offer(msgspec.Struct, frozen=True):
     """Words of its owner's for what it is, as `gpu` or `attic`: names (motes.model.names)."""
     machine: Short = ""
     """Which machine it is: hosts of one machine go away together."""
+    serve: Annotated[tuple[Short, ...], msgspec.Meta(max_length=MOST_SERVED)] = ()
+    """The apps that it serves, by name; none: all of the cluster's owner."""
+
+    def serves(self, app: str) -> bool:
+        """Whether the app may run there, as far as its owner decides that."""
+        return not self.serve or app in self.serve
 
 
 class Lease(msgspec.Struct, frozen=True):

@@ -122,6 +122,8 @@ class AppSummary(msgspec.Struct, frozen=True):
     instances: int
     failing: dict[str, str]
     """By workload, why it fails where it fails."""
+    nowhere: dict[str, str] = {}
+    """By workload of which something must always run, why no host can take it."""
 
 
 class Tool(msgspec.Struct, frozen=True):

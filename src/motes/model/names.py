@@ -17,6 +17,8 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
 """A name as a pattern, for who checks types by it."""
 MOST_LABELS = 32
 """Of one host; each is a name."""
+MOST_SERVED = 64
+"""Apps that a host names which it serves, when it does not serve all."""
 MOST_CHARACTERS = 63
 
 
