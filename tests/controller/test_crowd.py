@@ -20,7 +20,7 @@ def test_the_newest_beyond_the_limit_are_ended_and_nobody_elses(user: str, most:
     assert too_many(users) == [cid for cid in users if cid >= 2 * most]
 
 
-@pytest.mark.parametrize("user", ["local", "keeper", "gateway", "gateway-answers"])
+@pytest.mark.parametrize("user", ["local", "keeper", "gateway", "gateway-answers", "gateway-streams"])
 def test_this_machines_own_programs_have_as_many_as_they_like(user: str) -> None:
     assert too_many(dict.fromkeys(range(10_000), user)) == []
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from motes.errors import NotFound
+from motes.errors import NotFound, Unavailable
 from motes.gateway.backend import Backend
 from motes.gateway.server import Server
 from motes.model.call import FROM_OUTSIDE, Context
@@ -81,6 +81,10 @@ class StandIn:
 
     async def look(self) -> dict[str, HostInstances | None]:
         return {"h": HostInstances("h", [])}
+
+    async def connect(self, host: str, app: str, workload: str) -> socket.socket:
+        """As tunnels to a machine that is not there."""
+        raise Unavailable(f"host {host!r} is not there")
 
     async def routes(self, app: str) -> Routes:
         if app in self.daemons:
@@ -176,7 +180,7 @@ class Trial:
     async def _run(self, test: Callable[[Gateway], Awaitable[None]]) -> None:
         cluster = StandIn()
         backend = Backend()
-        backend.connect(cluster)
+        backend.connect(cluster, cluster)
         server = await Server.start(backend, self._folder, "127.0.0.1", 0)
         gateway = Gateway(server, cluster, self._folder)
         (self._folder / "hosts/one").mkdir(parents=True)

@@ -186,7 +186,7 @@ def test_a_name_that_is_no_single_token_gets_no_role(name: str) -> None:
             make(name)
 
 
-@pytest.mark.parametrize("name", ["keeper", "gateway", "gateway-answers", "system", "host-x"])
+@pytest.mark.parametrize("name", ["keeper", "gateway", "gateway-answers", "gateway-streams", "system", "host-x"])
 def test_nobody_is_made_a_caller_under_the_name_of_a_program(name: str) -> None:
     with pytest.raises(BadInput):
         roles.caller(name)
@@ -225,5 +225,6 @@ def test_a_token_of_a_role_says_so_and_no_token_of_another_does() -> None:
 
 
 def test_no_role_lets_a_connection_be_a_leaf_node_which_speaks_for_others() -> None:
-    for role in (roles.host("a"), roles.caller("a"), roles.guest(b"1" * 32), roles.GATEWAY, roles.ANSWERING):
+    programs = (roles.GATEWAY, roles.ANSWERING, roles.STREAMING)
+    for role in (roles.host("a"), roles.caller("a"), roles.guest(b"1" * 32), *programs):
         assert role.claims()["allowed_connection_types"] == ["STANDARD", "WEBSOCKET"]

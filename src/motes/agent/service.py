@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ from motes.agent.spans import HostSpans
 from motes.agent.streams import break_streams
 from motes.agent.telling import Telling
 from motes.agent.trust import Trust
+from motes.agent.tunnels import Tunnels
 from motes.agent.written import Written
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message, Subscription
@@ -100,6 +102,7 @@ class Agent:
         self.membership = Membership(self)
         self.takes_calls = asyncio.Event()
         self.relaying = Relaying(self)
+        self.tunnels = Tunnels(self)
         self._receipts = Receipts(self, trust.controller, folder)
         found = tracer("agent")
         self.spans = None if found is None else HostSpans(found, host)
@@ -168,12 +171,14 @@ class Agent:
             self.telling.beat()
             for subject in subjects.for_host(self.host):
                 self._hearing.append(await self.connection.subscribe(subject, self._on_message))
+            self._hearing += await self.tunnels.start()
             self.takes_calls.set()
 
     def _on_reconnected(self) -> None:
         """The keeper may be another one by now, and wants to know the new connection."""
         self.feed(break_streams(self.machine, self.now()))
         self.sending.on_reconnected()
+        self.tunnels.on_reconnected()
         if self.membership.is_host:
             self.telling.beat()
             self.membership.join_again()
@@ -190,6 +195,7 @@ class Agent:
         if self._resting is not None:
             self._resting.close()
         await self.spaces.close_all()
+        self.tunnels.close()
         self._logs.flush_all()
         await self._receipts.finish()
         if is_displaced:
@@ -292,7 +298,7 @@ class Agent:
         owner = self._trust.signers[found.app]
         self.feed(self.machine.on_release(release, found.manifest, self.now(), owner))
 
-    async def connect(self, app: str, workload: str) -> Any:
+    async def connect(self, app: str, workload: str) -> socket.socket:
         """A socket connected to a daemon that serves here, for the gateway. Raises SpaceFailed.
 
         Also for one that has just moved away: whoever asks has not heard it yet, and finds it elsewhere.

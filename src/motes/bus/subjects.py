@@ -7,6 +7,9 @@ host.<host>.ps                           caller -> agent, request
 host.<host>.lease                        controller -> agent, a signed Lease
 host.<host>.keeper                       controller -> agent, a signed Notice of where the keeper is
 host.<host>.inspect                      controller -> agent, request: load a bundle in a space and describe it
+host.<host>.open                         gateway -> agent, request: a connection to a daemon (motes.router.tunnel)
+host.<host>.stream.<word>                gateway -> agent, what goes through such connections; the word is its own
+relay.<host>.stream.<word>               agent -> gateway, the same back
 relay.<host>.call.<app>.<workload>       agent -> gateway, request: a call that a function on this host makes
 relay.<host>.cancel, relay.<host>.more   agent -> gateway, as for a host
 relay.<host>.await                       agent -> gateway, the ids of the calls that it waits for, one after the other;
@@ -79,8 +82,25 @@ def inspect(host: str) -> str:
     return f"host.{host}.inspect"
 
 
+def open_stream(host: str) -> str:
+    return f"host.{host}.open"
+
+
+def stream(host: str, word: str) -> str:
+    return f"host.{host}.stream.{word}"
+
+
+def stream_back(host: str, word: str) -> str:
+    return f"relay.{host}.stream.{word}"
+
+
+def relayed(host: str) -> tuple[str, ...]:
+    """What a gateway hears of calls that a host has sent on."""
+    return relayed_call(host, "*", "*"), relayed_cancel(host), relayed_more(host), relayed_await(host)
+
+
 def for_host(host: str) -> tuple[str, ...]:
-    """What an agent hears, but for its leases."""
+    """What an agent hears, but for its leases and streams."""
     return f"host.{host}.call.>", cancel(host), more(host), ps(host), inspect(host)
 
 

@@ -1,8 +1,7 @@
 """Who can: the hosts that a workload could run on at all, and why there are none. A core: pure functions of the state.
 
 A host is feasible when it takes work, serves the app, is at the workload's place, has a Python that the release runs
-with and the platform that its packages are for, an offer that holds one instance, and, for a daemon, namespaces; for
-one with a port it must be the keeper's own machine, where the gateway is.
+with and the platform that its packages are for, an offer that holds one instance, and, for a daemon, namespaces.
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ def could_run(state: State, name: str, app: str, workload: Workload, packages: P
         and (not workload.place or not unmet(workload.place, traits(state, name)))
         and runs(host, packages)
         and _has_walls_for(host, workload)
-        and _is_reached(state, name, workload)
     )
 
 
@@ -72,11 +70,6 @@ def why_nowhere(state: State, address: str, workload: Workload, packages: Packag
     if not fitting:
         return NoRoom(
             f"{address} is a daemon, and no host{among} makes the namespaces that one needs (`motes doctor` there)"
-        )
-    if not any(_is_reached(state, name, workload) for name in serving):
-        return NoRoom(
-            f"{address} is a daemon with a port: connections reach daemons on the keeper's own machine only, of which"
-            f" no host{among} takes work now (start one there: `motes host start`)"
         )
     largest = max(host.report.offer.memory_bytes for host in fitting)
     return NoRoom(
@@ -148,10 +141,6 @@ def _has_walls_for(host: Host, workload: Workload) -> bool:
         return Walls(host.report.walls).hold_daemons
     except ValueError:
         return False
-
-
-def _is_reached(state: State, name: str, workload: Workload) -> bool:
-    return not isinstance(workload, Daemon) or workload.port is None or name not in state.joined
 
 
 def _holds(host: Host, workload: Workload) -> bool:

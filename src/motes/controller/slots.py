@@ -9,7 +9,15 @@ from collections import Counter
 from typing import NamedTuple
 
 from motes.errors import Unavailable
-from motes.model.names import GATEWAY, GATEWAY_ANSWERS, GUEST_PREFIX, HOST_PREFIX, KEEPER, OWN_USER
+from motes.model.names import (
+    GATEWAY,
+    GATEWAY_ANSWERS,
+    GATEWAY_STREAMS,
+    GUEST_PREFIX,
+    HOST_PREFIX,
+    KEEPER,
+    OWN_USER,
+)
 
 
 class Limit(NamedTuple):
@@ -27,6 +35,8 @@ LIMITS = {
     "own": Limit(128, 256),
 }
 
+_OWN = (OWN_USER, GATEWAY, GATEWAY_ANSWERS, GATEWAY_STREAMS, KEEPER)
+
 
 def kind_of(sender: str) -> str:
     """Which of LIMITS holds for this user; NATS vouches for its name."""
@@ -34,7 +44,7 @@ def kind_of(sender: str) -> str:
         return "guest"
     if sender.startswith(HOST_PREFIX):
         return "host"
-    return "own" if sender in (OWN_USER, GATEWAY, GATEWAY_ANSWERS, KEEPER) else "caller"
+    return "own" if sender in _OWN else "caller"
 
 
 class Slots:

@@ -20,6 +20,7 @@ from motes.gateway.backend import Backend
 from motes.gateway.relay import Relay
 from motes.gateway.server import Server
 from motes.gateway.services import Services
+from motes.gateway.tunnels import Tunnels
 from motes.home import Home
 from motes.model.names import GATEWAY, GATEWAY_ANSWERS
 from motes.supervised import announce_ready, end_with_parent
@@ -62,7 +63,8 @@ async def serve(home: Home, host: str, port: int) -> None:
     await server.stop()
     connecting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        cluster, answers = await connecting
+        cluster, answers, tunnels = await connecting
+        await tunnels.close()
         await answers.close()
         await cluster.close()
 
@@ -75,16 +77,17 @@ async def _start(backend: Backend, home: Home, host: str, port: int) -> Server:
     return await Server.start(backend, home.run, host, port)
 
 
-async def _connect(backend: Backend, home: Home, http: str, port: int) -> tuple[Cluster, Connection]:
+async def _connect(backend: Backend, home: Home, http: str, port: int) -> tuple[Cluster, Connection, Tunnels]:
     cluster = await _opened(lambda: Cluster.open(home, GATEWAY))
     answers = await _opened(lambda: Connection.open(home.nats_url(), home.credentials(GATEWAY_ANSWERS)))
-    backend.connect(cluster)
+    tunnels = await _opened(lambda: Tunnels.open(home))
+    backend.connect(cluster, tunnels)
     await Relay(cluster, answers, answers.credentials.secret).start()
     await Services(cluster, answers).start()
     while not backend.ready:  # noqa: ASYNC110  the connection tells nobody when it comes
         await asyncio.sleep(READY_POLL_S)
     announce_ready(http=http, port=port)
-    return cluster, answers
+    return cluster, answers, tunnels
 
 
 def _end_if_failed(connecting: asyncio.Task[Any], ended: asyncio.Event) -> None:

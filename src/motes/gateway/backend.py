@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
@@ -10,6 +11,8 @@ from motes.model.call import FROM_OUTSIDE, Context
 from motes.model.host import HostInstances
 from motes.model.keeper import Tool
 from motes.model.routes import Routes
+
+_STARTING = "the cluster is starting; try again in a moment"
 
 
 class Cluster(Protocol):
@@ -33,15 +36,22 @@ class Cluster(Protocol):
     async def tools(self) -> list[Tool]: ...
 
 
+class Tunnels(Protocol):
+    """The part of `motes.gateway.tunnels.Tunnels` that the gateway uses."""
+
+    async def connect(self, host: str, app: str, workload: str) -> socket.socket: ...
+
+
 class Backend:
     """The cluster, once there is one; until then every question to it is answered with Unavailable."""
 
     def __init__(self) -> None:
         self._cluster: Cluster | None = None
+        self._tunnels: Tunnels | None = None
 
-    def connect(self, cluster: Cluster) -> None:
-        """From now on `cluster` answers."""
-        self._cluster = cluster
+    def connect(self, cluster: Cluster, tunnels: Tunnels) -> None:
+        """From now on `cluster` answers, and `tunnels` lead to its other machines."""
+        self._cluster, self._tunnels = cluster, tunnels
 
     @property
     def ready(self) -> bool:
@@ -68,7 +78,13 @@ class Backend:
     async def tools(self) -> list[Tool]:
         return await self._connected().tools()
 
+    async def connection(self, host: str, app: str, workload: str) -> socket.socket:
+        """A connection to a daemon on another machine. Raises MotesError."""
+        if self._tunnels is None:
+            raise Unavailable(_STARTING)
+        return await self._tunnels.connect(host, app, workload)
+
     def _connected(self) -> Cluster:
         if self._cluster is None:
-            raise Unavailable("the cluster is starting; try again in a moment")
+            raise Unavailable(_STARTING)
         return self._cluster

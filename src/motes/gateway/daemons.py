@@ -20,7 +20,7 @@ MAX_WAITING = 512
 
 
 class Daemons:
-    """Opens connections to daemons through the ingress of the agents on this machine."""
+    """Opens connections to daemons: through the ingress of an agent on this machine, else through a tunnel."""
 
     def __init__(self, backend: Backend, run_folder: Path) -> None:
         self._backend = backend
@@ -59,15 +59,19 @@ class Daemons:
         failure: MotesError = Unavailable(nowhere)
         for host in hosts:
             try:
-                return await self._link(host).open(app, daemon)
+                return await self._connect(host, app, daemon)
             except (HostError, EngineError) as error:
                 failure = error
         raise failure
 
-    def _link(self, host: str) -> IngressLink:
+    async def _connect(self, host: str, app: str, daemon: str) -> socket.socket:
+        """Where an agent of this machine listens there is no way shorter."""
+        ingress = self._hosts_folder / host / "ingress.sock"
+        if not ingress.exists():
+            return await self._backend.connection(host, app, daemon)
         if host not in self._links:
-            self._links[host] = IngressLink(self._hosts_folder / host / "ingress.sock")
-        return self._links[host]
+            self._links[host] = IngressLink(ingress)
+        return await self._links[host].open(app, daemon)
 
 
 def _daemon(routes: Routes) -> tuple[str, tuple[str, ...]]:

@@ -110,7 +110,8 @@ class Relay:
 
     async def start(self) -> None:
         """Raises Unavailable."""
-        await self._answers.subscribe("relay.*.>", self._on_message)
+        for subject in subjects.relayed("*"):
+            await self._answers.subscribe(subject, self._on_message)
 
     def _on_message(self, message: Message) -> None:
         _, host, verb, *address = message.subject.split(".")

@@ -33,6 +33,7 @@ MOST_HEARD_BY_GUEST, MOST_HEARD_BY_PROGRAM, MOST_HEARD_BY_CALLER = 4, 64, 1_000
 _DISCOVERY = tuple(f"$SRV.{verb}{more}" for verb in ("PING", "INFO", "STATS") for more in ("", ".*", ".*.*"))
 """How NATS clients find services and ask about them."""
 _REPORTS = ("report.*.event", "report.*.log.>")
+_RELAYED = ("relay.*.call.*.*", "relay.*.cancel", "relay.*.more", "relay.*.await")
 
 
 class Role(NamedTuple):
@@ -88,7 +89,7 @@ def caller(user: str) -> Role:
 
     The machine's owner also asks hosts what runs there, and hears what is reported.
     """
-    programs = (KEEPER.user, SYSTEM.user, GATEWAY.user, ANSWERING.user)
+    programs = (KEEPER.user, SYSTEM.user, GATEWAY.user, ANSWERING.user, STREAMING.user)
     if user in programs or user.startswith((HOST_PREFIX, names.GUEST_PREFIX)):
         raise BadInput(f"{user!r} is the cluster's own name for a program; choose another")
     role = _caller(as_name(user))
@@ -140,12 +141,21 @@ GATEWAY = _looking(_caller(names.GATEWAY))
 ANSWERING = Role(
     names.GATEWAY_ANSWERS,
     publish=("_INBOX.*.*.>",),
-    subscribe=("fn.*.*", "fn.*.*.*", "relay.*.>", "$SRV.>", f"_INBOX.{names.GATEWAY_ANSWERS}.>"),
+    subscribe=("fn.*.*", "fn.*.*.*", *_RELAYED, "$SRV.>", f"_INBOX.{names.GATEWAY_ANSWERS}.>"),
     subscriptions=MOST_HEARD_BY_PROGRAM,
 )
 """The gateway where it answers `fn.<app>.<function>`, the services protocol and hosts' functions. Whoever asks names
 the subject of the answer, so this user may call nobody. And it has a connection of its own: who floods it reaches no
 call over HTTP."""
+
+STREAMING = Role(
+    names.GATEWAY_STREAMS,
+    publish=("host.*.open", "host.*.stream.*"),
+    subscribe=("relay.*.stream.*", "gone.*", f"_INBOX.{names.GATEWAY_STREAMS}.>"),
+    subscriptions=MOST_HEARD_BY_PROGRAM,
+)
+"""The gateway where it connects to daemons on other machines: nobody else may open a connection, or put in a word. What
+goes through is much, and has a connection of its own: calls wait for none of it."""
 
 KEEPER = Role(names.KEEPER, publish=(">",), subscribe=(">",))
 """The controller: everything in the cluster's account, and nothing outside it."""

@@ -30,7 +30,8 @@ def found(home: Home) -> None:
         _found_accounts(home)
     server.fit_config(home)
     _admit(home, "system", roles.SYSTEM)
-    for role in (roles.KEEPER, roles.caller(OWN_USER), roles.GATEWAY, roles.ANSWERING, *map(roles.host, home.offers())):
+    programs = (roles.KEEPER, roles.GATEWAY, roles.ANSWERING, roles.STREAMING)
+    for role in (*programs, roles.caller(OWN_USER), *map(roles.host, home.offers())):
         _admit(home, "account", role)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from motes.bus import server
 from motes.home import Home, sync
-from motes.model.names import GATEWAY, GATEWAY_ANSWERS, KEEPER
+from motes.model.names import GATEWAY, GATEWAY_ANSWERS, GATEWAY_STREAMS, KEEPER
 
 SECRETS = ("operator", "system", "account", "controller")
 """The keys that only a keeper holds. The owner's signing key is none of them: it stays where the owner is."""
@@ -42,7 +42,7 @@ def forget(home: Home) -> None:
     """Remove what only a keeper has, for another machine is it."""
     if not home.keeper_file.exists():
         return  # Meanwhile this one is it again.
-    users = (home.user(user) for user in (KEEPER, "system", GATEWAY, GATEWAY_ANSWERS))
+    users = (home.user(user) for user in (KEEPER, "system", GATEWAY, GATEWAY_ANSWERS, GATEWAY_STREAMS))
     keys = (home.key(name) for name in SECRETS)
     for file in (*keys, *users, home.tls_key, home.tls_certificate, home.listen_file, home.nats_port):
         file.unlink(missing_ok=True)
