@@ -9,19 +9,26 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import uvloop
 
+from motes.agent.tally import Tally
+from motes.agent.tunnels import Tunnels as AgentTunnels
+from motes.bus.connection import Connection
 from motes.errors import NotFound, Unavailable
 from motes.gateway.backend import Backend
 from motes.gateway.server import Server
+from motes.gateway.tunnels import Tunnels
+from motes.grants import jwt, roles
+from motes.grants.keys import load_or_create
 from motes.model.call import FROM_OUTSIDE, Context
 from motes.model.host import HostInstances
 from motes.model.keeper import Tool
 from motes.model.routes import Route, Routes
-from motes.router.ingress import serve_ingress
+from motes.router.ingress import Connect, serve_ingress
 
 Function = Callable[[bytes], Awaitable[bytes]]
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -168,11 +175,35 @@ async def read_response(reader: asyncio.StreamReader) -> Response:
     return Response(int(head[0].split()[1]), headers, body)
 
 
-class Trial:
-    """Runs a test's coroutine with a gateway, on the event loop of the program, within a deadline."""
+@contextlib.asynccontextmanager
+async def tunnelled(running: Any, host: str, connect: Connect) -> AsyncIterator[tuple[Tunnels, AgentTunnels, Any]]:
+    """Both sides of tunnels to a host, over a real nats-server, and what of its agent they use."""
+    account = load_or_create(running.home.key("account"))
+    credentials = jwt.credentials(account, roles.host(host))
+    connection = await Connection.open(running.url, credentials)
+    machine = SimpleNamespace(tallies={})
+    machine.tally = lambda address: machine.tallies.setdefault(address, Tally())
+    agent = SimpleNamespace(host=host, connection=connection, connect=connect, machine=machine)
+    there = AgentTunnels(cast(Any, agent))
+    await there.start()
+    here = await Tunnels.open(running.home)
+    try:
+        yield here, there, agent
+    finally:
+        await here.close()
+        there.close()
+        await connection.close()
 
-    def __init__(self, folder: Path) -> None:
+
+class Trial:
+    """Runs a test's coroutine with a gateway, on the event loop of the program, within a deadline.
+
+    With a nats-server the daemon is on another machine, else on this one.
+    """
+
+    def __init__(self, folder: Path, nats_server: Any = None) -> None:
         self._folder = folder
+        self._nats_server = nats_server
 
     def __call__(self, test: Callable[[Gateway], Awaitable[None]]) -> None:
         uvloop.run(self._run(test))
@@ -180,10 +211,8 @@ class Trial:
     async def _run(self, test: Callable[[Gateway], Awaitable[None]]) -> None:
         cluster = StandIn()
         backend = Backend()
-        backend.connect(cluster, cluster)
         server = await Server.start(backend, self._folder, "127.0.0.1", 0)
         gateway = Gateway(server, cluster, self._folder)
-        (self._folder / "hosts/one").mkdir(parents=True)
 
         async def connect(app: str, workload: str) -> socket.socket:
             gateway.ingress_asked += 1
@@ -196,15 +225,20 @@ class Trial:
                 raise
             return connection
 
-        ingress = await serve_ingress(self._folder / "hosts/one/ingress.sock", connect)
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            if self._nats_server is None:
+                (self._folder / "hosts/one").mkdir(parents=True)
+                ingress = await serve_ingress(self._folder / "hosts/one/ingress.sock", connect)
+                stack.callback(ingress.close)
+                backend.connect(cluster, cluster)
+            else:
+                here, _, _ = await stack.enter_async_context(tunnelled(self._nats_server, "one", connect))
+                backend.connect(cluster, here)
+            stack.push_async_callback(server.stop)
             async with asyncio.timeout(60):
                 await test(gateway)
-        finally:
-            await server.stop()
-            ingress.close()
-            for handler in gateway.handlers:
-                handler.close()
+        for handler in gateway.handlers:
+            handler.close()
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ def test_what_a_host_claims_of_the_caller_reaches_nobody_but_what_that_host_has_
             for claim in ("ada", "", "http/kim", "nats/ada", "host/two/" + honest, honest, "x" * 128):
                 bus.on_behalf.clear()
                 request = pack_request(os.urandom(16), 1.0, b"", Context(("app.f",), on_behalf=claim))
-                await hear(bus, "relay.*.>", f"relay.{host}.call.app.g", request, f"_INBOX.host-{host}.x.call.y")
+                await hear(bus, "relay.*.call.*.*", f"relay.{host}.call.app.g", request, f"_INBOX.host-{host}.x.call.y")
                 (caller,) = bus.seen_by_agents()
                 assert caller == NOBODY if not claim else caller[1].startswith(f"host/{host}/"), claim
 

@@ -4,11 +4,20 @@ import asyncio
 import contextlib
 import hashlib
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.conftest import Trial
 from motes.gateway import activity, daemons
+
+
+@pytest.fixture(params=["here", "elsewhere"])
+def trial(request: pytest.FixtureRequest, tmp_path: Path) -> Trial:
+    """Every test here is one with the daemon on this machine, and one with it on another."""
+    return Trial(tmp_path, request.getfixturevalue("nats_server") if request.param == "elsewhere" else None)
+
 
 REQUEST = b"GET /path?x=1 HTTP/1.1\r\nHost: web.localhost:PORT\r\n\r\n"
 

@@ -14,7 +14,7 @@ import time
 import msgspec
 
 from motes.bus.connection import Connection
-from motes.errors import MotesError, Refused, Unavailable, Untrusted
+from motes.errors import MotesError, Refused, TimedOut, Unavailable, Untrusted
 from motes.grants import jwt, roles
 from motes.grants.keys import Key, Nkey, Tag, sign
 from motes.model.call import STATUS_OK, Context, Outcome, pack_request, unpack_reply
@@ -22,6 +22,7 @@ from motes.model.credentials import Credentials
 from motes.model.host import Beat, HostReport, Lease
 from motes.model.keeper import AppSummary, Deploy, GetChunk, Inspect, decode_answer
 from motes.model.release import Manifest, Release, Signed, release_id
+from motes.router.tunnel import Open, Opened
 from system.crossings import Attack, Ear, Scene, report_of, sample, until, user_of
 from system.running import DEADLINE_S
 
@@ -354,6 +355,17 @@ async def have_called_what_is_not_declared(scene: Scene) -> bool:
     host = attacker.user.removeprefix("host-")
     answer = await attacker.request(f"relay.{host}.call.hello.greet", a_call('"x"', "hello.pass_on"), DEADLINE_S)
     return unpack_reply(answer).status == STATUS_OK
+
+
+async def connect_to_a_daemon(scene: Scene) -> bool:
+    """An agent takes whoever may ask for the gateway; here it says that there is no such daemon."""
+    attacker = await scene.attacker()
+    wanted = msgspec.msgpack.encode(Open(bytes(16), "word", "hello", "web"))
+    try:
+        answer = await attacker.request("host.local.open", wanted, QUIET_S)
+    except TimedOut:
+        return False
+    return "does not serve on host 'local'" in msgspec.msgpack.decode(answer, type=Opened).error["message"]
 
 
 async def replay_a_call(scene: Scene) -> bool:

@@ -7,6 +7,7 @@
     guest              hear                   everything but join     all of JS API   hear                 -
     gateway (calls)    hear, lease            verbs of others         all of JS API   answer               -
     gateway (answers)  hear, call             verbs                   all of JS API   hear                 call
+    gateway (streams)  hear, call, lease      verbs                   all of JS API   answer               call
     keeper             make it run code       -                       -               -                    -
     stranger           be taken for it        be let in               -               -                    -
 
@@ -47,7 +48,7 @@ from system.people import People, with_people
 from system.running import RunningCluster
 
 HOST, CALLER, OWNER, GUEST = roles.host("evil"), roles.caller("bob"), roles.caller("local"), roles.guest(b"\1" * 32)
-GATEWAY, ANSWERING = roles.GATEWAY, roles.ANSWERING
+GATEWAY, ANSWERING, STREAMING = roles.GATEWAY, roles.ANSWERING, roles.STREAMING
 
 # What each may not hear.
 STORE = ("$JS.API.>", "$JS.ACK.>", "$KV.>", "bundle.>", "event.*", "log.*", "receipt.*")
@@ -60,17 +61,21 @@ OF_HOSTS = (
     "report.*.state",
     "report.*.usage",
     "relay.other.>",
+    "host.*.open",
+    "host.*.stream.*",
 )
+BACK = ("relay.*.stream.*", "relay.other.stream.x")
 OF_APPS = ("report.*.event", "report.*.log.>")
 ASKED = ("keeper.*.*", "keeper.local.>", "fn.*.*", "fn.*.*.*", "$SRV.>")
 HEARD_BY_CALLERS = ("beat.*", "gone.*", "route.*")
 MAY_NOT_HEAR: dict[Role, tuple[str, ...]] = {
-    HOST: (*EVERYBODYS, *OF_HOSTS, *OF_APPS, *ASKED, *HEARD_BY_CALLERS),
-    CALLER: (*EVERYBODYS, *OF_HOSTS, *OF_APPS, *ASKED),
-    OWNER: ("_INBOX.keeper.>", "_INBOX.host-other.>", "$SYS.>", *STORE, *OF_HOSTS, *ASKED),
-    GUEST: (*EVERYBODYS, *OF_HOSTS, *OF_APPS, *ASKED, *HEARD_BY_CALLERS),
-    GATEWAY: (*EVERYBODYS, *OF_HOSTS, *OF_APPS, *ASKED, "relay.*.>"),
-    ANSWERING: (*EVERYBODYS, *OF_HOSTS[:-1], *OF_APPS, *ASKED[:2], *HEARD_BY_CALLERS),
+    HOST: (*EVERYBODYS, *OF_HOSTS, *BACK, *OF_APPS, *ASKED, *HEARD_BY_CALLERS),
+    CALLER: (*EVERYBODYS, *OF_HOSTS, *BACK, *OF_APPS, *ASKED),
+    OWNER: ("_INBOX.keeper.>", "_INBOX.host-other.>", "$SYS.>", *STORE, *OF_HOSTS, *BACK, *ASKED),
+    GUEST: (*EVERYBODYS, *OF_HOSTS, *BACK, *OF_APPS, *ASKED, *HEARD_BY_CALLERS),
+    GATEWAY: (*EVERYBODYS, *OF_HOSTS, *BACK, *OF_APPS, *ASKED, "relay.*.>"),
+    ANSWERING: (*EVERYBODYS, *OF_HOSTS, *BACK, *OF_APPS, *ASKED[:2], *HEARD_BY_CALLERS),
+    STREAMING: (*EVERYBODYS, *OF_HOSTS, *OF_APPS, *ASKED, "beat.*", "route.*", "relay.*.call.*.*"),
 }
 
 # What each may not say. Of subjects that end with a verb or a name the neighbours count: another host, user, word.
@@ -99,6 +104,7 @@ AS_ANOTHER_HOST = (
     "report.other.log.a.f",
     "report.other.usage",
     "relay.other.call.a.f",
+    "relay.other.stream.x",
     "keeper.host-other.release-get",
     "keeper.host-other.leave",
 )
@@ -125,19 +131,27 @@ AS_ANOTHER_CALLER = (
 )
 ANSWERS = ("_INBOX.local.x.request.y", "_INBOX.host-other.x.call.y")
 NO_ANSWERS = ("_INBOX.local.x", "_INBOX.keeper.x.y", "_INBOX.local.x.request.y.z")
+STREAMS = ("host.other.open", "host.other.stream.x")
 CALLS = ("host.other.call.a.f.evil", "host.other.cancel", "host.other.more", "host.other.ps", "fn.a.f", "$SRV.PING")
 MAY_NOT_SAY: dict[Role, tuple[str, ...]] = {
-    HOST: (*TO_STORE, *AS_ANOTHER_HOST, *AS_THE_KEEPER, *AS_ANOTHER_CALLER, *NO_ANSWERS, *CALLS),
-    CALLER: (*TO_STORE, *AS_ANOTHER_HOST, *AS_THE_KEEPER, *AS_ANOTHER_CALLER, *NO_ANSWERS, *ANSWERS, "host.other.ps"),
-    OWNER: (*TO_STORE, *AS_ANOTHER_HOST, *AS_THE_KEEPER, *AS_ANOTHER_CALLER[:4], *NO_ANSWERS, *ANSWERS),
+    HOST: (*TO_STORE, *AS_ANOTHER_HOST, *AS_THE_KEEPER, *AS_ANOTHER_CALLER, *NO_ANSWERS, *CALLS, *STREAMS),
+    CALLER: (
+        *(*TO_STORE, *AS_ANOTHER_HOST, *AS_THE_KEEPER, *AS_ANOTHER_CALLER, *NO_ANSWERS, *ANSWERS, *STREAMS),
+        "host.other.ps",
+    ),
+    OWNER: (*TO_STORE, *AS_ANOTHER_HOST, *AS_THE_KEEPER, *AS_ANOTHER_CALLER[:4], *NO_ANSWERS, *ANSWERS, *STREAMS),
     GUEST: (
-        *(*TO_STORE, *AS_ANOTHER_HOST, *AS_THE_KEEPER, *AS_ANOTHER_CALLER, *NO_ANSWERS, *ANSWERS, *CALLS),
+        *(*TO_STORE, *AS_ANOTHER_HOST, *AS_THE_KEEPER, *AS_ANOTHER_CALLER, *NO_ANSWERS, *ANSWERS, *CALLS, *STREAMS),
         *(f"keeper.{GUEST.user}.apps", f"keeper.{GUEST.user}.invite", "keeper.guest-0000000000000000.join"),
     ),
-    GATEWAY: (*TO_STORE, *AS_ANOTHER_HOST, *AS_THE_KEEPER, *AS_ANOTHER_CALLER, *NO_ANSWERS, *ANSWERS),
+    GATEWAY: (*TO_STORE, *AS_ANOTHER_HOST, *AS_THE_KEEPER, *AS_ANOTHER_CALLER, *NO_ANSWERS, *ANSWERS, *STREAMS),
     ANSWERING: (
-        *(*TO_STORE, *AS_ANOTHER_HOST, *AS_THE_KEEPER, *AS_ANOTHER_CALLER, "_INBOX.x", *CALLS),
+        *(*TO_STORE, *AS_ANOTHER_HOST, *AS_THE_KEEPER, *AS_ANOTHER_CALLER, "_INBOX.x", *CALLS, *STREAMS),
         *("host.other.call.a.f.gateway-answers", "keeper.gateway.routes", "keeper.gateway-answers.routes"),
+    ),
+    STREAMING: (
+        *(*TO_STORE, *AS_ANOTHER_HOST, *AS_THE_KEEPER, *AS_ANOTHER_CALLER, *NO_ANSWERS, *ANSWERS, *CALLS),
+        *("host.other.call.a.f.gateway-streams", "keeper.gateway-streams.routes", "relay.evil.stream.x"),
     ),
 }
 SUBJECTS = [
@@ -238,6 +252,10 @@ DEEDS = [
     ),
     Crossing(HOST, "reads an app's code", deeds.read_an_apps_code, (is_not(roles.host("local")),)),
     Crossing(HOST, "calls undeclared", deeds.have_called_what_is_not_declared, (is_not(roles.host("local")),)),
+    *(
+        Crossing(who, "connects to a daemon", deeds.connect_to_a_daemon, (may_not_publish("host.local.open"),))
+        for who in (CALLER, HOST, OWNER, GUEST)
+    ),
     Crossing(CALLER, "asks a host what runs", deeds.ask_a_host_what_runs, (may_not_publish("host.*.ps"),)),
     *(
         Crossing(who, "replays a call", deeds.replay_a_call, (may_not_publish("host.local.call.hello.count.ada"),))
