@@ -28,6 +28,7 @@ class Proxy(Line):
         self._open: dict[End, asyncio.Event] = {"keeper": asyncio.Event(), "machine": asyncio.Event()}
         self._over = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._bytes_per_s = float("inf")
         self._kept: list[asyncio.StreamWriter] = []
         """What nobody refers to is closed, and an end would see that."""
         self.port = 0
@@ -39,6 +40,10 @@ class Proxy(Line):
 
     def changed(self) -> None:
         self._loop.call_soon_threadsafe(self._apply)
+
+    def narrow(self, bytes_per_s: float) -> None:
+        """From now on no more passes in a second; the rest waits in the middle, however much that is."""
+        self._bytes_per_s = bytes_per_s
 
     def _apply(self) -> None:
         for end, event in self._open.items():
@@ -106,6 +111,7 @@ class Proxy(Line):
             due, data = await waiting.get()
             await asyncio.sleep(max(0.0, due - self._loop.time()))
             await self._open[to].wait()
+            await asyncio.sleep(len(data) / self._bytes_per_s)
             with contextlib.suppress(OSError):
                 if data:
                     sink.write(data)

@@ -48,6 +48,16 @@ def pair() -> Iterator[Pair]:
     made.close()
 
 
+def test_through_a_narrow_one_all_comes_in_its_time(pair: Pair) -> None:
+    pair.proxy.narrow(100_000)
+    began = time.monotonic()
+    pair.client.sendall(bytes(50_000))
+    left = 50_000
+    while left:
+        left -= len(pair.server.recv(left))
+    assert time.monotonic() - began >= 0.5
+
+
 def hears(end: socket.socket, within_s: float = SHORT_S) -> bytes:
     """What comes; nothing when nothing comes in time, and that is no end of the connection."""
     end.settimeout(within_s)

@@ -173,7 +173,7 @@ class Proxied(Machines):
         self._proxies[found.folder] = Proxy(self._port)
         return found
 
-    def line(self, machine: Machine) -> Line:
+    def line(self, machine: Machine) -> Proxy:
         return self._proxies[machine.folder]
 
     def invite(self, machine: Machine) -> str:
