@@ -386,7 +386,7 @@ def test_the_rest_for_a_daemon_that_does_not_read_is_kept_for_a_while_only(monke
 
     async def test(line: Line) -> None:
         there = line.connect(socket.AF_UNIX)
-        sending = asyncio.ensure_future(send(there.client, bytes(4 * MIB)))
+        sending = asyncio.ensure_future(send(there.client, bytes(16 * MIB)))
         await until(lambda: there.near.flow.room == 0)
         sending.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +25,10 @@ LISTEN_TIMEOUT_S = 30.0
 """How long a daemon may take to open its port."""
 GRACE_S = 3.0
 """From when it is told to end until it is ended."""
+LULL_S = 0.5
+"""So long one that another has taken over from goes on: many end at once when they are told to, and drop whoever has
+just connected. Longer than a request is on its way from another machine."""
+_TAKEN_OVER = (EndReason.REPLACED, EndReason.DRAINED)
 
 Why = tuple[EndReason, str]
 _REMOVED: Why = (EndReason.REMOVED, "")
@@ -86,6 +91,8 @@ class DaemonSpaces:
         """For a reason of ours; what its process then says of its end is not the reason."""
         space = self._open.pop(number, None)
         if space is not None:
+            if reason in _TAKEN_OVER and space.port is not None:
+                await asyncio.sleep(LULL_S)
             await space.close(GRACE_S)
             self._spaces.cpu.ended(space)
         self._spaces.ended(number, reason, detail)

@@ -117,7 +117,8 @@ class Tunnels:
         return self._pipes[word]
 
     def _tick(self) -> None:
-        self._pipes = {word: pipe for word, pipe in self._pipes.items() if pipe}
         for pipe in self._pipes.values():
             pipe.tick()
+        # One without streams has said so just now.
+        self._pipes = {word: pipe for word, pipe in self._pipes.items() if pipe}
         self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick) if self._pipes else None

@@ -22,7 +22,7 @@ MESSAGE_BYTES = 32 * 2**10
 """The most in one message, so that calls on the same connection find their turn between two."""
 FIRST_WINDOW_BYTES = 64 * 2**10
 """What each side may send of a new stream; also the least that is granted later."""
-MOST_WINDOW_BYTES = 2**20
+MOST_WINDOW_BYTES = 4 * 2**20
 POOL_BYTES = 64 * 2**20
 """What may wait on one side of a pipe for slow readers, divided among its streams."""
 MOST_STREAMS = 1000
