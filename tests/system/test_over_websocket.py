@@ -12,6 +12,7 @@ import pytest
 from motes.model import invite as invites
 from ports import free_port
 from proxies import ConnectProxy
+from system.daemon_elsewhere import Client, content, deploy
 from system.moving import Machine
 from system.running import RunningCluster, wait_until
 
@@ -107,6 +108,19 @@ def test_a_host_serves_over_websocket_through_a_proxy(
     keeper.motes("host", "rm", "far")
     assert not keeper.is_up("far")
     assert machine.json("leave")["told"] is True, "it knows already"
+
+
+def test_a_daemon_there_is_reached_through_the_same_proxy(
+    keeper: WebKeeper, machine: RunningCluster, proxy: ConnectProxy
+) -> None:
+    machine.environment["HTTPS_PROXY"] = f"http://ada:secret@127.0.0.1:{proxy.port}"
+    machine.motes("join", keeper.web_invite(), "--name", "far", "--lend", "labels=there")
+    wait_until(lambda: keeper.is_up("far"), "it is up")
+    deploy(keeper, "hello", "--place", "there")
+    client, size = Client(keeper), 8 * 2**20
+    client.upload(content(size))
+    assert client.download(size) == content(size) and client.says() == "hello"
+    assert set(proxy.asked) == {f"127.0.0.1:{keeper.web_port}"} and len(proxy.seen) > 2 * size
 
 
 def test_where_no_websocket_is_wanted_there_is_none(keeper: WebKeeper, machine: RunningCluster) -> None:

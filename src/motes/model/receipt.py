@@ -49,9 +49,9 @@ class Spent(msgspec.Struct, frozen=True, array_like=True):
     memory_byte_s: Number = 0.0
     """Of the same: bytes times seconds, looked at every 250 ms."""
     in_bytes: Size = 0
-    """Of the calls' bodies."""
+    """Of the calls' bodies, and to daemons through the connection of their host."""
     out_bytes: Size = 0
-    """Of their answers, and of the items of streams."""
+    """Of their answers, of the items of streams, and what came back from daemons so."""
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
