@@ -123,7 +123,9 @@ def test_bytes_go_both_ways_and_are_counted_for_the_app(nats_server: Any) -> Non
     run(nats_server, test)
 
 
-def test_many_are_opened_at_a_time_and_each_leads_to_its_own(nats_server: Any) -> None:
+def test_many_are_opened_at_a_time_and_each_leads_to_its_own(nats_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("motes.gateway.tunnels.PATIENCE_S", 30.0)
+
     async def test(scene: Scene) -> None:
         clients = await asyncio.gather(*(scene.here.connect(HOST, "shop", "web") for _ in range(200)))
         scene.clients += clients

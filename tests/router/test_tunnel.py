@@ -25,6 +25,14 @@ def test_a_message_without_its_head_is_none(size: int) -> None:
         tunnel.unpack(bytes(size))
 
 
+def test_a_message_with_more_in_it_than_any_has_is_none() -> None:
+    """Else a host could keep the gateway busy with reading one."""
+    assert tunnel.MOST_STREAMS * 24 <= tunnel.MESSAGE_BYTES, "all streams can be told of in one"
+    tunnel.unpack(tunnel.pack(tunnel.ALIVE, body=bytes(tunnel.MESSAGE_BYTES)))
+    with pytest.raises(ValueError, match="too much"):
+        tunnel.unpack(tunnel.pack(tunnel.ALIVE, body=bytes(tunnel.MESSAGE_BYTES + 1)))
+
+
 @given(st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.integers(0, 2**64 - 1)), max_size=5))
 def test_amounts_are_read_as_they_were_written(amounts: list[tuple[bytes, int]]) -> None:
     assert tunnel.unpack_amounts(memoryview(tunnel.pack_amounts(amounts))) == amounts

@@ -72,8 +72,8 @@ def pack(kind: int, stream: bytes = NOBODY, number: int = 0, body: bytes = b"") 
 
 def unpack(data: bytes) -> Heard:
     """Raises ValueError."""
-    if len(data) < _HEAD.size:
-        raise ValueError("a message without a head")
+    if not 0 <= len(data) - _HEAD.size <= MESSAGE_BYTES:
+        raise ValueError("a message without a head, or with too much in it")
     kind, stream, number = _HEAD.unpack_from(data)
     return Heard(kind, stream, number, memoryview(data)[_HEAD.size :])
 
