@@ -17,6 +17,8 @@ APP = "site"
 SERVE = """
 import hashlib, http.server, random, sys
 
+echoing = []
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -24,7 +26,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.headers.get("upgrade"):
             return self.echo()
         _, what, size = self.path.split("/")
-        self.answer(random.Random(1).randbytes(int(size)) if what == "bytes" else sys.argv[1].encode())
+        if what == "bytes":
+            self.answer(random.Random(1).randbytes(int(size)))
+        else:
+            self.answer((str(len(echoing)) if what == "echoing" else sys.argv[1]).encode())
 
     def do_POST(self):
         seen, left = hashlib.sha256(), int(self.headers["content-length"])
@@ -45,9 +50,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("upgrade", "websocket")
         self.send_header("connection", "upgrade")
         self.end_headers()
-        while data := self.rfile.read1(2**16):
-            self.wfile.write(data)
         self.close_connection = True
+        echoing.append(self)
+        try:
+            while data := self.rfile.read1(2**16):
+                self.wfile.write(data)
+        finally:
+            echoing.remove(self)
 
 http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
 """
@@ -106,6 +115,13 @@ class Client:
         """The word of the release that serves, or what went wrong."""
         status, body = self.ask("GET", "/says/0")
         return body.decode() if status == 200 else str(status)
+
+    def echoing(self) -> int:
+        """How many `switched` connections the daemon has; -1 while it is not reached."""
+        with contextlib.suppress(ConnectionError):
+            status, body = self.ask("GET", "/echoing/0")
+            return int(body) if status == 200 else -1
+        return -1
 
     def download(self, size: int) -> bytes:
         status, body = self.ask("GET", f"/bytes/{size}")

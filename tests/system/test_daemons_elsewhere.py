@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from system import moving
 from system.daemon_elsewhere import Client, content, deploy, where
 from system.machines import KINDS, Machines, Proxied, machines, proxied
 from system.running import wait_until
@@ -139,18 +141,27 @@ def test_a_new_release_replaces_it_while_it_is_visited(lab: Machines) -> None:
 
 def test_a_gateway_that_starts_anew_finds_it_and_the_host_keeps_nothing_of_the_old_one(lab: Machines) -> None:
     deploy(lab.keeper, "hello", "--place", "there")
-    client, (far,) = Client(lab.keeper), lab.machines
-    descriptors = far.home.path.joinpath("/proc", str(far.pid("agent-far")), "fd")
-    client.says()
-    before = len(list(descriptors.iterdir()))
-    kept = [client.switched() for _ in range(20)]
-    assert len(list(descriptors.iterdir())) >= before + 20
-    old = lab.keeper.kill("gateway")
-    lab.keeper.wait_until_back("gateway", old)
-    wait_until(lambda: len(list(descriptors.iterdir())) <= before + 3, "what led to the old one is closed")
-    wait_until(lambda: client.says() == "hello")
-    for each in kept:
-        each.close()
+    client = Client(lab.keeper)
+    with contextlib.ExitStack() as kept:
+        for _ in range(20):
+            kept.enter_context(client.switched())
+        assert client.echoing() == 20
+        old = lab.keeper.kill("gateway")
+        lab.keeper.wait_until_back("gateway", old)
+        wait_until(lambda: client.echoing() == 0, "what led to the old one is closed")
+
+
+def test_the_keeper_moves_away_from_it_and_it_is_reached_from_where_the_keeper_is(tmp_path: Path) -> None:
+    with moving.machines(tmp_path, "laptop", "server") as (laptop, server):
+        laptop.motes("lend", "labels=there")
+        deploy(laptop, "hello", "--place", "there")
+        assert Client(laptop).says() == "hello"
+        pid = laptop.instances("main")[0]["pid"]
+        done = laptop.move("server", server.accept())
+        assert done.returncode == 0, done
+        server.become()
+        wait_until(lambda: Client(server).says() == "hello", "it is reached")
+        assert [(each["host"], each["pid"]) for each in server.instances("main")] == [("local", pid)]
 
 
 def test_over_a_line_that_is_slow_the_host_stays_up_and_is_called_meanwhile(narrow: Proxied) -> None:
