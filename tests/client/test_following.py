@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,12 @@ class ListeningNatsServer(NatsServer):
 @pytest.fixture(scope="module")
 def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ListeningNatsServer]:
     yield from running_in(tmp_path_factory.mktemp("keeper"), ListeningNatsServer)  # type: ignore[misc]
+
+
+@pytest.fixture
+def impostor(tmp_path: Path) -> Iterator[ListeningNatsServer]:
+    """The keeper of another cluster."""
+    yield from running_in(tmp_path / "impostor", ListeningNatsServer)  # type: ignore[misc]
 
 
 @pytest.fixture
@@ -242,6 +249,18 @@ def test_on_the_keepers_own_machine_nobody_asks(keeper: ListeningNatsServer) -> 
             await cluster.close()
 
     asyncio.run(test())
+
+
+def test_each_address_is_tried_in_turn(
+    keeper: ListeningNatsServer, context: Home, impostor: ListeningNatsServer
+) -> None:
+    """At the first nobody answers, at the second somebody else is by now."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ports = silent.getsockname()[1], impostor.port, keeper.port
+        addresses = [f"127.0.0.1:{port}" for port in ports]
+        told = {"addresses": addresses, "certificate": keeper.certificate.hex(), "serial": 5}
+        context.write_json(context.keeper_file, told)
+        run(keeper, context, [encode_answer(b"")], has_handled)
 
 
 def test_a_home_is_led_to_no_other_certificate(context: Home) -> None:
