@@ -85,6 +85,12 @@ def own_nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     yield from running_in(tmp_path)
 
 
+@pytest.fixture
+def other_nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """One more, of another cluster."""
+    yield from running_in(tmp_path / "other")
+
+
 def running_in(folder: Path, kind: type[NatsServer] = NatsServer) -> Iterator[NatsServer]:
     """A server in a new home, until the test is over."""
     home = Home(folder)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from motes import contexts, files
 from motes.contexts import HOME_VARIABLE
-from motes.errors import NotFound, Refused, Unavailable
+from motes.errors import NotFound, Refused, Unavailable, Untrusted
 from motes.model.credentials import Credentials
 from motes.model.names import OWN_USER
 
@@ -179,13 +179,38 @@ class Home:
             return Keeper(self.nats_url(), b"")
         return Keeper(servers_of(found["addresses"]), bytes.fromhex(found["certificate"]))
 
+    def followed(self) -> int:
+        """The number of the newest word of where the keeper is that was believed here. Raises Unavailable."""
+        return int((self._read_json(self.keeper_file) or {}).get("serial", 0))
+
     def follow(self, addresses: Sequence[str], certificate: bytes, serial: int) -> None:
-        """The keeper of this machine, which has joined, is there from now on; older words change nothing."""
-        found = self._read_json(self.keeper_file) or {}
-        if serial > found.get("serial", 0):
-            known = [*addresses, *(each for each in found.get("addresses", ()) if each not in addresses)]
-            told = {"addresses": known[:MOST_KEPT], "certificate": certificate.hex(), "serial": serial}
-            self.write_json(self.keeper_file, told)
+        """The keeper, which is on another machine, is there from now on; older words change nothing.
+
+        Raises Unavailable, and Untrusted for a keeper with another certificate than the one known: it takes it along.
+        """
+        with contextlib.nullcontext() if self.client_file.exists() else self.deciding():
+            found = self._read_json(self.keeper_file)
+            if found is None or not _is_own(self.keeper_file):
+                return  # The keeper is here; or whose home this is could not read what root writes.
+            if certificate.hex() != found.get("certificate"):
+                raise Untrusted("a keeper is named whose certificate is another than that of this cluster")
+            if serial > found.get("serial", 0):
+                known = [*addresses, *(each for each in found.get("addresses", ()) if each not in addresses)]
+                told = {"addresses": known[:MOST_KEPT], "certificate": certificate.hex(), "serial": serial}
+                with self.writing():
+                    files.replace(self.keeper_file, json.dumps(told, indent=1) + "\n", synced=True)
+
+    @contextlib.contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Alone with keeper.json, which says whether the keeper is here: who follows must not bring it back."""
+        import fcntl  # Not there on every system; nor are keepers.
+
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def reach(self, user: str) -> Keeper:
         """How `user` of this home reaches the cluster. Raises Unavailable, and Refused where this machine has joined.
@@ -290,6 +315,11 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_own(path: Path) -> bool:
+    """Whether the file belongs to who runs this, where the system tells."""
+    return not hasattr(os, "geteuid") or path.stat().st_uid == os.geteuid()
 
 
 def _is_alive(pid: object) -> bool:

@@ -1,34 +1,18 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import NatsServer
 from motes.bus import backup
 from motes.bus.backup import Snapshot
 from motes.bus.connection import Connection
 from motes.bus.store import Store
 from motes.errors import Unavailable
-from motes.home import Home
-from motes.supervisor import founding
 
 DEADLINE_S = 30.0
-
-
-@pytest.fixture
-def other_nats_server(tmp_path: Path) -> Any:
-    """One more, of another cluster."""
-    home = Home(tmp_path / "other")
-    founding.found(home)
-    running = NatsServer(home)
-    running.start()
-    yield running
-    running.stop(signal.SIGKILL)
 
 
 def run(running: Any, other: Any, test: Callable[[Connection, Connection], Awaitable[None]]) -> None:

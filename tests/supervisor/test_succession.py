@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from motes.home import Home
 from motes.moving.luggage import pack, unpack
 from motes.supervisor import founding, succession
 
+DEADLINE_S = 30.0
 STEPS = 40
 """More than `install` takes."""
 
@@ -128,6 +130,25 @@ def test_a_keeper_forgets_its_keys_only_where_another_is_it(tmp_path: Path) -> N
     succession.forget(home)
     assert not any(home.key(name).exists() for name in succession.SECRETS) and not home.nats.exists()
     assert home.key("owner").exists() and home.public_key("controller").exists() and home.user("local").exists()
+
+
+def test_who_follows_does_not_bring_back_that_the_keeper_is_elsewhere(tmp_path: Path) -> None:
+    """A program asks where the keeper is, and while it writes the answer down the keeper comes here."""
+    home = a_machine_to_which_a_keeper_came(tmp_path, succession.COMMITTED)
+    home.follow(["server:7424"], b"\0", 1)
+    assert home.keeper().servers == "tls://server:7424,tls://127.0.0.1:7423"
+    for becomes in (founding.found, succession.take_back):
+        with ThreadPoolExecutor() as pool:
+            with home.deciding():
+                done = pool.submit(becomes, home)
+                with pytest.raises(TimeoutError):
+                    done.result(0.5)
+                assert home.keeper_file.exists()
+            done.result(DEADLINE_S)
+            assert not home.keeper_file.exists()
+            home.follow(["server:7424"], b"\0", 2)
+            assert not home.keeper_file.exists()
+        succession.hand_over(home, {"moved": {}, "keeper": {"addresses": ["server:7424"], "certificate": "00"}})
 
 
 def test_a_keeper_whose_owner_is_elsewhere_makes_no_owners_key_when_it_is_founded_anew(tmp_path: Path) -> None:

@@ -150,6 +150,11 @@ def killed_at(folder: Path, point: str) -> dict[str, str]:
     }
 
 
+def stopped_at(folder: Path, point: str) -> dict[str, str]:
+    """The same for one that stands still there, until it is sent SIGCONT."""
+    return {**killed_at(folder, point), "MOTES_TEST_SIGNAL": "SIGSTOP"}
+
+
 def has_secrets(machine: Machine) -> bool:
     """Whether any of the keys is there that only a keeper has."""
     names = ("operator", "system", "account", "controller")

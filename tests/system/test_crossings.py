@@ -176,7 +176,7 @@ OWNERS_VERBS = (
     *("successor",),
 )
 HOSTS_VERBS = ("bundle-get", "release-get", "leave", "quit")
-CALLERS_VERBS = ("routes", "activate", "tools", "services")
+CALLERS_VERBS = ("routes", "activate", "tools", "services", "where")
 DEEDS = [
     Crossing(
         HOST,

@@ -22,7 +22,7 @@ from motes.home import Home
 from motes.model import succession as words
 from motes.model.wire import WIRE
 from motes.moving.luggage import pack
-from motes.supervisor import forward, founding
+from motes.supervisor import forward, founding, succession
 from system.moving import APP, Machine, has_secrets, machines
 from system.people import People, with_people
 from system.running import DEADLINE_S, wait_until
@@ -171,6 +171,14 @@ def test_nobody_but_its_keeper_makes_a_machine_the_keeper(cluster: list[Machine]
         await frames.say(luggage={**msgspec.to_builtins(pack(laptop.home)), "../../evil": "x", "operator": 1})
         assert "no keeper's" in str((await frames.hear())["error"])
         frames.close()
+        # Nor may they come behind the true ones.
+        frames = await greeted(server)
+        await frames.ask(order=order(true, server, line))
+        await frames.ask(luggage=msgspec.to_builtins(pack(laptop.home)))
+        await frames.say(do="prepare", luggage=msgspec.to_builtins(pack(foreign)))
+        assert "another cluster's" in str((await frames.hear())["error"])
+        frames.close()
+        assert not succession.arrival(server.home)
 
     run(bring_anothers_keys())
 

@@ -11,13 +11,17 @@ from system.running import wait_until
 
 LEAVES = (
     "motes.moving.giving:Giving.pass_keys",
+    "motes.moving.copying:Copying.send_code",
+    "motes.moving.giving:Giving.freeze",
+    "motes.moving.copying:Copying.send_rest",
     "motes.moving.giving:Giving.prepare",
     "motes.moving.giving:Giving.facts",
     "motes.moving.giving:wait",
 )
 """In `motes keeper move`."""
 COMES = (
-    "motes.moving.taking:Taking._restore",
+    "motes.moving.storing:take_code",
+    "motes.moving.storing:restore",
     "motes.moving.taking:Taking._commit",
     "motes.cli.keeper:_become",
 )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 from motes.client.cluster import Cluster
+from motes.grants.keys import Key, Nkey
+from motes.home import Home
 from motes.supervisor import control
-from system.moving import APP, has_secrets, machines
+from system.moving import APP, has_secrets, machines, stopped_at
 from system.running import DEADLINE_S, family, wait_until
 
 
@@ -90,6 +95,45 @@ def test_what_is_accepted_while_it_moves_is_there_afterwards_and_calls_go_on(tmp
                 each.join()
         assert during > before and failed == []
         assert {each["app"] for each in server.json("apps")} == {"work", *accepted}
+
+
+def test_all_goes_on_while_the_code_is_copied_and_what_changes_meanwhile_moves_as_well(tmp_path: Path) -> None:
+    """The move stands still when the code is there: apps come, change and go, and a host is removed."""
+    with machines(tmp_path, "laptop", "server", "third") as (laptop, server, third):
+        for name in ("work", "gone", "changed"):
+            laptop.deploy(name, APP.replace("double", name))
+        stopped = stopped_at(tmp_path, "motes.moving.giving:Giving.freeze")
+        moving = laptop.begin_move("server", server.accept(), **stopped)
+        try:
+            wait_until(lambda: (tmp_path / "killed").exists(), "the code is there")
+            assert laptop.is_keeper
+            laptop.motes("rm", "gone")
+            laptop.deploy("changed", APP.replace("2 *", "3 *"))
+            laptop.deploy("late", APP)
+            leaver = Key(third.home.credentials("host-third").secret).nkey(Nkey.USER)
+            laptop.motes("host", "rm", "third")
+            moving.send_signal(signal.SIGCONT)
+            out, err = moving.communicate(timeout=DEADLINE_S)
+            assert moving.returncode == 0, (out, err)
+        finally:
+            moving.kill()
+            moving.communicate()
+        server.become()
+        assert [each["app"] for each in server.json("apps")] == ["changed", "late", "work"]
+        wait_until(lambda: server.is_up("server") and server.is_up("local"), "the hosts are there")
+        assert server.json("call", "work.work", "5") == 10
+        assert server.json("call", "changed.double", "5") == 15
+        assert server.json("call", "late.double", "5") == 10
+        # nats-server has known from its first moment who is let in no more.
+        assert any(leaver in each.get("revocations", {}) for each in accounts(server.home))
+        assert not server.is_up("third")
+
+
+def accounts(home: Home) -> list[dict[str, Any]]:
+    """What nats-server was configured with of each account."""
+    config = json.loads(home.nats_config.read_text())
+    bodies = [token.split(".")[1] for token in config["resolver_preload"].values()]
+    return [json.loads(base64.urlsafe_b64decode(body + "=="))["nats"] for body in bodies]
 
 
 def test_it_moves_on_and_back_again(tmp_path: Path) -> None:

@@ -34,16 +34,15 @@ class Following:
         """Somebody says where the keeper is. The next connect goes there; this connection stays while it can."""
         try:
             notice = self._trust.notice(message.data)
+            if notice.serial > self._serial:
+                self._connection.lead_to(servers_of(notice.addresses), notice.certificate)
+                self._serial = notice.serial
+                self._file.write_bytes(message.data)
         except Untrusted as error:
             _log.warning("a notice was refused: %s", error)
             return
-        if notice.serial > self._serial:
-            self._serial = notice.serial
-            try:
-                self._file.write_bytes(message.data)
-            except OSError as error:
-                _log.warning("where the keeper is could not be kept: %s", error)
-            self._connection.lead_to(servers_of(notice.addresses), notice.certificate)
+        except OSError as error:
+            _log.warning("where the keeper is could not be kept: %s", error)
         if message.reply.startswith(subjects.inbox("")):
             self._connection.publish(message.reply, b"")
 

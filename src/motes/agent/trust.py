@@ -6,6 +6,7 @@ import msgspec
 
 from motes.errors import Untrusted
 from motes.grants.keys import Tag, verify
+from motes.grants.notices import read_notice
 from motes.model.host import Lease
 from motes.model.keeper import Inspect
 from motes.model.release import Release, Signed, release_id
@@ -42,11 +43,7 @@ class Trust(msgspec.Struct, frozen=True):
 
     def notice(self, data: bytes) -> Notice:
         """Where the keeper is, by the controller's word. Raises Untrusted."""
-        try:
-            payload = verify(_signed.decode(data), Tag.NOTICE, (self.controller,))
-            return msgspec.msgpack.decode(payload, type=Notice)
-        except msgspec.DecodeError as error:
-            raise Untrusted(f"a notice that cannot be read: {error}") from error
+        return read_notice(data, self.controller)
 
     def release(self, signed: Signed, expected_id: str) -> Release:
         """The release in it, when an owner signed it and it is the one that was asked for. Raises Untrusted.

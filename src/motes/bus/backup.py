@@ -35,7 +35,7 @@ class Snapshot(NamedTuple):
 
 async def stream_names(connection: Connection) -> list[str]:
     """Every stream there. Raises Unavailable and TimedOut."""
-    found = await _api(connection, "STREAM.NAMES", {})
+    found = await api(connection, "STREAM.NAMES", {})
     names = sorted(map(str, found.get("streams") or ()))
     if len(names) != found.get("total", 0):
         raise Unavailable(f"the store has {found.get('total')} streams and names {len(names)} of them")
@@ -50,7 +50,7 @@ async def snapshot(connection: Connection, name: str) -> AsyncIterator[Snapshot]
     heard = await connection.subscribe(inbox, arrived.put_nowait)
     try:
         wanted = {"deliver_subject": inbox, "no_consumers": True, "chunk_size": CHUNK_BYTES, "jsck": True}
-        found = await _api(connection, f"STREAM.SNAPSHOT.{name}", wanted)
+        found = await api(connection, f"STREAM.SNAPSHOT.{name}", wanted)
         yield Snapshot(name, found["config"], found["state"], _chunks(connection, name, arrived))
     finally:
         heard.unsubscribe()
@@ -75,22 +75,24 @@ async def _chunks(connection: Connection, name: str, arrived: asyncio.Queue[Mess
 
 async def restore(connection: Connection, read: Snapshot) -> dict[str, Any]:
     """Write a stream that is not there yet; returns its state. Raises Unavailable and TimedOut."""
-    found = await _api(connection, f"STREAM.RESTORE.{read.name}", {"config": read.config, "state": read.state})
+    found = await api(connection, f"STREAM.RESTORE.{read.name}", {"config": read.config, "state": read.state})
     subject = str(found["deliver_subject"])
     async for chunk in read.chunks:
         answer = await connection.request(subject, chunk, TIMEOUT_S)
         if answer:
-            _checked(answer, f"the copy of {read.name}")
-    made = _checked(await connection.request(subject, b"", TIMEOUT_S), f"the copy of {read.name}")
+            checked(answer, f"the copy of {read.name}")
+    made = checked(await connection.request(subject, b"", TIMEOUT_S), f"the copy of {read.name}")
     return dict(made["state"])
 
 
-async def _api(connection: Connection, call: str, question: dict[str, Any]) -> dict[str, Any]:
+async def api(connection: Connection, call: str, question: dict[str, Any]) -> dict[str, Any]:
+    """The store's answer to a call of JetStream's API. Raises Unavailable and TimedOut."""
     answer = await connection.request(f"$JS.API.{call}", msgspec.json.encode(question), TIMEOUT_S)
-    return _checked(answer, call)
+    return checked(answer, call)
 
 
-def _checked(answer: bytes, what: str) -> dict[str, Any]:
+def checked(answer: bytes, what: str) -> dict[str, Any]:
+    """The store's answer, which is none that refuses. Raises Unavailable."""
     try:
         found = msgspec.json.decode(answer, type=dict[str, Any])
     except msgspec.DecodeError as error:

@@ -171,7 +171,12 @@ class Connection:
             del self._requests[token]
 
     def lead_to(self, servers: str, certificate: bytes) -> None:
-        """Look there first from the next connect on; where it was before remains, for who moves may come back."""
+        """Look there first from the next connect on; where it was before remains, for who moves may come back.
+
+        Raises Untrusted for another certificate than the one that is known.
+        """
+        if self._certificate not in (b"", certificate):
+            raise Untrusted("a server is named whose certificate is another than the one that is known")
         first = servers.split(",")
         known = (*first, *(each for each in self.server.split(",") if each not in first))
         self.server, self._certificate = ",".join(known[:SERVERS_LIMIT]), certificate
@@ -347,8 +352,13 @@ class Connection:
     def _look_again(self) -> None:
         if self._find is not None:
             with contextlib.suppress(MotesError):
-                self.server, self._certificate = self._find()
-                self._plain = frozenset() if self._certificate else frozenset(self.server.split(","))
+                server, certificate = self._find()
+                if certificate and certificate == self._certificate:
+                    # What was heard and could not be kept remains.
+                    self.lead_to(server, certificate)
+                    return
+                self.server, self._certificate = server, certificate
+                self._plain = frozenset() if certificate else frozenset(server.split(","))
 
     async def _watch(self) -> None:
         """Ping the server; one from which nothing comes is lost, though the socket may say nothing.

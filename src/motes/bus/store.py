@@ -56,7 +56,7 @@ class Store:
 
     def __init__(self, connection: Connection, client: Any) -> None:
         self._connection = connection
-        """For what is not acknowledged."""
+        """For what is not acknowledged, and for what is read in pages."""
         self._client = client
         self._js: Any = client.jetstream(timeout=_TIMEOUT_S)
         self._buckets: dict[str, Any] = {}
@@ -252,12 +252,11 @@ class Store:
             state = (await self._js.stream_info("EVENTS")).state
             # Among the last numbers are those of events that were dropped.
             first = max(state.first_seq, state.last_seq - limit + 1 - (state.num_deleted or 0), 1)
-            return await tail(self._client, "EVENTS", subjects.kept_event("*"), first, limit, _TIMEOUT_S)
+            return await tail(self._connection, "EVENTS", subjects.kept_event("*"), first, limit)
 
     async def logs(self, app: str) -> list[bytes]:
         """The log messages of an app, the oldest first."""
-        async with _translated("read logs"):
-            return await tail(self._client, "LOGS", subjects.kept_log(app), 1, LOGS_OF_ONE_LIMIT, _TIMEOUT_S)
+        return await tail(self._connection, "LOGS", subjects.kept_log(app), 1, LOGS_OF_ONE_LIMIT)
 
     async def delete_logs(self, app: str) -> None:
         async with _translated("delete logs"):
@@ -293,8 +292,7 @@ class Store:
     async def receipts(self, host: str, since: float, first: int, count: int) -> Page:
         """The next `count` of a host, or of all (`*`), from the number `first` on, or if that is 0 from a Unix time."""
         start = first or f"{datetime.fromtimestamp(since, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
-        async with _translated("read receipts"):
-            return await page(self._client, "RECEIPTS", subjects.kept_receipt(host), start, count, _TIMEOUT_S)
+        return await page(self._connection, "RECEIPTS", subjects.kept_receipt(host), start, count)
 
     # From here on: buckets.
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections import deque
 from typing import Any, NamedTuple
+
+from motes.bus.connection import Connection, Message
+from motes.errors import Unavailable
 
 Settings = dict[str, Any]
 """As nats-py takes them."""
@@ -34,6 +39,10 @@ KEPT_S = 14 * 24 * 3600.0
 """How long events and logs are kept at most."""
 _ASYNC_PERSISTENCE_SINCE = (2, 12)
 _PAGE = 500
+_TIMEOUT_S = 5.0
+"""Between two messages of a page."""
+_ENDS = ("204", "404")
+_numbers = itertools.count(1)
 
 
 def bucket(name: str) -> Settings:
@@ -117,33 +126,50 @@ class Page(NamedTuple):
     more: bool
 
 
-async def tail(client: Any, stream: str, subject: str, first: int, limit: int, timeout_s: float) -> list[bytes]:
-    """The last `limit` messages on `subject` from sequence number `first` on, by batched direct gets."""
+async def tail(connection: Connection, stream: str, subject: str, first: int, limit: int) -> list[bytes]:
+    """The last `limit` messages on `subject` from sequence number `first` on. Raises Unavailable."""
     kept: deque[bytes] = deque(maxlen=limit)
     while True:
-        found = await page(client, stream, subject, first, _PAGE, timeout_s)
+        found = await page(connection, stream, subject, first, _PAGE)
         kept.extend(each.data for each in found.messages)
         if not found.more:
             return list(kept)
         first = found.messages[-1].sequence + 1
 
 
-async def page(client: Any, stream: str, subject: str, first: int | str, count: int, timeout_s: float) -> Page:
-    """The next `count` messages on `subject`, from a sequence number on, or from a time, as RFC 3339 writes it."""
+async def page(connection: Connection, stream: str, subject: str, first: int | str, count: int) -> Page:
+    """The next `count` messages on `subject`, from a sequence number on, or from a time, as RFC 3339 writes it.
+
+    By one batched direct get. Raises Unavailable.
+    """
     messages: list[Kept] = []
-    inbox = client.new_inbox()
-    answers = await client.subscribe(inbox)
+    inbox = f"{connection.inbox}.page.{next(_numbers)}"
+    arrived: asyncio.Queue[Message] = asyncio.Queue()
+    heard = await connection.subscribe(inbox, arrived.put_nowait)
     try:
         start = b'"seq":%d' % first if isinstance(first, int) else b'"start_time":"%b"' % first.encode()
         ask = b'{%b,"next_by_subj":"%b","batch":%d}' % (start, subject.encode(), count)
-        await client.publish(f"$JS.API.DIRECT.GET.{stream}", ask, reply=inbox)
+        if not connection.publish(f"$JS.API.DIRECT.GET.{stream}", ask, inbox):
+            raise Unavailable("no connection to the store")
         while True:
-            message = await answers.next_msg(timeout=timeout_s)
-            headers = message.headers or {}
-            if "Status" in headers:
+            async with asyncio.timeout(_TIMEOUT_S):
+                message = await arrived.get()
+            status, headers = _read_headers(message.headers)
+            if status:
                 break
             messages.append(Kept(int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data))
+    except TimeoutError:
+        raise Unavailable(f"the store said no more of {stream} for {_TIMEOUT_S:g} s") from None
     finally:
-        await answers.unsubscribe()
+        heard.unsubscribe()
+    if status not in _ENDS:
+        raise Unavailable(f"the store does not read {stream}: {status}")
     # 404: nothing at all; 204: the page ends, and says how many more there are.
-    return Page(messages, headers["Status"] == "204" and headers.get("Nats-Num-Pending", "0") != "0")
+    return Page(messages, status == "204" and headers.get("Nats-Num-Pending", "0") != "0")
+
+
+def _read_headers(data: bytes) -> tuple[str, dict[str, str]]:
+    """The status, or nothing where there is none, and the fields."""
+    first, *lines = data.decode().splitlines()
+    fields = (line.partition(":") for line in lines)
+    return first.removeprefix("NATS/1.0").strip()[:3], {name: value.strip() for name, _, value in fields}

@@ -78,11 +78,14 @@ async def invited(
 def way_in(home: Home) -> tuple[tuple[str, ...], bytes]:
     """The keeper's addresses, and its certificate's fingerprint. Raises Refused where it listens for nobody."""
     from motes.bus import tls
+    from motes.model.invite import MOST_ADDRESSES
 
     home.cluster()
     if home.client_file.exists():
         keeper = home.keeper()
-        return tuple(each.removeprefix("tls://") for each in keeper.servers.split(",")), keeper.certificate
+        # It keeps more of them, of keepers that have moved often, than fit in what others are given.
+        addresses = (each.removeprefix("tls://") for each in keeper.servers.split(","))
+        return tuple(addresses)[:MOST_ADDRESSES], keeper.certificate
     home.refuse_joined("invites and keys are made there")
     listen = home.listen()
     if listen is None:

@@ -133,9 +133,9 @@ def _become(home: Home, http: str) -> dict[str, Any]:
 def move(host: str, line: str | None, forward_for: str, as_json: bool) -> None:
     """Move the keeper from this machine to HOST, with the LINE that `motes keeper accept` shows there.
 
-    Nothing can be deployed while it moves; calls are interrupted for about a second. This machine then lends its hosts
-    to the cluster, keeps its owner's signing key, and forwards from its old address. Given again, it says how far it
-    has come.
+    Stored code goes first. While the rest moves, about a second, nothing can be deployed; calls are interrupted for as
+    long. This machine then lends its hosts to the cluster, keeps its owner's signing key, and forwards from its old
+    address. Given again, it says how far it has come.
 
     \b
     Example:

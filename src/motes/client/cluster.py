@@ -29,6 +29,7 @@ from motes.model.names import GATEWAY
 from motes.model.routes import Routes
 from motes.payload import decode, encode
 from motes.router.dispatcher import Dispatcher
+from motes.tasks import Tasks
 
 REQUEST_TIMEOUT_S = 5.0
 PS_TIMEOUT_S = 1.0
@@ -44,6 +45,7 @@ class Cluster:
         self.connection = connection
         self._dispatcher = dispatcher
         self._context = FROM_OUTSIDE
+        self._following = Tasks("client")
 
     @classmethod
     async def open(cls, home: Home, user: str | None = None) -> Cluster:
@@ -60,12 +62,30 @@ class Cluster:
             on_reconnected=dispatcher.on_reconnected,
         )
         await dispatcher.start(connection)
-        return cls(home, connection, dispatcher)
+        cluster = cls(home, connection, dispatcher)
+        connection.on_reconnected = cluster._on_reconnected
+        cluster._follow()
+        # It asks before all else, and hears the answer before whatever this program waits for.
+        await asyncio.sleep(0)
+        return cluster
 
     async def close(self) -> None:
         """End every call that is under way, and the connection."""
+        self._following.cancel()
         self._dispatcher.close()
         await self.connection.close()
+
+    def _on_reconnected(self) -> None:
+        self._dispatcher.on_reconnected()
+        self._follow()
+
+    def _follow(self) -> None:
+        """A keeper on another machine may have moved: it says so itself, beside all else."""
+        if self.home.keeper_file.exists():
+            from motes.client.following import follow
+
+            self._following.cancel()
+            self._following.spawn(follow(self.home, self.connection))
 
     @property
     def ready(self) -> bool:

@@ -94,6 +94,7 @@ class Requests:
         self._verbs = {
             "routes": Verb("caller", AskRoutes, self._routes),
             "activate": Verb("caller", AskRoutes, self._activate),
+            "where": Verb("caller", int, controller.succession.where),
             "tools": Verb("caller", None, self._tools),
             "services": Verb("caller", None, self._services),
             "hosts": Verb("owner", None, self._hosts),

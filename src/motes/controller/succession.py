@@ -1,4 +1,4 @@
-"""Where the keeper is: told to each host that is heard, where it has moved; and asked before it moves."""
+"""Where the keeper is, when it has moved: told to each host that is heard, and to who asks. Who it may move to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from motes.bus import subjects, tls
-from motes.errors import BadInput
+from motes.errors import BadInput, Unavailable
 from motes.grants.keys import KEY_BYTES, Key, Tag, sign
 from motes.model.names import is_name
 from motes.model.succession import AskSuccessor, Notice, Successor
@@ -26,7 +26,8 @@ class Succession:
     def __init__(self, controller: Controller, key: Key) -> None:
         self._controller = controller
         self._key = key
-        self._notice = b""
+        self._notice: bytes | None = None
+        """Empty where the keeper has not moved; None as long as that is not known."""
         self._told: dict[str, str] = {}
         """By host, the start of its agent that was told."""
 
@@ -36,7 +37,8 @@ class Succession:
         return self._controller.core.state.first_epoch >> EPOCH_BITS
 
     def tell(self, addresses: tuple[str, ...], certificate: Path) -> None:
-        """From now on say to hosts where the keeper is, when it has moved."""
+        """From now on say where the keeper is, when it has moved."""
+        self._notice = b""
         if addresses:
             notice = Notice(addresses, tls.fingerprint_of(certificate), self.generation)
             self._notice = msgspec.msgpack.encode(sign(self._key, Tag.NOTICE, msgspec.msgpack.encode(notice)))
@@ -50,6 +52,12 @@ class Succession:
     def on_gone(self, host: str) -> None:
         """It may not have heard it."""
         self._told.pop(host, None)
+
+    async def where(self, sender: str, serial: int) -> bytes:
+        """A signed Notice for who knows those up to `serial`; nothing where he knows it all. Raises Unavailable."""
+        if self._notice is None:
+            raise Unavailable("the controller is about to start; ask again")
+        return self._notice if self.generation > serial else b""
 
     async def successor(self, sender: str, question: AskSuccessor) -> Successor:
         """Who is to be the keeper. Raises NotFound and BadInput."""

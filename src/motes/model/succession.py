@@ -1,7 +1,8 @@
 """A cluster's keeper moves to another machine: what is signed on the way.
 
 The line that `motes keeper accept` prints says where that machine waits, and is signed by the host that it is. The
-controller's key signs the orders that it then obeys, and the notice from which hosts learn where the keeper is.
+controller's key signs the orders that it then obeys, and the notice from which hosts learn where the keeper is, and
+programs on other machines, which ask for it with the verb `where` and the number of the newest that they know.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The keeper's machine, which hands the keeper over to another: `motes keeper move`.
 
-Follow it: `give` -> `find` -> `connect` -> `pass_keys` -> freeze -> `copy_streams` -> `prepare` -> `tell_hosts` ->
-hand over -> `wait`. Up to the hand-over this machine is the keeper, whatever happens, and the other forgets what came.
-From then on it is not, and its own `forward` gives the other the word, as often as it takes (motes.supervisor.forward).
+Follow it: `give` -> `find` -> `connect` -> `pass_keys` -> `hand_over`: code goes (motes.moving.copying), `freeze`, all
+else goes, `prepare`, `tell_hosts` -> `wait`. Until the supervisor hands over this machine is the keeper, whatever
+happens, and the other forgets what came. From then on it is not, and its own `forward` gives the other the word, as
+often as it takes (motes.supervisor.forward).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from motes.bus import backup, subjects, tls
+from motes.bus import subjects, tls
 from motes.bus.connection import Connection
 from motes.bus.frames import Frames
 from motes.client.cluster import Cluster
@@ -27,6 +28,7 @@ from motes.model import succession as words
 from motes.model.host import HostStatus
 from motes.model.names import HOST_PREFIX, KEEPER, OWN_USER
 from motes.model.wire import WIRE
+from motes.moving.copying import Copying
 from motes.moving.luggage import pack
 from motes.supervisor import control, forward
 from motes.version import __version__
@@ -37,7 +39,6 @@ NOTICE_TIMEOUT_S = 2.0
 FOLLOW_TIMEOUT_S = 30.0
 """How long to wait for hosts to be seen at the new keeper."""
 RETRY_S = 0.2
-MAY_EXPIRE = "max_age"
 
 Say = Callable[[str], None]
 
@@ -49,42 +50,44 @@ class Giving:
         self._home, self._host, self._line, self._forward_s, self._say = home, host, line, forward_s, say
         self._controller = load_or_create(home.key("controller"))
         self._attempt = os.urandom(words.SESSION_BYTES)
-        self._own = {name: Key(home.credentials(HOST_PREFIX + name).secret).public for name in home.offers()}
 
     async def give(self) -> list[str]:
         """Returns the hosts that were up and are not seen at the new keeper yet. Raises MotesError."""
-        willing, successor = await self.find()
+        willing = await self.find()
         frames, address = await self.connect(willing)
         try:
             await self.pass_keys(frames)
-            with control.talk(self._home, FREEZE_TIMEOUT_S) as ask:
-                self._say("nothing can be deployed from now on; calls go on")
-                await asyncio.to_thread(ask, "freeze")
-                deaf = await self.copy(frames, willing, successor)
-                self._say("handing over")
-                await asyncio.to_thread(ask, "hand-over", facts=self.facts(willing, address))
+            hosts, deaf = await self.hand_over(frames, willing, address)
         finally:
             frames.close()
         for name in deaf:
             # It would look for the keeper on this machine for ever.
             await asyncio.to_thread(restart_host, self._home, name)
-        return await wait(self._home, successor.hosts)
+        return await wait(self._home, hosts)
 
-    async def find(self) -> tuple[words.Willing, words.Successor]:
+    async def find(self) -> words.Willing:
         """Where the host waits, by its own word. Raises Untrusted for another's, NotFound and Unavailable."""
-        if self._host in self._own:
+        if self._host in self._own():
             raise Refused(f"host {self._host!r} is on this machine, where the keeper is")
         signed = words.parse_line(self._line)
-        cluster = await Cluster.open(self._home)
-        try:
-            successor = await cluster.ask("successor", words.AskSuccessor(self._host, self._own), words.Successor)
-        finally:
-            await cluster.close()
+        successor = await self.successor()
         willing = msgspec.msgpack.decode(verify(signed, Tag.WILLING, (successor.public,)), type=words.Willing)
         if willing.host != self._host:
             raise Untrusted(f"the line is that of host {willing.host!r}")
         words.check_addresses(willing.addresses)
-        return willing, successor
+        return willing
+
+    def _own(self) -> dict[str, bytes]:
+        """This machine's hosts, with their keys."""
+        return {name: Key(self._home.credentials(HOST_PREFIX + name).secret).public for name in self._home.offers()}
+
+    async def successor(self) -> words.Successor:
+        """What the controller says now of the host that is to be the keeper, and of the others."""
+        cluster = await Cluster.open(self._home)
+        try:
+            return await cluster.ask("successor", words.AskSuccessor(self._host, self._own()), words.Successor)
+        finally:
+            await cluster.close()
 
     async def connect(self, willing: words.Willing) -> tuple[Frames, str]:
         """To the first address at which that very machine answers. Raises what the last one's failure was."""
@@ -114,47 +117,55 @@ class Giving:
 
     async def pass_keys(self, frames: Frames) -> None:
         """The other machine is able to be the keeper then, but for the streams."""
-        await frames.ask(luggage=msgspec.to_builtins(pack(self._home)), version=__version__)
+        await frames.ask(**self.luggage(), version=__version__)
         self._say("the keys are there")
 
-    async def copy(self, frames: Frames, willing: words.Willing, successor: words.Successor) -> list[str]:
-        """All that is stored, while nobody writes. Returns this machine's hosts that did not hear of the move."""
+    def luggage(self) -> dict[str, Any]:
+        """As it is now: it says as well who was removed."""
+        return {"luggage": msgspec.to_builtins(pack(self._home))}
+
+    async def hand_over(self, frames: Frames, willing: words.Willing, address: str) -> tuple[list[str], list[str]]:
+        """All that is stored, and then the keeper. Returns the hosts that are up, and those of this machine that did
+        not hear of the move."""
         connection = await Connection.open(self._home.nats_url(), self._home.credentials(KEEPER))
         try:
-            await self.copy_streams(frames, connection)
-            await self.prepare(frames)
-            return await self.tell_hosts(connection, willing, successor)
+            copying = Copying(frames, connection)
+            await copying.send_code()
+            self._say("the code is there")
+            # Anew: it may have taken a while.
+            successor = await self.successor()
+            with control.talk(self._home, FREEZE_TIMEOUT_S) as ask:
+                self._say("nothing can be deployed from now on; calls go on")
+                await self.freeze(ask)
+                await copying.send_rest()
+                self._say("the streams are there")
+                await self.prepare(frames)
+                deaf = await self.tell_hosts(connection, willing, successor)
+                # Its server ends.
+                await connection.close()
+                self._say("handing over")
+                await asyncio.to_thread(ask, "hand-over", facts=self.facts(willing, address))
         finally:
             await connection.close()
+        return successor.hosts, deaf
 
-    async def copy_streams(self, frames: Frames, connection: Connection) -> None:
-        """One after the other. Raises Unavailable where a copy is not what it was."""
-        for name in await backup.stream_names(connection):
-            async with backup.snapshot(connection, name) as read:
-                await frames.say(do="stream", name=name, config=read.config, state=read.state)
-                async for chunk in read.chunks:
-                    await frames.send(chunk)
-                await frames.send(b"")
-                answer = await frames.hear()
-                if "error" in answer:
-                    raise Unavailable(f"the other machine refuses {name}: {answer['error']}")
-                may_expire = bool(read.config.get(MAY_EXPIRE))
-                if lacks := backup.difference(read.state, answer["state"], may_expire=may_expire):
-                    raise Unavailable(f"the copy of {name} is not what it was: {lacks}")
-        self._say("the streams are there")
+    async def freeze(self, ask: Callable[..., dict[str, Any]]) -> None:
+        """Nobody writes any more when this returns, until this command ends."""
+        await asyncio.to_thread(ask, "freeze")
 
     async def prepare(self, frames: Frames) -> None:
         """The other machine has it all on its disk when this returns."""
-        await frames.ask(do="prepare")
+        await frames.ask(do="prepare", **self.luggage())
 
     async def tell_hosts(self, connection: Connection, willing: words.Willing, successor: words.Successor) -> list[str]:
         """Where to look next. Who is away now learns it later, through this machine or from the new keeper."""
         certificate = tls.fingerprint_of(self._home.tls_certificate)
         notice = words.Notice(willing.addresses, certificate, successor.generation + 1)
         data = msgspec.msgpack.encode(sign(self._controller, Tag.NOTICE, msgspec.msgpack.encode(notice)))
-        hosts = sorted({*successor.hosts, *self._own})
+        own = self._own()
+        hosts = sorted({*successor.hosts, *own})
         heard = await asyncio.gather(*(_hears(connection, host, data) for host in hosts))
-        return [host for host, has_heard in zip(hosts, heard, strict=True) if not has_heard and host in self._own]
+        return [host for host, has_heard in zip(hosts, heard, strict=True) if not has_heard and host in own]
 
     def facts(self, willing: words.Willing, address: str) -> dict[str, Any]:
         """What is decided: this machine's keeper.json and moved.json."""

@@ -1,8 +1,8 @@
 """The machine that becomes the keeper: it waits, takes keys and streams into a home of their own, and is told to be it.
 
-Follow one: `_serve` -> `_take` -> `_pack_in` -> `_restore` -> `_prepare` on one connection, `_commit` on another. What
-was taken is nothing until it is prepared, and prepared it waits for the word: a keeper that has begun to move decides
-alone, and may be asleep for a while after that.
+Follow one: `_serve` -> `_take` -> `_pack_in` -> motes.moving.storing -> `_prepare` on one connection, `_commit` on
+another. What was taken is nothing until it is prepared, and prepared it waits for the word: a keeper that has begun to
+move decides alone, and may be asleep for a while after that.
 """
 
 from __future__ import annotations
@@ -11,29 +11,25 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import ssl
-import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from motes.bus import backup, server, tls
-from motes.bus.backup import Snapshot
-from motes.bus.connection import Connection
+from motes.bus import tls
 from motes.bus.frames import Frames
 from motes.errors import MotesError, Refused, Unavailable, Untrusted
 from motes.grants.keys import Key, Tag, load_public, sign, verify
 from motes.home import Home, Listen, sync
 from motes.model import succession as words
-from motes.model.names import HOST_PREFIX, KEEPER
+from motes.model.names import HOST_PREFIX
 from motes.model.release import Signed
 from motes.model.wire import WIRE
+from motes.moving import storing
 from motes.moving.luggage import Luggage, check, unpack
 from motes.supervisor import succession
-from motes.supervisor.child import end_with_this_process
 from motes.supervisor.forward import UNKNOWN
 
 TIMEOUT_S = 60.0
@@ -42,7 +38,6 @@ ORDER_LIMIT_BYTES = 16 * 2**10
 """What is read of somebody who has not shown an order yet."""
 BUFFER_BYTES = 256 * 2**10
 MOST_CONNECTIONS = 16
-START_TIMEOUT_S = 20.0
 
 Say = Callable[[str], None]
 
@@ -61,7 +56,6 @@ class Taking:
         # Who was prepared before this program was killed is still waited for.
         is_prepared = state.get("stage") == succession.PREPARED
         self._session = bytes.fromhex(state["session"]) if is_prepared else os.urandom(words.SESSION_BYTES)
-        self._accounts: dict[str, Any] = {}
         self._taker: asyncio.Task[Any] | None = None
         self._connections = 0
         self._committed = asyncio.Event()
@@ -156,72 +150,34 @@ class Taking:
         shutil.rmtree(self._home.arriving, ignore_errors=True)
         await frames.say(ok=True)
         await self._pack_in(frames)
-        async with self._store() as connection:
+        async with storing.store(self._came) as connection:
             await frames.say(ok=True)
-            while (asked := await frames.hear()).get("do") == "stream":
-                await self._restore(frames, connection, asked)
+            asked = await storing.take(frames, connection)
         if asked.get("do") != "prepare":
             raise Refused(f"cannot do {str(asked.get('do'))[:40]!r} now")
-        self._prepare(order)
+        self._prepare(order, self._check(asked))
         await frames.say(ok=True)
         self._say("all is here; the keeper hands over")
 
     async def _pack_in(self, frames: Frames) -> None:
         """Keys, certificate and accounts."""
+        unpack(self._check(await frames.hear()), self._came)
+        self._say("the keys are here; the streams follow")
+
+    def _check(self, asked: dict[str, Any]) -> Luggage:
+        """Raises Refused, and Untrusted for another cluster's."""
         try:
-            luggage = msgspec.convert((await frames.hear())["luggage"], Luggage)
+            luggage = msgspec.convert(asked["luggage"], Luggage)
         except (KeyError, msgspec.ValidationError) as error:
             raise Refused(f"what came is no keeper's: {error}") from error
         check(luggage, self._home)
-        unpack(luggage, self._came)
-        self._accounts = dict(luggage.accounts())
-        self._say("the keys are here; the streams follow")
+        return luggage
 
-    @contextlib.asynccontextmanager
-    async def _store(self) -> AsyncIterator[Connection]:
-        """The nats-server of the home that came, for this machine only, until its streams are there."""
-        port = server.choose_port(self._came)
-        process = self._start_nats(port)
-        try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                while not server.ports_file(self._came, process.pid).exists():
-                    if process.poll() is not None:
-                        raise Unavailable(f"nats-server does not start; see {self._came.log('nats-server')}")
-                    await asyncio.sleep(0.01)
-            connection = await Connection.open(f"nats://127.0.0.1:{port}", self._came.credentials(KEEPER))
-            try:
-                yield connection
-            finally:
-                await connection.close()
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            await asyncio.shield(asyncio.to_thread(process.wait))
+    def _prepare(self, order: words.Order, luggage: Luggage) -> None:
+        """From here on this machine is able to be the keeper whenever it is told, whatever happens to it before.
 
-    def _start_nats(self, port: int) -> subprocess.Popen[bytes]:
-        with self._came.log("nats-server").open("ab") as log:
-            return subprocess.Popen(
-                server.command(self._came, port),
-                env={**os.environ, **server.ENVIRONMENT},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,
-                preexec_fn=end_with_this_process(),
-            )
-
-    async def _restore(self, frames: Frames, connection: Connection, asked: dict[str, Any]) -> None:
-        """One stream, as it comes."""
-
-        async def chunks() -> AsyncIterator[bytes]:
-            while chunk := await frames.read():
-                yield chunk
-
-        read = Snapshot(str(asked["name"]), dict(asked["config"]), dict(asked["state"]), chunks())
-        await frames.say(ok=True, state=await backup.restore(connection, read))
-
-    def _prepare(self, order: words.Order) -> None:
-        """From here on this machine is able to be the keeper whenever it is told, whatever happens to it before."""
+        `luggage` is what came last: whoever was removed while the streams came is let in no more.
+        """
         for folder, _, files in os.walk(self._home.arriving):
             for each in (*(Path(folder, name) for name in files), Path(folder)):
                 if not each.is_socket():
@@ -229,7 +185,7 @@ class Taking:
         state = {
             "listen": {**self._listen._asdict(), **self._web},
             "addresses": self._addresses,
-            "accounts": self._accounts,
+            "accounts": luggage.accounts(),
             "session": order.session.hex(),
             "attempt": order.attempt.hex(),
         }

@@ -33,7 +33,8 @@ def hand_over(home: Home, facts: dict[str, Any]) -> None:
 
 def take_back(home: Home) -> None:
     """Be the keeper again, for the other machine never became it."""
-    home.keeper_file.unlink(missing_ok=True)
+    with home.deciding():
+        home.keeper_file.unlink(missing_ok=True)
     sync(home.path)
     home.moved_file.unlink(missing_ok=True)
 
@@ -89,6 +90,7 @@ def install(home: Home) -> None:
     for written in (home.nats_config, home.nats_port, home.listen_file, home.nats, home.path):
         sync(written)
     home.moved_file.unlink(missing_ok=True)
-    home.keeper_file.unlink(missing_ok=True)
+    with home.deciding():
+        home.keeper_file.unlink(missing_ok=True)
     sync(home.path)
     shutil.rmtree(home.arriving)

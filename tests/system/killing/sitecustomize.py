@@ -1,6 +1,7 @@
 """Ends a program of a test, once, when it is about to call a function: as a machine does whose power is cut.
 
-MOTES_TEST_KILL is `module:qualified.name`; MOTES_TEST_KILLED the file that says that it was done.
+MOTES_TEST_KILL is `module:qualified.name`; MOTES_TEST_KILLED the file that says that it was done; MOTES_TEST_SIGNAL the
+name of another signal than SIGKILL.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def _look(frame: FrameType, event: str, _: Any) -> None:
         os.close(os.open(os.environ["MOTES_TEST_KILLED"], os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.Signals[os.environ.get("MOTES_TEST_SIGNAL", "SIGKILL")])
 
 
 if _NAME:
