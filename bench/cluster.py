@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,20 @@ class Private:
         for close in (*self._closing, self.client.close):
             await close()
 
-    async def until(self, holds: Callable[[], Awaitable[bool]], timeout_s: float = 20.0) -> None:
+    async def until(self, holds: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
         """Wait until something holds, looking often. Raises TimeoutError."""
-        async with asyncio.timeout(timeout_s):
-            while not await holds():  # noqa: ASYNC110  nobody would set an event
-                await asyncio.sleep(LOOK_AGAIN_S)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not await holds():  # noqa: ASYNC110  nobody would set an event
+                    await asyncio.sleep(LOOK_AGAIN_S)
+        except TimeoutError:
+            raise TimeoutError(f"not so within {timeout_s:g} s: {await self._seen()}") from None
+
+    async def _seen(self) -> str:
+        """In words for whoever reads that something took too long: the hosts, and what each has of which workload."""
+        hosts = [f"{host.name} {host.state}" for host in await self.client.hosts()]
+        counts = Counter(f"{each.host} {each.workload} {each.state}" for each in await self.client.instances())
+        return ", ".join((*hosts, *(f"{count} {what}" for what, count in counts.items())))
 
     async def instance_pids(self, workload: str = "") -> list[int]:
         """Of one workload, or of all."""

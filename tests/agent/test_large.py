@@ -6,7 +6,7 @@ import pytest
 
 from motes.agent.effects import Asker
 from motes.agent.large import KEPT_S, LargeResults
-from motes.model.call import STATUS_HELD, STATUS_OK, Outcome, held_bytes, unpack_reply
+from motes.model.call import STATUS_HELD, STATUS_LOST, STATUS_OK, Outcome, held_bytes, inbox_token, unpack_reply
 
 MIB = 2**20
 ONE, TWO = b"1" * 16, b"2" * 16
@@ -23,7 +23,7 @@ class Line:
 
 
 def inbox(call_id: bytes, user: str = "ada") -> str:
-    return f"_INBOX.{user}.x.call.{call_id.hex()}"
+    return f"_INBOX.{user}.x.call.{inbox_token(call_id, 1)}"
 
 
 def results() -> tuple[LargeResults, Line]:
@@ -52,7 +52,8 @@ def test_who_gives_up_or_never_asks_is_not_waited_for() -> None:
     assert not large.send(ONE)
     large.drop(TWO)
     assert not large.send(TWO)
-    assert [outcome.status for _, outcome in line.sent] == [STATUS_HELD] * 2
+    assert [outcome.status for _, outcome in line.sent] == [STATUS_HELD, STATUS_HELD, STATUS_LOST]
+    assert line.sent[-1][0] == inbox(ONE) and "within 60" in line.sent[-1][1].error().message
 
 
 def test_what_is_kept_is_bounded_and_counted_down_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,13 @@ def call(router: Router, now: float = 0.0, timeout_s: float | None = 10.0) -> tu
     return call_id, router.call(call_id, "app", "f", b"x", timeout_s, now)
 
 
+def reply(router: Router, call_id: bytes, outcome: Outcome, now: float, number: int | None = None) -> list[Effect]:
+    """The answer to this sending of the call; None: to the last."""
+    if number is None:
+        number = router.calls[call_id].number if call_id in router.calls else 1
+    return router.on_reply(call_id, number, outcome, now)
+
+
 def sent_to(effects: list[Effect]) -> list[str]:
     return [effect.host for effect in effects if isinstance(effect, Send)]
 

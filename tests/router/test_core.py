@@ -21,6 +21,7 @@ from router.routing import (
     call,
     epochs,
     error_of,
+    reply,
     routes,
     sent_to,
 )
@@ -30,7 +31,7 @@ def test_a_call_goes_to_a_host_of_the_route_and_its_answer_settles_it() -> None:
     router = a_router("a")
     call_id, effects = call(router)
     assert sent_to(effects) == ["a"]
-    assert router.on_reply(call_id, DONE, 0.1) == [Settle(call_id, DONE)]
+    assert reply(router, call_id, DONE, 0.1) == [Settle(call_id, DONE)]
     assert not router.calls
 
 
@@ -46,14 +47,14 @@ def test_a_daemon_is_not_called_as_a_function() -> None:
 def test_an_answer_that_comes_twice_settles_once() -> None:
     router = a_router("a")
     call_id, _ = call(router)
-    router.on_reply(call_id, DONE, 0.1)
-    assert router.on_reply(call_id, DONE, 0.1) == []
+    reply(router, call_id, DONE, 0.1)
+    assert reply(router, call_id, DONE, 0.1) == []
 
 
 def test_an_error_of_the_function_is_not_tried_elsewhere() -> None:
     router = a_router("a", "b", idempotent=True)
     call_id, _ = call(router)
-    assert isinstance(error_of(router.on_reply(call_id, failed(FunctionError("ValueError")), 0.1)), FunctionError)
+    assert isinstance(error_of(reply(router, call_id, failed(FunctionError("ValueError")), 0.1)), FunctionError)
 
 
 def test_calls_spread_over_the_hosts() -> None:
@@ -68,7 +69,7 @@ def test_one_call_after_the_other_stays_on_one_host() -> None:
     for _ in range(10):
         call_id, effects = call(router)
         hosts.update(sent_to(effects))
-        router.on_reply(call_id, DONE, 0.0)
+        reply(router, call_id, DONE, 0.0)
     assert len(hosts) == 1
 
 
@@ -90,7 +91,7 @@ def test_the_budget_that_is_sent_is_what_is_left() -> None:
     router = a_router("a", "b")
     call_id, _ = call(router, now=0.0, timeout_s=10.0)
     router.on_beat(beat("a"), 4.0), router.on_beat(beat("b"), 4.0)
-    (sent,) = [effect for effect in router.on_reply(call_id, FULL, 4.0) if isinstance(effect, Send)]
+    (sent,) = [effect for effect in reply(router, call_id, FULL, 4.0) if isinstance(effect, Send)]
     assert sent.budget_s == pytest.approx(6.0)
 
 
@@ -170,7 +171,7 @@ def test_cancelling_tells_the_host_and_settles_nothing() -> None:
     call_id, _ = call(router)
     assert router.cancel(call_id) == [CancelAt("a", call_id)]
     assert router.cancel(call_id) == []
-    assert router.on_reply(call_id, DONE, 0.1) == []
+    assert reply(router, call_id, DONE, 0.1) == []
 
 
 def test_cancelling_a_waiting_call_leaves_nothing_behind() -> None:

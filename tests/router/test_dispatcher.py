@@ -12,7 +12,19 @@ import pytest
 
 from motes.bus.connection import Connection, Message
 from motes.errors import HostLost, TimedOut, TooLarge, Untrusted
-from motes.model.call import STATUS_HELD, STATUS_ITEM, STATUS_OK, WINDOW_ITEMS, Outcome, failed, held, unpack_more
+from motes.model.call import (
+    STATUS_HELD,
+    STATUS_ITEM,
+    STATUS_OK,
+    WINDOW_ITEMS,
+    Heard,
+    Outcome,
+    failed,
+    held,
+    unpack_asked,
+    unpack_more,
+)
+from motes.model.host import Beat
 from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Route, Routes
 from motes.router import dispatcher
@@ -43,9 +55,9 @@ class Wires:
     async def subscribe(self, subject: str, handler: Callable[[Message], None]) -> None:
         self.handlers[subject.partition("*")[0]] = handler
 
-    def deliver(self, subject: str, data: bytes) -> None:
+    def deliver(self, subject: str, data: bytes, no_responders: bool = False) -> None:
         (handler,) = [each for start, each in self.handlers.items() if subject.startswith(start)]
-        handler(cast(Message, SimpleNamespace(subject=subject, data=data, reply="", no_responders=False)))
+        handler(cast(Message, SimpleNamespace(subject=subject, data=data, reply="", no_responders=no_responders)))
 
     def answer(self, outcome: Outcome) -> None:
         (reply,) = [reply for subject, _, reply in self.published if subject == "host.h.call.app.f.me"]
@@ -251,5 +263,26 @@ def test_a_size_that_is_none_or_beyond_every_limit_is_no_reason_to_wait() -> Non
         assert wires.taken() == 1
         wires.deliver(reply, Outcome(STATUS_OK, b"1").pack())
         assert await call == b"1"
+
+    play(test)
+
+
+def test_nobody_there_to_be_asked_after_a_call_says_nothing_about_the_call() -> None:
+    async def test(wires: Wires) -> None:
+        calling = asyncio.ensure_future(wires.dispatcher.call("app", "f", b"", None))
+        await asyncio.sleep(0)
+
+        def beat(number: int, connection: int) -> None:
+            wires.deliver("beat.h", msgspec.msgpack.encode(Beat("h", "boot", number, {}, connection)))
+
+        beat(1, connection=3)
+        beat(2, connection=8)
+        (asked,) = [(data, reply) for subject, data, reply in wires.published if subject == "host.h.more"]
+        assert unpack_more(asked[0])[1] == 0 and unpack_asked(asked[0]) == Heard()
+        wires.deliver(asked[1], b"", no_responders=True)
+        beat(3, connection=8)
+        assert len([subject for subject, _, _ in wires.published if subject == "host.h.call.app.f.me"]) == 1
+        wires.answer(Outcome(STATUS_OK, b"1"))
+        assert await calling == b"1"
 
     play(test)

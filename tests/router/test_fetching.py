@@ -8,7 +8,7 @@ from motes.errors import SpaceFailed, TimedOut
 from motes.model.call import Outcome, failed
 from motes.model.host import Load
 from motes.router.effects import Settle
-from router.routing import DONE, a_router, beat, call, error_of, sent_to
+from router.routing import DONE, a_router, beat, call, error_of, reply, sent_to
 
 MUCH = 150 * 2**20
 
@@ -30,16 +30,16 @@ def test_a_call_that_came_too_early_goes_to_the_next_host_and_so_do_those_after_
     call_id, effects = call(router)
     (first,) = sent_to(effects)
     other = "b" if first == "a" else "a"
-    assert sent_to(router.on_reply(call_id, still_fetching(), 0.1)) == [other]
+    assert sent_to(reply(router, call_id, still_fetching(), 0.1)) == [other]
     assert {sent_to(call(router, 0.1)[1])[0] for _ in range(10)} == {other}
-    assert router.on_reply(call_id, DONE, 0.2) == [Settle(call_id, DONE)]
+    assert reply(router, call_id, DONE, 0.2) == [Settle(call_id, DONE)]
 
 
 def test_where_every_host_fetches_a_call_waits_and_is_sent_when_one_has_all() -> None:
     router = a_router("a")
     call_id, _ = call(router)
     for at in (0.1, 0.2, 0.3):
-        assert sent_to(router.on_reply(call_id, still_fetching(), at)) == []
+        assert sent_to(reply(router, call_id, still_fetching(), at)) == []
     router.on_beat(beat("a", {"app.f": Load(fetching=MUCH)}), 0.4)
     assert sent_to(router.tick(0.5)) == []
     router.on_beat(beat("a"), 0.6)
@@ -49,7 +49,7 @@ def test_where_every_host_fetches_a_call_waits_and_is_sent_when_one_has_all() ->
 def test_a_call_whose_time_is_over_is_told_which_host_fetches_how_much() -> None:
     router = a_router("a")
     call_id, _ = call(router, timeout_s=2.0)
-    router.on_reply(call_id, still_fetching(), 0.1)
+    reply(router, call_id, still_fetching(), 0.1)
     router.on_beat(beat("a", {"app.f": Load(fetching=MUCH)}), 1.9)
     error = error_of(router.tick(2.0))
     assert isinstance(error, TimedOut)
@@ -62,5 +62,5 @@ def test_a_call_whose_time_is_over_is_told_which_host_fetches_how_much() -> None
 def test_what_is_no_number_of_bytes_is_a_failure_like_others(missing_bytes: object) -> None:
     router = a_router("a")
     call_id, _ = call(router, timeout_s=60.0)
-    router.on_reply(call_id, still_fetching(missing_bytes), 0.1)
+    reply(router, call_id, still_fetching(missing_bytes), 0.1)
     assert router.hosts.fetching("app.f", ["a"]) == {} and router.calls[call_id].space_failures == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from motes.router.core import Router
 from motes.router.hosts import GENTLY_S
-from router.routing import DONE, a_router, beat, call, routes, sent_to
+from router.routing import DONE, a_router, beat, call, reply, routes, sent_to
 
 
 def load(router: Router, count: int, now: float) -> list[str]:
@@ -58,5 +58,5 @@ def test_when_nobody_is_new_any_more_nothing_is_remembered() -> None:
     router.on_routes(routes("a", "b", "new"), 0.0)
     beats(router, 0.0, GENTLY_S)
     call_id, _ = call(router, now=GENTLY_S)
-    router.on_reply(call_id, DONE, GENTLY_S)
+    reply(router, call_id, DONE, GENTLY_S)
     assert not router.hosts._fresh

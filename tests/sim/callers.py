@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from motes.errors import EngineError, MotesError, NotFound
-from motes.model.call import STATUS_OK, STATUS_TRY_ELSEWHERE, Outcome
+from motes.model.call import STATUS_OK, STATUS_TRY_ELSEWHERE, Outcome, inbox_token, read_inbox_token
 from motes.model.caller import NOBODY, Caller
 from motes.model.host import Beat
 from motes.model.routes import Routes
@@ -134,8 +134,9 @@ class SimCaller:
 
     # ------------------------------------------------------------------ messages
 
-    def on_reply(self, call_id: bytes, outcome: Outcome) -> None:
-        self._carry_out(self.router.on_reply(call_id, outcome, self.now))
+    def on_reply(self, token: str, outcome: Outcome) -> None:
+        call_id, number, _ = read_inbox_token(token)
+        self._carry_out(self.router.on_reply(call_id, number, outcome, self.now))
 
     def on_beat(self, beat: Beat) -> None:
         self._carry_out(self.router.on_beat(beat, self.now))
@@ -168,18 +169,21 @@ class SimCaller:
 
     def _send(self, effect: Send) -> None:
         host = self._world.hosts[effect.host]
-        address, reply = f"{effect.app}.{effect.workload}", f"{self.name}/{effect.call_id.hex()}"
+        address, reply = f"{effect.app}.{effect.workload}", f"{self.name}/{inbox_token(effect.call_id, effect.number)}"
         self._world.network.send(
             self.name,
             effect.host,
             lambda: host.take(lambda: host.on_call(effect.call_id, address, effect.body, effect.budget_s, reply)),
-            nobody=lambda: self._carry_out(self.router.on_nobody_there(effect.call_id, self.now)),
+            nobody=lambda: self._carry_out(self.router.on_nobody_there(effect.call_id, effect.number, self.now)),
         )
 
     def _ask_after(self, effect: AskAfter) -> None:
-        host, reply = self._world.hosts[effect.host], f"{self.name}/{effect.call_id.hex()}"
+        host = self._world.hosts[effect.host]
+        reply = f"{self.name}/{inbox_token(effect.call_id, effect.number, asks=True)}"
         self._world.network.send(
-            self.name, effect.host, lambda: host.take(lambda: host.on_asked_after(effect.call_id, reply))
+            self.name,
+            effect.host,
+            lambda: host.take(lambda: host.on_asked_after(effect.call_id, effect.heard, reply)),
         )
 
     def _cancel_at(self, effect: CancelAt) -> None:

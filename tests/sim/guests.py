@@ -120,12 +120,12 @@ class Guests:
             self._host.feed(machine.on_ended(number, reason, detail, self._host.now))
 
     def lose_space(self, release: str) -> None:
-        """The whole space ends by itself."""
+        """The whole space ends by itself. What is to start in it before that is known does not."""
         if self.spaces.get(release) == "open":
+            del self.spaces[release]
             for number in [guest.number for guest in self.all.values() if guest.release == release]:
                 self.end(number, EndReason.SPACE_FAILED, "its space has ended")
-            if self.spaces.pop(release, None):
-                self._host.feed(self._host.machine.on_space_closed(release, "killed", self._host.now))
+            self._host.feed(self._host.machine.on_space_closed(release, "killed", self._host.now))
 
     def measure(self) -> tuple[dict[int, Usage], int]:
         usages = {guest.number: self._usage(guest) for guest in self.all.values() if guest.alive}

@@ -26,8 +26,7 @@ from motes.agent.effects import (
 )
 from motes.agent.machine import Machine
 from motes.agent.pool import START_COST_S, Call
-from motes.errors import HostLost
-from motes.model.call import NEVER_ARRIVED, Outcome, failed
+from motes.model.call import Heard, Outcome
 from motes.model.host import BEAT_INTERVAL_S, REPORT_INTERVAL_S, Beat, HostReport, Lease, Load, Offer
 from motes.model.instance import Event
 from sim.guests import Guests
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
 SOON_MAX_S = 0.02
 FETCH_S = 0.01
 FETCH_TIMEOUT_S = 1.0
+PINGS_S = 10.0
+"""Answers that are older have certainly come: no cut takes so long to be noticed."""
 GRACE_S = 3.0
 """Of the calls that run on a host that stops, lends less or serves others."""
 WITHDRAW_S = 1.0
@@ -77,9 +78,11 @@ class SimHost:
         self.machine: Machine = self.world.kinds.machine(self.name, self.offer)
         self.guests = Guests(self)
         self._reports = 0
-        self._unsent: list[tuple[str, bytes, Outcome]] = []
+        self._unsent: list[tuple[str, str, Outcome]] = []
+        self._sent: list[tuple[float, str, str, Outcome]] = []
         self._beats, self._reported_at, self._soon, self._soon_s = 0, float("-inf"), False, START_COST_S
         self.world.network.up(self.name)
+        self._connection = self.world.network.connections(self.name)
         self.world.checks.host_started(self)
         boot = self.boots
         self._beat()
@@ -184,6 +187,8 @@ class SimHost:
         self.feed(self.machine.on_call(call, self.now))
 
     def on_lease(self, lease: Lease) -> None:
+        if lease.boot not in ("", self.boot):
+            return  # As in agent/membership.py; here nobody else has this host's name.
         self.world.checks.lease_arrives(self, lease)
         self.feed(self.machine.on_lease(lease, self.now))
         self.world.checks.lease_arrived(self, lease)
@@ -230,25 +235,32 @@ class SimHost:
 
     def _answer(self, effect: Answer) -> None:
         for reply in effect.replies:
-            caller, _, call_id = reply.partition("/")
-            self._answer_one(caller, bytes.fromhex(call_id), effect.outcome)
+            assert isinstance(reply, str)
+            self._answer_one(*reply.split("/"), effect.outcome)
 
-    def _answer_one(self, caller: str, call_id: bytes, outcome: Outcome) -> None:
+    def _answer_one(self, caller: str, token: str, outcome: Outcome) -> None:
         party = self.world.callers[caller]
-        if self.world.network.is_up(self.name):
-            self.world.network.send(self.name, caller, lambda: party.on_reply(call_id, outcome))
+        if not self._unsent and self.world.network.is_up(self.name):
+            self.world.network.send(self.name, caller, lambda: party.on_reply(token, outcome), frail=True)
+            self._sent.append((self.now, caller, token, outcome))
         else:
-            self._unsent.append((caller, call_id, outcome))
+            self._unsent.append((caller, token, outcome))
 
-    def on_asked_after(self, call_id: bytes, reply: str) -> None:
+    def on_asked_after(self, call_id: bytes, heard: Heard, reply: str) -> None:
         """As in agent/service.py."""
-        if call_id not in self.machine.calls:
-            error = failed(HostLost(f"the call did not reach {self.name}", **{NEVER_ARRIVED: True}), try_elsewhere=True)
-            self._answer(Answer((reply,), error))
+        outcome = self.machine.on_asked_after(call_id, heard.number if heard.boot == self.boot else 0)
+        if outcome is not None:
+            self._answer_one(*reply.split("/"), outcome)
 
     def _send_again(self) -> None:
-        """As agent/sending.py does when the connection is back."""
-        unsent, self._unsent = self._unsent, []
+        """As agent/sending.py does: what the server may not have got of the old connection goes over the new one."""
+        if not self.world.network.is_up(self.name):
+            return
+        connection, last = self.world.network.connections(self.name), self._connection
+        self._connection = connection
+        self._sent = [sent for sent in self._sent if sent[0] >= self.now - PINGS_S]
+        again = [] if connection == last else [(caller, token, outcome) for _, caller, token, outcome in self._sent]
+        unsent, self._unsent = [*again, *self._unsent], []
         for answer in unsent:
             self._answer_one(*answer)
 
@@ -297,6 +309,7 @@ class SimHost:
 
     def _beat(self) -> None:
         self._beats += 1
+        self.machine.answered.on_beat(self._beats, self.now)
         load = self.machine.load()
         if self.temper == "boasts":
             load = {address: Load(-1_000, 0, 1_000) for address in load}

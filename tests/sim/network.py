@@ -69,21 +69,25 @@ class Network:
         *,
         lossy: bool = False,
         twice: bool = False,
+        frail: bool = False,
         nobody: Callable[[], None] | None = None,
     ) -> None:
         """Have `action` happen at `to`; `nobody` happens at the sender when the server knows that `to` is not there.
 
-        A `lossy` message may be lost; one that may come `twice` may come late the second time, behind newer ones.
+        A `lossy` message may be lost; one that may come `twice` may come late the second time, behind newer ones. A
+        `frail` one is lost when its sender's link breaks before it comes, as it may be.
         """
         if not self.is_up(sender) or (lossy and self._chance.random() < self.weather.loss):
             return
         receiver = self._links.setdefault(to, Link())
-        number = receiver.number
+        number, sent_over = receiver.number, self._links[sender].number
         delay_s = self._delay_s()
         at = max(self._clock.now + delay_s, self._last.get((sender, to), 0.0))
         self._last[sender, to] = at
 
         def arrive() -> None:
+            if frail and not (self.is_up(sender) and self._links[sender].number == sent_over):
+                return
             if self.is_up(to) and receiver.number == number:
                 action()
             elif nobody is not None and receiver.noticed and self.is_up(sender):

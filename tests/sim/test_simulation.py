@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +39,12 @@ def test_a_few_troubles_break_no_promise(seed: int, faults: frozenset[str]) -> N
 @lab
 @given(seeds)
 def test_all_troubles_at_once_break_no_promise(seed: int) -> None:
+    Scenario(seed).run()
+
+
+@pytest.mark.parametrize("seed", [5148])
+def test_what_once_broke_a_promise_breaks_none_any_more(seed: int) -> None:
+    """5148: a host refused a call, and then, asked after it, said that it never came: by then another had it."""
     Scenario(seed).run()
 
 

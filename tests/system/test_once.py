@@ -6,7 +6,6 @@ import json
 import random
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,21 +14,8 @@ import pytest
 from system.machines import KINDS, Machines, machines
 from system.programs import WITNESS, change_programs
 from system.running import DEADLINE_S, MOTES, wait_until
+from system.single_runs import app, runs
 
-APP = """
-    import time
-    from motes import function
-
-    @function(idle="60 s")
-    def once(name: str) -> str:
-        print("began", name, flush=True)
-        time.sleep(0.2)
-        return name
-
-    @function(scale=(1, 1))
-    def single() -> int:
-        return 1
-"""
 CALLS = """
 import asyncio, json, random, sys
 from motes import connect
@@ -72,7 +58,7 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machines]:
             machine.down()
             machine.motes("up", "--http", "127.0.0.1:0")
         made.wait_for("far", "up")
-        made.keeper.deploy("work", APP)
+        made.keeper.deploy("work", app(pause_s=0.2))
         yield made
 
 
@@ -109,17 +95,11 @@ def test_nothing_runs_twice_that_may_run_only_once_whenever_a_machine_is_cut_off
     assert set(unknown.values()) <= {"host_lost"}, unknown
     # Calls before, in and after each cut were answered: few are not.
     assert len(answered) > CALLS_MADE // 2
-    written = runs(tmp_path)
+    written = runs("\n".join(file.read_text() for file in tmp_path.glob("*-wrote")))
     assert {name: count for name, count in written.items() if count != 1} == {}
     assert answered <= written.keys()
     for workload in ("single", "main"):
         wait_until(lambda workload=workload: len(living(lab, workload)) == 1, f"one {workload} is left")
-
-
-def runs(folder: Path) -> Counter[str]:
-    """How often each call has begun, as the function itself wrote."""
-    lines = [line for file in folder.glob("*-wrote") for line in file.read_text().splitlines()]
-    return Counter(line.partition(" ")[2] for line in lines if line.startswith("began "))
 
 
 def living(lab: Machines, workload: str) -> list[str]:

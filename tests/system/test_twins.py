@@ -15,21 +15,8 @@ from motes.supervisor import control
 from system.machines import Machine, Proxied, proxied
 from system.programs import CLOCK_OFF, change_programs
 from system.running import DEADLINE_S, MOTES, wait_until
+from system.single_runs import app, runs
 
-APP = """
-    import os, time
-    from motes import function
-
-    @function(idle="60 s")
-    def once(name: str) -> str:
-        print("began", name, flush=True)
-        time.sleep(0.05)
-        return name
-
-    @function(scale=(1, 1))
-    def single() -> int:
-        return 1
-"""
 CALLS = """
 import asyncio, sys
 from motes import connect
@@ -53,7 +40,7 @@ def lab(tmp_path: Path) -> Iterator[Proxied]:
 def joined(lab: Proxied) -> Machine:
     machine = lab.join("b")
     lab.keeper.motes("host", "stop", "--name", "local")
-    lab.keeper.deploy("work", APP)
+    lab.keeper.deploy("work", app(pause_s=0.05))
     return machine
 
 
@@ -83,9 +70,9 @@ def call_many(lab: Proxied, name: str, count: int) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def runs(lab: Proxied) -> Counter[str]:
-    lines = "".join(line["text"] for line in lab.keeper.json("logs", "work", "--limit", "1000")).splitlines()
-    return Counter(line.partition(" ")[2] for line in lines if line.startswith("began "))
+def logged(lab: Proxied) -> Counter[str]:
+    """How often each call has begun, by the logs."""
+    return runs("".join(line["text"] for line in lab.keeper.json("logs", "work", "--limit", "1000")))
 
 
 def twins_told(lab: Proxied) -> list[str]:
@@ -100,8 +87,8 @@ def test_of_a_host_and_its_copy_the_later_start_is_the_host_and_the_other_ends(l
     wait_until(lambda: has_ended_for_good(machine), "the earlier one has ended")
     call_many(lab, "after", 20)
     assert lab.state("b") == "up" and agent(twin)["pid"]
-    wait_until(lambda: sum(runs(lab).values()) >= 25, "what they wrote has arrived")
-    assert set(runs(lab).values()) == {1}
+    wait_until(lambda: sum(logged(lab).values()) >= 25, "what they wrote has arrived")
+    assert set(logged(lab).values()) == {1}
     assert len([each for each in lab.keeper.instances("single") if each["state"] != "ended"]) == 1
     assert "another agent is host 'b' now" in machine.home.log("agent-b").read_text()
     wait_until(lambda: twins_told(lab), "the keeper says so")
@@ -121,8 +108,8 @@ def test_a_copy_whose_clock_is_behind_is_refused_and_the_host_goes_on(lab: Proxi
     wait_until(lambda: told.returncode != 0 or has_ended_for_good(twin), "the copy has ended")
     assert "another agent runs as host 'b'" in twin.home.log("agent-b").read_text()
     call_many(lab, "after", 20)
-    wait_until(lambda: sum(runs(lab).values()) >= 40, "what they wrote has arrived")
-    assert set(runs(lab).values()) == {1}
+    wait_until(lambda: sum(logged(lab).values()) >= 40, "what they wrote has arrived")
+    assert set(logged(lab).values()) == {1}
     assert agent(machine)["pid"] and agent(machine)["restarts"] == 0
     assert twins_told(lab)
 

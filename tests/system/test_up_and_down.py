@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from motes.agent.__main__ import KEEPER_AWAY_S
+from motes.supervisor import control
 from system.running import DEADLINE_S, MOTES, RunningCluster, family, is_alive, wait_until
 
 LOADED_S = 3.0
@@ -190,3 +192,23 @@ def test_up_holds_none_of_its_callers_streams(cluster: RunningCluster) -> None:
     for pid in family(cluster.home.cluster()["pid"]):
         targets = [os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)]
         assert not any(target.startswith(("/dev/pts", "/dev/tty")) for target in targets), targets
+
+
+def test_a_host_beside_its_keeper_is_up_only_when_the_controller_has_taken_it(cluster: RunningCluster) -> None:
+    cluster.up()
+    cluster.kill("controller", signal.SIGSTOP)
+    try:
+        cluster.wait_until_back("agent-local", cluster.kill("agent-local"))
+        # A machine that has joined is taken for up by then, with or without its keeper.
+        time.sleep(KEEPER_AWAY_S + 2)
+        assert state_of(cluster, "agent-local") == "starting"
+    finally:
+        cluster.kill("controller", signal.SIGCONT)
+    wait_until(lambda: state_of(cluster, "agent-local") == "running", "the host is up")
+    assert [host["state"] for host in cluster.json("host", "ls")] == ["up"]
+
+
+def state_of(cluster: RunningCluster, process: str) -> str:
+    """As the supervisor sees it."""
+    processes = control.ask(cluster.home, "status", DEADLINE_S)["processes"]
+    return str({each["name"]: each["state"] for each in processes}[process])

@@ -127,7 +127,8 @@ async def serve(settings: Settings, holding: Holding) -> None:
         ingress = await serve_ingress(settings.run / INGRESS, agent.connect)
         stack.callback(ingress.close)
         agent.tasks.spawn(owner.follow())
-        agent.tasks.spawn(announce_joined(agent))
+        # Beside its keeper a host is up when that knows it, however long both take on a busy machine.
+        agent.tasks.spawn(announce_joined(agent, KEEPER_AWAY_S if settings.certificate else None))
         displaced = agent.membership.displaced
         ends = [asyncio.create_task(event.wait()) for event in (stop, displaced)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -140,6 +141,8 @@ async def connected(settings: Settings) -> Connection:
 
     Raises Unavailable.
     """
+    if not settings.certificate:
+        return await Connection.open(settings.server, settings.credentials)
     told = ""
     # This machine is up; that the keeper is not is no failure of it. A single attempt may take longer than this.
     patience = asyncio.get_running_loop().call_later(KEEPER_AWAY_S, announce_ready)
@@ -148,8 +151,6 @@ async def connected(settings: Settings) -> Connection:
             try:
                 return await Connection.open(settings.server, settings.credentials, certificate=settings.certificate)
             except (Unavailable, Untrusted) as error:
-                if not settings.certificate:
-                    raise
                 if error.message != told:
                     told = error.message
                     _log.warning("the keeper is not there: %s; trying again every second", told)
@@ -158,10 +159,10 @@ async def connected(settings: Settings) -> Connection:
         patience.cancel()
 
 
-async def announce_joined(agent: Agent) -> None:
-    """Say that this host is ready once work can be placed on it; the keeper may be away, and calls come anyway."""
+async def announce_joined(agent: Agent, patience_s: float | None) -> None:
+    """Say that this host is ready once work can be placed on it, or after `patience_s`: the keeper may be away."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(KEEPER_AWAY_S):
+        async with asyncio.timeout(patience_s):
             await agent.takes_calls.wait()
     announce_ready()
 

@@ -17,7 +17,7 @@ from motes.errors import (
     TimedOut,
     TooLarge,
 )
-from motes.model.call import STATUS_OK, Outcome, failed
+from motes.model.call import STATUS_OK, STATUS_TRY_ELSEWHERE, Outcome, failed
 from motes.model.instance import EndReason
 from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.units import format_bytes, format_seconds
@@ -67,6 +67,9 @@ def still_fetching(state: HostState, address: str, far_bytes: int) -> Outcome:
 
 def answer(state: HostState, call: Call, outcome: Outcome) -> Answer:
     state.calls.pop(call.id, None)
+    # An instance's own call is not asked after; and a refused one may come again.
+    if outcome.status != STATUS_TRY_ELSEWHERE and call.replies and isinstance(call.replies[0], str):
+        state.answered.note(call.id)
     tally = state.tally(call.address)
     tally.calls += 1
     tally.errors += outcome.status != STATUS_OK

@@ -1,15 +1,15 @@
-"""Calls come in, are joined and are given up. Part of the agent's core."""
+"""Calls come in, are joined, asked after and given up. Part of the agent's core."""
 
 from __future__ import annotations
 
 from motes.agent.answers import no_lease, refusal
 from motes.agent.effects import Answer, Effect, More, Reply
-from motes.agent.instances import deliver, stop_call
+from motes.agent.instances import deliver, may_run_twice, stop_call
 from motes.agent.pool import Call
 from motes.agent.starting import start_some
 from motes.agent.state import HostState
-from motes.errors import Refused
-from motes.model.call import WINDOW_ITEMS, failed
+from motes.errors import HostLost, Refused
+from motes.model.call import NEVER_ARRIVED, WINDOW_ITEMS, Outcome, failed, lost
 
 MOST_REPLIES = 8
 """Where one call's outcome goes: its sender names another inbox only after it was disconnected."""
@@ -21,6 +21,8 @@ def accept(state: HostState, call: Call, now: float) -> list[Effect]:
     if known is not None:
         return _join(known, call)
     pool = state.pools.get(call.address)
+    if call.id in state.answered and not (pool is not None and may_run_twice(pool)):
+        return [Answer(tuple(call.replies), _was_answered(state))]
     refused = refusal(state, pool, call, now)
     if pool is None or refused is not None:
         return [Answer(tuple(call.replies), refused or no_lease(state, call.address))]
@@ -45,11 +47,32 @@ def _join(known: Call, call: Call) -> list[Effect]:
     return []
 
 
+def asked_after(state: HostState, call_id: bytes, beat: int) -> Outcome | None:
+    """What to say of a call that was sent by who had heard this heartbeat of the agent's; None: its answer is to come.
+
+    An answer that was sent before is on its way before this one.
+    """
+    if call_id in state.calls:
+        return None
+    if call_id in state.answered:
+        return _was_answered(state)
+    if not state.answered.reaches_back_to(beat):
+        why = "started after the call was sent, or remembers only later ones"
+        return lost(f"host {state.host!r} {why}, so whether it ran is unknown")
+    error = HostLost(f"the call did not reach host {state.host!r}", **{NEVER_ARRIVED: True})
+    return failed(error, try_elsewhere=True)
+
+
+def _was_answered(state: HostState) -> Outcome:
+    return lost(f"host {state.host!r} has answered this call before, and its answer is gone")
+
+
 def give_up(state: HostState, call_id: bytes, now: float) -> list[Effect]:
     """Nobody waits for the call any more: it leaves the queue, or its instance ends."""
     call = state.calls.pop(call_id, None)
     if call is None:
         return []
+    state.answered.note(call_id)
     pool = state.pools[call.address]
     if pool.remove(call):
         return []

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from motes.agent.effects import Reply
-from motes.model.call import Outcome, held
+from motes.model.call import Outcome, held, lost, read_inbox_token
+from motes.model.units import format_seconds
 
 KEPT_S = 60.0
 """A caller that has not asked by then is gone."""
@@ -38,7 +39,7 @@ class LargeResults:
         if not inboxes or self._bytes + size > MOST_KEPT_BYTES:
             return False
         try:
-            call_id = bytes.fromhex(inboxes[0].rpartition(".")[2])
+            call_id, _, _ = read_inbox_token(inboxes[0].rpartition(".")[2])
         except ValueError:
             return False  # None of our own routers: it would not know how to ask.
         self.drop(call_id)
@@ -73,6 +74,9 @@ class LargeResults:
         return found
 
     def tick(self, now: float) -> None:
-        """Drop what nobody has asked for."""
+        """Drop what nobody has asked for, and say so: its caller may still wait for room."""
+        gone = f"the result was not asked for within {format_seconds(KEPT_S)}, and is gone"
         while self._kept and next(iter(self._kept.values())).until <= now:
-            self.drop(next(iter(self._kept)))
+            found = self.drop(next(iter(self._kept)))
+            for inbox in found.inboxes if found is not None else ():
+                self._send(inbox, lost(gone).pack())

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from motes.agent import asking, deadlock
 from motes.agent.answers import LIMITS, answer, refuse_waiting, refuse_where_starts_fail, still_fetching
-from motes.agent.calls import accept, give_up, take_more
+from motes.agent.calls import accept, asked_after, give_up, take_more
 from motes.agent.effects import Answer, Asker, Effect, Report, Tell
 from motes.agent.instances import end, lose_calls, told_start, work_on
 from motes.agent.leases import adopt, end_workload, forget_ended_leases, place
@@ -125,6 +125,10 @@ class Machine(HostState):
     def on_call(self, call: Call, now: float) -> list[Effect]:
         """A call arrived. One whose id is known joins the one under way."""
         return accept(self, call, now)
+
+    def on_asked_after(self, call_id: bytes, beat: int) -> Outcome | None:
+        """What to say of the call to who had heard this heartbeat when he sent it, 0 for none; None: wait for it."""
+        return asked_after(self, call_id, beat)
 
     def on_cancel(self, call_id: bytes, now: float) -> list[Effect]:
         """Nobody waits for the call any more: it leaves the queue, or its instance ends."""

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from motes.bus.connection import Connection
-from motes.errors import HostLost, TooLarge
-from motes.model.call import failed
+from motes.errors import TooLarge
+from motes.model.call import failed, lost
 from motes.model.units import format_bytes
 
 KEPT_S = 60.0
@@ -85,13 +85,11 @@ class Sending:
     def _forget_the_oldest(self) -> None:
         """They become errors: should they not have arrived, their callers must not take them for never begun."""
         limit = format_bytes(MOST_KEPT_BYTES)
-        lost = failed(
-            HostLost(f"the answer is lost: over {limit} of answers wait on the host for its connection")
-        ).pack()
+        gone = lost(f"the answer is lost: over {limit} of answers wait on the host for its connection").pack()
         for kept in (self._sent, self._unsent):
             for place, sent in enumerate(kept):
                 if self._bytes <= MOST_KEPT_BYTES:
                     return
-                if len(sent.data) > len(lost):
-                    kept[place] = sent._replace(data=lost)
-                    self._bytes -= len(sent.data) - len(lost)
+                if len(sent.data) > len(gone):
+                    kept[place] = sent._replace(data=gone)
+                    self._bytes -= len(sent.data) - len(gone)

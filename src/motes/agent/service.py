@@ -61,8 +61,8 @@ from motes.agent.tunnels import Tunnels
 from motes.agent.written import Written
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message, Subscription
-from motes.errors import HostLost, MotesError, SpaceFailed, Untrusted
-from motes.model.call import LARGE_BYTES, NEVER_ARRIVED, STATUS_ITEM, failed, unpack_more, unpack_request
+from motes.errors import MotesError, SpaceFailed, Untrusted
+from motes.model.call import LARGE_BYTES, STATUS_ITEM, Heard, unpack_asked, unpack_more, unpack_request
 from motes.model.caller import caller_of
 from motes.model.host import BEAT_INTERVAL_S, Offer
 from motes.space import measure
@@ -229,7 +229,7 @@ class Agent:
                 if count:
                     self._on_more(call_id, count)
                 elif message.reply.startswith(REPLY_PREFIX):
-                    self._on_asked_after(call_id, message.reply)
+                    self._on_asked_after(call_id, unpack_asked(message.data), message.reply)
         elif message.reply.startswith(REPLY_PREFIX):
             if verb == "ps":
                 self.connection.publish(message.reply, self.telling.instances())
@@ -259,14 +259,13 @@ class Agent:
         if not self.large.send(call_id):
             self.feed(self.machine.on_more(call_id, count))
 
-    def _on_asked_after(self, call_id: bytes, reply: str) -> None:
-        """This host was cut off, and the caller does not know whether its call came here before that.
-
-        An answer that it has missed is on its way already, before this one.
-        """
-        if call_id not in self.machine.calls and not self.large.keeps(call_id):
-            error = HostLost(f"the call did not reach host {self.host!r}", **{NEVER_ARRIVED: True})
-            self.sending.answer(reply, failed(error, try_elsewhere=True).pack())
+    def _on_asked_after(self, call_id: bytes, heard: Heard, reply: str) -> None:
+        """This host was cut off, and the caller does not know whether its call came here before that."""
+        if self.large.keeps(call_id):
+            return
+        outcome = self.machine.on_asked_after(call_id, heard.number if heard.boot == self.telling.boot else 0)
+        if outcome is not None:
+            self.sending.answer(reply, outcome.pack())
 
     def _on_cancel(self, call_id: bytes) -> None:
         self.large.drop(call_id)

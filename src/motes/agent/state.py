@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from motes.agent.answered import Answered
 from motes.agent.daemons import DaemonUnit
 from motes.agent.effects import Asker
 from motes.agent.meter import Meter
@@ -73,6 +74,8 @@ class HostState:
         self.gave_room = False
         """Whether an instance was ended for another's sake, and that one has not come yet."""
         self.calls: dict[bytes, Call] = {}
+        self.answered = Answered()
+        """Those that are no longer under way."""
         self.relayed: dict[bytes, Asker] = {}
         """Who waits for the calls that were to leave this host."""
         self.awaited_at = 0.0

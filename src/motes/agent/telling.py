@@ -35,6 +35,7 @@ class Telling:
     def beat(self) -> None:
         """Say that this host lives and how busy it is."""
         self._beat_number += 1
+        self._agent.machine.answered.on_beat(self._beat_number, self._agent.now())
         load = self._agent.machine.load()
         beat = Beat(self._agent.host, self.boot, self._beat_number, load, self._agent.connection.number)
         self._agent.connection.publish(subjects.beat(self._agent.host), msgspec.msgpack.encode(beat))

@@ -6,19 +6,23 @@ request   16 bytes call id · 4 bytes time budget, milliseconds · 2 bytes size 
 reply     1 byte status · body (STATUS_OK: the result, or nothing at the end of a stream; STATUS_ERROR: JSON of an
           error, see errors.py; STATUS_TRY_ELSEWHERE: the same, and the function has not begun: always safe to send to
           another host; STATUS_ITEM: one item of a stream, and more is to come; STATUS_HELD: 4 bytes, the size of a
-          large result, which comes when the caller says `more`)
-more      16 bytes call id · 4 bytes count, big-endian: the caller has taken so many items, and will take as many more;
-          with count 0 it asks whether the call has arrived, and hears a STATUS_TRY_ELSEWHERE when it has not
+          large result, which comes when the caller says `more`; STATUS_LOST: an error as well, and the host cannot say
+          how the call ended or whether it ran: it is sent again only where twice is harmless)
+inbox     its last token is the call id in hex, then `s` and the number of the sending that is answered, or `a` and that
+          number for what answers a question after it
+more      16 bytes call id · 4 bytes count, big-endian: the caller has taken so many items, and will take as many more
+asked     16 bytes call id · 4 bytes 0 · 4 bytes number · boot: what has become of the call? Number and boot are of the
+          host's last heartbeat that the caller had heard when it sent the call (0 and nothing for none)
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from motes.errors import MotesError, from_wire
+from motes.errors import HostLost, MotesError, from_wire
 from motes.model.caller import ON_BEHALF_LIMIT
 
 STATUS_OK = 0
@@ -26,6 +30,7 @@ STATUS_ERROR = 1
 STATUS_TRY_ELSEWHERE = 2
 STATUS_ITEM = 3
 STATUS_HELD = 4
+STATUS_LOST = 5
 
 NEVER_ARRIVED = "never_arrived"
 """In the detail of the refusal that answers who asks after a call: it may be sent to the same host again."""
@@ -48,6 +53,9 @@ CALL_ID_BYTES = 16
 _REQUEST = struct.Struct(">16sIH")
 REQUEST_HEAD_BYTES = _REQUEST.size
 _MORE = struct.Struct(">16sI")
+_ASKED = struct.Struct(">16sII")
+BOOT_LIMIT = 64
+"""What a question after a call repeats of what a host says of its start."""
 _SIZE = struct.Struct(">I")
 
 _error_encoder = msgspec.json.Encoder()
@@ -115,11 +123,45 @@ def pack_more(call_id: bytes, count: int) -> bytes:
 
 
 def unpack_more(data: bytes) -> tuple[bytes, int]:
-    """`(call_id, count)`. Raises ValueError."""
-    if len(data) != _MORE.size:
+    """`(call_id, count)`; with count 0 it is a question after the call. Raises ValueError."""
+    if len(data) < _MORE.size:
         raise ValueError(f"no `more` of {_MORE.size} bytes")
-    call_id, count = _MORE.unpack(data)
+    call_id, count = _MORE.unpack_from(data)
     return call_id, count
+
+
+class Heard(NamedTuple):
+    """A host's heartbeat, the last that a caller had heard: what came to the agent of that start, came after it."""
+
+    boot: str = ""
+    number: int = 0
+    """From 1 on."""
+
+
+def pack_asked(call_id: bytes, heard: Heard) -> bytes:
+    """A caller's question after its call. A host says its heartbeats' boot and number as it likes."""
+    number = min(max(heard.number, 0), 0xFFFFFFFF)
+    return _ASKED.pack(call_id, 0, number) + heard.boot.encode()[:BOOT_LIMIT]
+
+
+def unpack_asked(data: bytes) -> Heard:
+    """What the caller had heard when it sent the call; nothing when it does not say. Raises ValueError."""
+    if len(data) < _ASKED.size:
+        return Heard()
+    return Heard(data[_ASKED.size :].decode(errors="replace"), _ASKED.unpack_from(data)[2])
+
+
+def inbox_token(call_id: bytes, number: int, *, asks: bool = False) -> str:
+    """The last token of where an answer goes: to the call's sending of this number, or to a question after it."""
+    return f"{call_id.hex()}{'a' if asks else 's'}{number}"
+
+
+def read_inbox_token(token: str) -> tuple[bytes, int, bool]:
+    """`(call_id, number, asks)`. Raises ValueError for what is no such token."""
+    kind = token[2 * CALL_ID_BYTES :]
+    if kind[:1] not in ("s", "a"):
+        raise ValueError(f"no inbox of a call: {token[:80]}")
+    return bytes.fromhex(token[: 2 * CALL_ID_BYTES]), int(kind[1:]), kind[0] == "a"
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
@@ -161,3 +203,8 @@ def unpack_reply(data: bytes) -> Outcome:
 def failed(error: MotesError, *, try_elsewhere: bool = False) -> Outcome:
     """The outcome of a call that ended with `error`."""
     return Outcome(STATUS_TRY_ELSEWHERE if try_elsewhere else STATUS_ERROR, _error_encoder.encode(error.to_wire()))
+
+
+def lost(why: str) -> Outcome:
+    """The answer of a host that cannot say how a call ended."""
+    return Outcome(STATUS_LOST, _error_encoder.encode(HostLost(why).to_wire()))

@@ -4,6 +4,7 @@ What always holds:
 - a call settles exactly once;
 - it is sent only to a host that the app's current routes name;
 - a call that may have begun is sent again only when its function is idempotent;
+- that it has not begun is heard once of each sending, and of no other: hosts say it again, and late;
 - what a host says of its load can only make it less likely to be chosen.
 """
 
@@ -18,6 +19,7 @@ from motes.model.call import (
     NEVER_ARRIVED,
     STATUS_HELD,
     STATUS_ITEM,
+    STATUS_LOST,
     STATUS_OK,
     STATUS_TRY_ELSEWHERE,
     Context,
@@ -45,6 +47,8 @@ HOST_LOST_S = 15.0
 come back, with the answer. Sooner when it has left, or is heard to have started anew."""
 FORGET_S = 600.0
 """After this a silent host is known no more, as to the controller: at each tick all known ones are looked at."""
+NUMBERS_APART = 2**48
+"""Within so many, nobody guesses the number of a call's next sending."""
 MAX_SPACE_FAILURES = 3
 """A call that so many hosts could not make a space for is given up."""
 
@@ -53,6 +57,7 @@ class Router:
     """Events in, effects out; `random(n)` gives a number from 0 to n-1."""
 
     def __init__(self, random: Callable[[int], int]) -> None:
+        self._random = random
         self.hosts = Hosts(random)
         self.calls: dict[bytes, Call] = {}
         self.waiting: dict[str, dict[bytes, None]] = {}
@@ -97,8 +102,8 @@ class Router:
         self._forget(call)
         return [CancelAt(host, call_id) for host in call.hosts]
 
-    def on_reply(self, call_id: bytes, outcome: Outcome, now: float) -> list[Effect]:
-        """An agent answered. Which one does not matter for a result; a refusal comes from the last one asked."""
+    def on_reply(self, call_id: bytes, number: int, outcome: Outcome, now: float) -> list[Effect]:
+        """An agent answered what was sent to it as `number`. For a result it does not matter which one."""
         call = self.calls.get(call_id)
         if call is None:
             return []
@@ -107,10 +112,12 @@ class Router:
         if outcome.status == STATUS_HELD:
             return [MakeRoom(call_id, min(held_bytes(outcome), PAYLOAD_LIMIT_BYTES))]
         if outcome.status == STATUS_TRY_ELSEWHERE:
-            # A refusal of a host that was given up already: the call waits for another one.
-            return self._on_refusal(call, outcome, now) if call.hosts else []
-        if outcome.status == STATUS_OK and len(call.hosts) == 1:
-            self.hosts.succeeded(call.address, call.hosts[0])
+            return self._on_refusal(call, number, outcome, now) if number in call.sent else []
+        if outcome.status == STATUS_LOST:
+            return self._on_answer_lost(call, number, outcome, now) if number in call.sent else []
+        if outcome.status == STATUS_OK and len(call.sent) == 1:
+            (sent,) = call.sent.values()
+            self.hosts.succeeded(call.address, sent.host)
         return self._settle(call, outcome)
 
     def more(self, call_id: bytes, count: int) -> list[Effect]:
@@ -118,22 +125,20 @@ class Router:
         call = self.calls.get(call_id)
         return [] if call is None else [MoreAt(host, call_id, count) for host in call.hosts]
 
-    def on_nobody_there(self, call_id: bytes, now: float) -> list[Effect]:
-        """NATS had no subscriber for the host's subject: the call has not begun."""
+    def on_nobody_there(self, call_id: bytes, number: int, now: float) -> list[Effect]:
+        """NATS had no subscriber for the host's subject: this sending of the call has not begun."""
         call = self.calls.get(call_id)
-        if call is None or not call.hosts:
+        if call is None or number not in call.sent:
             return []
-        host = call.hosts[-1]
-        self.hosts.gone(host)
-        self._leave(call, host)
+        self.hosts.gone(self._leave(call, number))
         return self._send(call, now)
 
-    def on_unsent(self, call_id: bytes) -> list[Effect]:
+    def on_unsent(self, call_id: bytes, number: int) -> list[Effect]:
         """The call did not leave this program: it waits, and is sent later."""
         call = self.calls.get(call_id)
-        if call is not None and call.hosts:
-            self._leave(call, call.hosts[-1])
-            if not call.hosts:
+        if call is not None and number in call.sent:
+            self._leave(call, number)
+            if not call.sent:
                 self.waiting.setdefault(call.app, {})[call.id] = None
         return []
 
@@ -167,6 +172,8 @@ class Router:
 
     def on_beat(self, beat: Beat, now: float) -> list[Effect]:
         """A host lives, and says how busy it is. One that has started anew has lost the calls that it had."""
+        if self.hosts.is_late(beat):
+            return []
         is_new_start, is_back = self.hosts.is_new_start(beat), self.hosts.has_new_connection(beat)
         revived = self.hosts.heard(beat, now)
         effects: list[Effect] = []
@@ -174,7 +181,13 @@ class Router:
             effects = self._on_lost(beat.host, now, give_up=True)
         elif is_back:
             # Answers that were lost are on their way again, and were sent before this.
-            effects = [AskAfter(beat.host, call.id) for call in self.calls.values() if call.hosts == [beat.host]]
+            effects = [
+                AskAfter(beat.host, call.id, number, sent.heard)
+                for call in self.calls.values()
+                if len(call.sent) == 1
+                for number, sent in call.sent.items()
+                if sent.host == beat.host
+            ]
         return [*effects, *self._retry_all(now)] if revived else effects
 
     def _retry_all(self, now: float) -> list[Effect]:
@@ -194,8 +207,8 @@ class Router:
         return [
             effect
             for call in list(self.calls.values())
-            for host in list(call.hosts)
-            for effect in self._resend_or_give_up(call, host, now, give_up=True, whose=OWN_CONNECTION)
+            for number in list(call.sent)
+            for effect in self._resend_or_give_up(call, number, now, give_up=True, whose=OWN_CONNECTION)
         ]
 
     def on_connected(self, now: float) -> list[Effect]:
@@ -212,7 +225,7 @@ class Router:
             if silent_s >= FORGET_S:
                 self.hosts.forget(host)
         for call in list(self.calls.values()):
-            if now >= call.deadline and (not call.hosts or now >= call.deadline + GRACE_S):
+            if now >= call.deadline and (not call.sent or now >= call.deadline + GRACE_S):
                 effects += self._on_overdue(call, now)
         for app in list(self.waiting):
             effects += self._retry_waiting(app, now)
@@ -230,9 +243,11 @@ class Router:
             host = self.hosts.choose(call.address, route.hosts, call.passed, now)
         if host is None:
             return self._wait_or_refuse(call, now)
-        call.hosts.append(host)
-        self.hosts.sent(call.address, host)
-        return [Send(host, call.id, call.app, call.workload, call.body, max(call.deadline - now, 0.001), call.context)]
+        # A host that had a call before knows its inboxes up to then, and must not refuse it in another's place.
+        call.number += 1 + (self._random(NUMBERS_APART) if call.number else 0)
+        call.sent[call.number] = self.hosts.sent(call.address, host)
+        budget_s = max(call.deadline - now, 0.001)
+        return [Send(host, call.id, call.number, call.app, call.workload, call.body, budget_s, call.context)]
 
     def _wait_or_refuse(self, call: Call, now: float) -> list[Effect]:
         if call.last is not None and (call.passed or call.space_failures >= MAX_SPACE_FAILURES):
@@ -251,10 +266,9 @@ class Router:
         waiting = self.waiting.pop(app, {})
         return [effect for call_id in waiting for effect in self._send(self.calls[call_id], now)]
 
-    def _on_refusal(self, call: Call, outcome: Outcome, now: float) -> list[Effect]:
-        host = call.hosts[-1]
+    def _on_refusal(self, call: Call, number: int, outcome: Outcome, now: float) -> list[Effect]:
         error = outcome.error()
-        self._leave(call, host)
+        host = self._leave(call, number)
         if isinstance(error, HostLost) and error.detail.get(NEVER_ARRIVED):
             pass  # Whoever there is may have it, that host as well.
         elif isinstance(error, NotFound | HostLost):
@@ -269,43 +283,51 @@ class Router:
         else:
             call.passed.append(host)
             call.last = outcome
-        return self._send(call, now)
+        # A later sending that is under way is waited for.
+        return [] if any(later > number for later in call.sent) else self._send(call, now)
+
+    def _on_answer_lost(self, call: Call, number: int, outcome: Outcome, now: float) -> list[Effect]:
+        """The host cannot say how the call ended, and never will. One that says so always is not asked all the time."""
+        if self._may_run_twice(call):
+            self.hosts.holds_no_lease(call.address, self._leave(call, number), now)
+            return [] if call.sent else self._send(call, now)
+        return self._settle(call, failed(_unknown(call, call.sent[number].host, outcome.error().message)))
 
     def _on_lost(self, host: str, now: float, give_up: bool, move: bool = False) -> list[Effect]:
         """`move`: what may be sent again leaves the host now, also when nothing else is given up yet."""
-        lost = [call for call in self.calls.values() if host in call.hosts]
+        lost = [
+            (call, number) for call in self.calls.values() for number, sent in call.sent.items() if sent.host == host
+        ]
         return [
             effect
-            for call in lost
-            for effect in self._resend_or_give_up(call, host, now, give_up or (move and self._may_run_twice(call)))
+            for call, number in lost
+            for effect in self._resend_or_give_up(call, number, now, give_up or (move and self._may_run_twice(call)))
         ]
 
     def _may_run_twice(self, call: Call) -> bool:
         route = self.route(call.app, call.workload)
         return route is not None and route.idempotent
 
-    def _resend_or_give_up(self, call: Call, host: str, now: float, give_up: bool, whose: str = "") -> list[Effect]:
+    def _resend_or_give_up(self, call: Call, number: int, now: float, give_up: bool, whose: str = "") -> list[Effect]:
         if call.id not in self.calls:
             return []
+        host = call.sent[number].host
         route = self.route(call.app, call.workload)
         if route is not None and route.idempotent:
-            if not give_up and (len(call.hosts) > 1 or not self.hosts.another(call.address, route.hosts, host, now)):
+            if not give_up and (len(call.sent) > 1 or not self.hosts.another(call.address, route.hosts, host, now)):
                 return []
             if give_up:
-                self._leave(call, host)
-            return [] if call.hosts and give_up else self._send(call, now)
+                self._leave(call, number)
+            return [] if call.sent and give_up else self._send(call, now)
         if not give_up:
             return []
         connection = whose or f"the connection to host {host!r}"
-        message = (
-            f"{call.address}: {connection} broke after the call was sent, so whether it ran is "
-            "unknown (declare the function idempotent=True to have such calls sent again)"
-        )
-        return self._settle(call, failed(HostLost(message, host=host)))
+        why = f"{connection} broke after the call was sent, so whether it ran is unknown"
+        return self._settle(call, failed(_unknown(call, host, why)))
 
     def _on_overdue(self, call: Call, now: float) -> list[Effect]:
         waited_s = call.deadline - call.began
-        if call.hosts:
+        if call.sent:
             for host in call.hosts:
                 self.hosts.failed(call.address, host, now)
             error: MotesError = TimedOut(
@@ -335,18 +357,25 @@ class Router:
 
     def _settle(self, call: Call, outcome: Outcome) -> list[Effect]:
         self._forget(call)
-        others: list[Effect] = [CancelAt(host, call.id) for host in call.hosts] if len(call.hosts) > 1 else []
+        others: list[Effect] = [CancelAt(host, call.id) for host in call.hosts] if len(call.sent) > 1 else []
         return [Settle(call.id, outcome), *others]
 
     def _forget(self, call: Call) -> None:
         del self.calls[call.id]
-        for host in call.hosts:
-            self.hosts.ended(call.address, host)
+        for sent in call.sent.values():
+            self.hosts.ended(call.address, sent.host)
         self.waiting.get(call.app, {}).pop(call.id, None)
 
-    def _leave(self, call: Call, host: str) -> None:
-        call.hosts.remove(host)
+    def _leave(self, call: Call, number: int) -> str:
+        """This sending is over; returns to which host it was."""
+        host = call.sent.pop(number).host
         self.hosts.ended(call.address, host)
+        return host
+
+
+def _unknown(call: Call, host: str, why: str) -> HostLost:
+    message = f"{call.address}: {why} (declare the function idempotent=True to have such calls sent again)"
+    return HostLost(message, host=host)
 
 
 def _overloaded(why: str) -> Overloaded:

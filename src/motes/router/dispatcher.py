@@ -24,8 +24,11 @@ from motes.model.call import (
     Context,
     Outcome,
     failed,
+    inbox_token,
+    pack_asked,
     pack_more,
     pack_request,
+    read_inbox_token,
     unpack_reply,
 )
 from motes.model.host import Beat
@@ -209,12 +212,14 @@ class Dispatcher:
 
     def _on_reply(self, message: Message) -> None:
         try:
-            call_id = bytes.fromhex(message.subject[len(self._reply_prefix) :])
+            call_id, number, asks = read_inbox_token(message.subject[len(self._reply_prefix) :])
             now = self._loop.time()
-            if message.no_responders:
-                effects = self._router.on_nobody_there(call_id, now)
+            if not message.no_responders:
+                effects = self._router.on_reply(call_id, number, unpack_reply(message.data), now)
+            elif asks:
+                return  # The host has gone again: that says nothing about the call, which is asked after once more.
             else:
-                effects = self._router.on_reply(call_id, unpack_reply(message.data), now)
+                effects = self._router.on_nobody_there(call_id, number, now)
         except ValueError:
             return  # Not an answer to anything that was asked here.
         self._carry_out(effects)
@@ -249,7 +254,7 @@ class Dispatcher:
             self._do[type(effect)](effect)
 
     def _do_send(self, effect: Send) -> None:
-        reply = self._reply_prefix + effect.call_id.hex()
+        reply = self._reply_prefix + inbox_token(effect.call_id, effect.number)
         context = effect.context
         if self._spans is not None:
             context = self._spans.send(effect.call_id, effect.host, context)
@@ -257,10 +262,10 @@ class Dispatcher:
         subject = subjects.call(effect.host, effect.app, effect.workload, self._connection.user)
         if not self._connection.publish(subject, request, reply):
             # Too much is unsent already, or the connection has just broken. Not from here: the router is in the middle.
-            self._loop.call_soon(self._on_unsent, effect.call_id)
+            self._loop.call_soon(self._on_unsent, effect.call_id, effect.number)
 
-    def _on_unsent(self, call_id: bytes) -> None:
-        self._carry_out(self._router.on_unsent(call_id))
+    def _on_unsent(self, call_id: bytes, number: int) -> None:
+        self._carry_out(self._router.on_unsent(call_id, number))
 
     def _do_settle(self, effect: Settle) -> None:
         future = self._futures.get(effect.call_id)
@@ -295,8 +300,8 @@ class Dispatcher:
         self._connection.publish(subjects.more(effect.host), pack_more(effect.call_id, effect.count))
 
     def _do_ask_after(self, effect: AskAfter) -> None:
-        reply = self._reply_prefix + effect.call_id.hex()
-        self._connection.publish(subjects.more(effect.host), pack_more(effect.call_id, 0), reply)
+        reply = self._reply_prefix + inbox_token(effect.call_id, effect.number, asks=True)
+        self._connection.publish(subjects.more(effect.host), pack_asked(effect.call_id, effect.heard), reply)
 
     def _do_make_room(self, effect: MakeRoom) -> None:
         future = self._futures.get(effect.call_id)

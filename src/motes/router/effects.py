@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from motes.model.call import FROM_OUTSIDE, Context, Outcome
+from motes.model.call import FROM_OUTSIDE, Context, Heard, Outcome
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -12,6 +12,8 @@ class Send(msgspec.Struct, frozen=True):
 
     host: str
     call_id: bytes
+    number: int
+    """Which sending of the call it is."""
     app: str
     workload: str
     body: bytes
@@ -56,10 +58,12 @@ class MoreAt(msgspec.Struct, frozen=True):
 
 
 class AskAfter(msgspec.Struct, frozen=True):
-    """Ask the host's agent whether the call has reached it."""
+    """Ask the host's agent what has become of this sending of the call; `heard` as in Sent."""
 
     host: str
     call_id: bytes
+    number: int
+    heard: Heard
 
 
 class MakeRoom(msgspec.Struct, frozen=True):
@@ -72,8 +76,15 @@ class MakeRoom(msgspec.Struct, frozen=True):
 Effect = Send | CancelAt | Activate | Settle | Hand | MoreAt | AskAfter | MakeRoom
 
 
+class Sent(msgspec.Struct, frozen=True):
+    """One sending of a call: to which host, and the last that had been heard of that before."""
+
+    host: str
+    heard: Heard
+
+
 class Call(msgspec.Struct):
-    """A call under way. `hosts` may run it; `passed` have refused it."""
+    """A call under way. What was `sent` may run; `passed` have refused it."""
 
     id: bytes
     app: str
@@ -81,7 +92,10 @@ class Call(msgspec.Struct):
     body: bytes
     began: float
     deadline: float
-    hosts: list[str] = []
+    sent: dict[int, Sent] = {}
+    """By number, which rises from 1 on; one that is known to be over has left."""
+    number: int = 0
+    """Of the last sending."""
     passed: list[str] = []
     last: Outcome | None = None
     context: Context = FROM_OUTSIDE
@@ -90,3 +104,8 @@ class Call(msgspec.Struct):
     @property
     def address(self) -> str:
         return f"{self.app}.{self.workload}"
+
+    @property
+    def hosts(self) -> list[str]:
+        """Those that may run it."""
+        return [sent.host for sent in self.sent.values()]

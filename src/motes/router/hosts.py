@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from motes.model.call import Heard
 from motes.model.host import SILENCE_S, Beat, Load
+from motes.router.effects import Sent
 
 EJECT_S = 0.5
 """How long a host is passed over after its first failure; doubled with each further one, up to EJECT_MAX_S."""
@@ -22,14 +24,14 @@ LEAST_PART = 0.05
 
 
 class HostView(msgspec.Struct):
-    """A host as this router sees it; `boot` and `number` order its heartbeats."""
+    """A host as this router sees it."""
 
     heard_at: float
     lives: bool = True
     was_gone: bool = False
     """Whether its connection broke since it was last heard; it may be listed again by now."""
-    boot: str = ""
-    number: int = -1
+    last: Heard = Heard()
+    """Its latest heartbeat."""
     connection: int = 0
     load: dict[str, Load] = {}
 
@@ -74,15 +76,17 @@ class Hosts:
     def heard(self, beat: Beat, now: float) -> bool:
         """Take a heartbeat in; True when the host was thought silent or gone until now."""
         view = self._views.setdefault(beat.host, HostView(now))
-        if beat.boot == view.boot and beat.number <= view.number:
-            return False
         revived = not view.lives or now - view.heard_at >= SILENCE_S
-        view.boot, view.number, view.load = beat.boot, beat.number, beat.load
-        view.connection = beat.connection
+        view.last, view.load, view.connection = Heard(beat.boot, beat.number), beat.load, beat.connection
         view.heard_at, view.lives, view.was_gone = now, True, False
         if revived:
             self.is_new("", beat.host, now)
         return revived
+
+    def is_late(self, beat: Beat) -> bool:
+        """Whether a later heartbeat of that start of the agent's was heard already: it says nothing new."""
+        view = self._views.get(beat.host)
+        return view is not None and beat.boot == view.last.boot and beat.number <= view.last.number
 
     def is_new_start(self, beat: Beat) -> bool:
         """Whether the host's agent is another than the one that was heard last: that one's calls are lost.
@@ -90,7 +94,7 @@ class Hosts:
         Or may be: one that is back from where it was gone, and was never heard before that.
         """
         view = self._views.get(beat.host)
-        return view is not None and view.boot != beat.boot and (view.boot != "" or view.was_gone)
+        return view is not None and view.last.boot != beat.boot and (view.last.boot != "" or view.was_gone)
 
     def has_new_connection(self, beat: Beat) -> bool:
         """Whether the host has another connection than when it was heard last: what was on its way may be lost."""
@@ -122,10 +126,12 @@ class Hosts:
             for key in [key for key in known if key[1] == host]:
                 del known[key]
 
-    def sent(self, address: str, host: str) -> None:
+    def sent(self, address: str, host: str) -> Sent:
+        """One more call is on its way to the host."""
         key = (address, host)
         self.in_flight[key] = self.in_flight.get(key, 0) + 1
         self._last[address] = host
+        return Sent(host, self._views[host].last)
 
     def ended(self, address: str, host: str) -> None:
         key = (address, host)
