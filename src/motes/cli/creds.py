@@ -163,7 +163,9 @@ def _way_in(home: Home) -> dict[str, Any]:
     from motes.cli.invite import way_in
     from motes.grants.keys import load_public
 
-    if not home.client_file.exists() and home.listen() is None:
+    foreign = home.foreign()
+    is_reached = home.listen() is not None if foreign is None else bool(foreign.certificate)
+    if not home.client_file.exists() and not is_reached:
         return {}
     addresses, certificate = way_in(home)
     return {
@@ -188,11 +190,12 @@ def _new_key(name: str) -> Creds:
 def _owners_key(home: Home) -> Creds:
     """A new key of this machine's own user, with the secret that signs what runs."""
     from motes.client.deploy import owner_key
-    from motes.grants import jwt, keys, roles
+    from motes.grants import jwt, roles
     from motes.grants.creds import Creds
+    from motes.grants.issuing import issuer_of
     from motes.model.names import OWN_USER
 
     # First: after the keeper moved here, the one is here and the other is where it came from.
     secret = owner_key(home).secret
-    user = jwt.credentials(keys.load_or_create(home.key("account")), roles.caller(OWN_USER))
+    user = jwt.credentials(issuer_of(home), roles.caller(OWN_USER))
     return Creds(user, owner=secret)

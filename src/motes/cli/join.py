@@ -48,7 +48,7 @@ def command(invite: str, name: str | None, lend: str, as_json: bool) -> None:
     from motes.supervisor.launch import launch
 
     home = Home()
-    if home.nats_config.exists() or home.keeper_file.exists():
+    if home.nats_config.exists() or home.keeper_file.exists() or home.foreign_file.exists():
         raise Refused(
             f"{home.path} belongs to a cluster already; join from another home: MOTES_HOME=FOLDER motes join ..."
         )

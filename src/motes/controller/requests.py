@@ -156,6 +156,8 @@ class Requests:
             raise NotFound(f"the controller knows no verb {name!r}; is this client newer than the cluster?")
         if verb.who not in _roles(sender):
             raise Refused(f"{sender!r} may not use {name!r}: it is for the {verb.who}")
+        if verb.who == "host" and sender.removeprefix(HOST_PREFIX) in self._controller.core.state.removed:
+            raise NotFound(f"{sender!r} was removed from this cluster; forget it there: motes leave")
         if verb.stores:
             self._controller.disk.check()
         question = None if verb.takes is None else msgspec.msgpack.decode(data, type=verb.takes)

@@ -21,6 +21,7 @@ from motes.controller.door import Door, Seal
 from motes.controller.effects import Effect, Give, Publish, Tell
 from motes.controller.hearing import Hearing
 from motes.controller.naming import Naming
+from motes.controller.plan import dismiss
 from motes.controller.proofs import Proofs
 from motes.controller.readers import Readers
 from motes.controller.receipts import Receipts
@@ -81,10 +82,12 @@ class Controller:
 
     @classmethod
     async def open(
-        cls, connection: Connection, key: Key, seal: Seal, owners: frozenset[bytes], disk: Disk
+        cls, connection: Connection, key: Key, seal: Seal, owners: frozenset[bytes], disk: Disk, replicas: int = 1
     ) -> Controller:
-        """Load what was deployed and begin to hear hosts and callers. Raises Unavailable."""
-        store = await Store.open(connection)
+        """Load what was deployed and begin to hear hosts and callers. Raises Unavailable, and Refused in the account
+        of another cluster."""
+        store = await Store.open(connection, replicas)
+        await store.claim(key.public.hex())
         generation = await store.next_generation()
         deployed = [msgspec.msgpack.decode(value, type=Signed) for value in (await store.apps()).values()]
         now = asyncio.get_running_loop().time()
@@ -143,6 +146,8 @@ class Controller:
 
     def forget_host(self, host: str) -> None:
         """It was removed: what it had, another machine of its name has not."""
+        # Where NATS goes on letting it in, its agent ends by itself if it is an honest one.
+        self.carry_out([Give(dismiss(self.core.state, host))])
         self.readers.forget(host)
         self.core.state.forget_all_given(host)
         self.carry_out(self.core.on_left(host, self.now()))

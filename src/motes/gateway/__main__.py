@@ -79,7 +79,7 @@ async def _start(backend: Backend, home: Home, host: str, port: int) -> Server:
 
 async def _connect(backend: Backend, home: Home, http: str, port: int) -> tuple[Cluster, Connection, Tunnels]:
     cluster = await _opened(lambda: Cluster.open(home, GATEWAY))
-    answers = await _opened(lambda: Connection.open(home.nats_url(), home.credentials(GATEWAY_ANSWERS)))
+    answers = await _opened(lambda: _answers(home))
     tunnels = await _opened(lambda: Tunnels.open(home))
     backend.connect(cluster, tunnels)
     await Relay(cluster, answers, answers.credentials.secret).start()
@@ -88,6 +88,11 @@ async def _connect(backend: Backend, home: Home, http: str, port: int) -> tuple[
         await asyncio.sleep(READY_POLL_S)
     announce_ready(http=http, port=port)
     return cluster, answers, tunnels
+
+
+async def _answers(home: Home) -> Connection:
+    keeper = home.keeper()
+    return await Connection.open(keeper.servers, home.credentials(GATEWAY_ANSWERS), certificate=keeper.certificate)
 
 
 def _end_if_failed(connecting: asyncio.Task[Any], ended: asyncio.Event) -> None:
