@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from system.own_nats import Account, OwnNats
-from system.running import RunningCluster, wait_until
+from system.running import RunningCluster, is_alive, wait_until
 
 APP = """
 import os
@@ -63,3 +63,63 @@ def test_a_cluster_lives_there_and_outlives_its_keeper_and_the_nats(nats: OwnNat
     nats.start()
     wait_until(lambda: keeper.run("call", "app.double", "5").stdout == "10\n", "calls go on after NATS came back")
     assert keeper.run("doctor").returncode == 0
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[RunningCluster]:
+    """Another machine's home."""
+    other = RunningCluster(tmp_path / "machine")
+    yield other
+    other.down()
+
+
+def hosts(keeper: RunningCluster) -> dict[str, str]:
+    """Their states."""
+    return {host["name"]: host["state"] for host in keeper.json("host", "ls")}
+
+
+def join(keeper: RunningCluster, machine: RunningCluster, name: str) -> None:
+    machine.motes("join", str(keeper.json("invite")["invite"]), "--name", name)
+    wait_until(lambda: hosts(keeper).get(name) == "up", f"{name} is up")
+
+
+def test_a_machine_joins_is_called_and_is_removed_at_once_for_good(
+    nats: OwnNats, keeper: RunningCluster, machine: RunningCluster, tmp_path: Path
+) -> None:
+    up(keeper, nats)
+    invited = keeper.json("invite")
+    assert invited["addresses"] == [f"127.0.0.1:{nats.ports[0]}"]
+    join(keeper, machine, "b")
+    keeper.motes("host", "stop", "--name", "local")
+    keeper.deploy("app", APP)
+    assert keeper.json("call", "app.double", "4") == 8
+    assert {each["host"] for each in keeper.instances()} == {"b"}
+    # Both come back by themselves.
+    machine.down()
+    keeper.down()
+    keeper.up()
+    machine.up()
+    wait_until(lambda: hosts(keeper) == {"b": "up"}, "b is back")
+    assert keeper.json("call", "app.double", "4") == 8
+    keeper.motes("host", "start", "--name", "local")
+    agent = machine.pid("agent-b")
+    keeper.motes("host", "rm", "b")
+    assert hosts(keeper) == {"local": "up"}
+    assert keeper.json("call", "app.double", "4") == 8
+    assert {each["host"] for each in keeper.instances()} == {"local"}
+    # An honest agent ends, and does not come back; nor does its machine's restart help it.
+    wait_until(lambda: not is_alive(agent), "the agent has ended")
+    for start_again in (machine.up, lambda: (keeper.down(), keeper.up())):
+        machine.down()
+        start_again()
+        assert hosts(keeper) == {"local": "up"}
+    wait_until(lambda: "was removed from this cluster" in machine.home.log("agent-b").read_text())
+    # NATS lets it in under its name, so nobody else gets that.
+    other = RunningCluster(tmp_path / "other")
+    line = str(keeper.json("invite")["invite"])
+    assert "choose another" in other.refusal(3, "join", line, "--name", "b")
+    assert "choose another" in keeper.refusal(3, "host", "start", "--name", "b")
+    assert machine.json("leave") == {"name": "b", "told": True}
+    join(keeper, machine, "c")
+    assert machine.json("leave") == {"name": "c", "told": True}
+    assert hosts(keeper) == {"local": "up"}

@@ -140,8 +140,11 @@ def rm(name: str, as_json: bool) -> None:
     Example:
       motes creds rm shop
     """
-    with_cluster(lambda cluster: cluster.ask("caller-withdraw", name, bool))
-    click.echo(json.dumps({"name": name}) if as_json else f"the keys of {name!r} open nothing any more")
+    from motes.cli import revoking
+
+    revoke = with_cluster(lambda cluster: revoking.remove(cluster, "caller-withdraw", name, name))
+    what = "are withdrawn" if revoke else "open nothing any more"
+    revoking.tell(name, f"the keys of {name!r} {what}", revoke, as_json)
 
 
 def _write(file: Path, text: Callable[[], str]) -> None:

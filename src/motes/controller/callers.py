@@ -42,6 +42,11 @@ class Callers:
                 raise Refused(
                     f"{wanted.name!r} has {MOST_KEYS} keys; first withdraw them: motes creds rm {wanted.name}"
                 )
+            if known.withdrawn and not self._door.has_gate:
+                raise Refused(
+                    f"the keys of a caller {wanted.name!r} were withdrawn, and the NATS here, which is not the keeper's"
+                    " own, goes on letting them in under its name; choose another"
+                )
             at = issue_time(time.time(), known.withdrawn.get(public, 0))
             await self._keep(wanted.name, msgspec.structs.replace(known, issued={**known.issued, public: at}))
         return jwt.user_token(self._door.seal.account, role, wanted.public, at)

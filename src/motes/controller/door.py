@@ -15,6 +15,7 @@ from motes.errors import MotesError, Unavailable
 from motes.grants import jwt
 from motes.grants.issuing import revoking
 from motes.grants.keys import Key
+from motes.model.names import HOST_PREFIX, is_name
 
 if TYPE_CHECKING:
     from motes.controller.service import Controller
@@ -65,13 +66,24 @@ class Door:
         By public key in hexadecimal, with the time until which its tokens are worth nothing. Raises Unavailable.
         """
         if not self.has_gate:
-            for public in keys:
-                user = revoking(self.seal.account.account, bytes.fromhex(public))
-                _log.warning("NATS goes on letting in a key that was removed, until its operator says: %s", user)
-            return
+            return  # See left_to_say.
         await self._tell({**await self._known(), **keys})
         # What they had sent before is behind us when this is answered: afterwards nobody hears of them.
         await self._controller.connection.flush()
+
+    async def left_to_say(self, sender: str, user: str) -> list[str]:
+        """By what words the operator has NATS let in no more who was removed as `user`; none where that is said."""
+        if self.has_gate or not is_name(user):
+            return []
+        store = self._controller.store
+        found: Member | CallerKeys | None = None
+        if user.startswith(HOST_PREFIX):
+            if (data := await store.member(user.removeprefix(HOST_PREFIX))) is not None:
+                found = msgspec.msgpack.decode(data, type=Member)
+        elif (data := await store.caller(user)) is not None:
+            found = msgspec.msgpack.decode(data, type=CallerKeys)
+        keys = found.revoked() if found is not None else ()
+        return [revoking(self.seal.account.account, bytes.fromhex(public)) for public in keys]
 
     async def remind(self) -> None:
         """Tell nats-server at the start of those who have left: its own memory may be lost, or older."""

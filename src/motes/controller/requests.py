@@ -119,6 +119,7 @@ class Requests:
             "callers": Verb("owner", None, callers.list),
             "caller-admit": Verb("owner", AskToken, callers.admit),
             "caller-withdraw": Verb("owner", str, callers.withdraw),
+            "revocations": Verb("owner", str, door.left_to_say),
             "usage": Verb("owner", AskUsage, self._usage),
             "quit": Verb("host", None, admission.quit),
             "successor": Verb("owner", AskSuccessor, self._successor),

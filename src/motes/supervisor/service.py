@@ -78,7 +78,8 @@ class Supervisor:
                 self._start_agents()
                 self.yielding.start_forward()
             elif self.home.foreign() is not None:
-                self._start_others()
+                # Alone at first: should it find that this home must not be there, no host of this one has been, either.
+                self.start_program("controller", "controller")
             else:
                 self.start_nats()
             while not self.stop_signals and not self.failed:
@@ -123,7 +124,8 @@ class Supervisor:
         child.start()
 
     def _start_others(self) -> None:
-        self.start_program("controller", "controller")
+        if "controller" not in self.children:
+            self.start_program("controller", "controller")
         self.start_program("gateway", "gateway", "--http", self.http)
         self._start_agents()
 
@@ -153,7 +155,7 @@ class Supervisor:
     def _continue_start(self, deadline: float) -> None:
         children = list(self.children.values())
         if all(child.ready for child in children):
-            if [child.name for child in children] == ["nats-server"]:
+            if [child.name for child in children] in (["nats-server"], ["controller"]):
                 self._start_others()
             else:
                 self._finish_start()
