@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime
 import hashlib
@@ -19,8 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from motes.bus import server
+from motes.bus.connection import Connection
+from motes.controller.door import UPDATE
 from motes.grants import jwt, roles
 from motes.grants.keys import Key, Nkey
+from motes.model.certificate import authorities
 from ports import free_port
 
 START_TIMEOUT_S = 30.0
@@ -122,12 +126,19 @@ class OwnNats:
             assert process.poll() is None and time.monotonic() < deadline, self.log()
             time.sleep(0.005)
 
-    def reload(self) -> None:
-        """What the accounts are now, as after `nsc push`."""
-        for place, process in enumerate(self.processes):
-            self._write_config(place)
-            if process is not None:
-                process.send_signal(signal.SIGHUP)
+    def push(self, account: Account) -> None:
+        """Tell the servers what the account is now, as `nsc push` does."""
+
+        async def tell() -> bytes:
+            user = jwt.credentials(self.system.key, roles.SYSTEM)
+            known = authorities(self.authority.read_text()) if self._tls else b""
+            connection = await Connection.open(self.url, user, certificate=known)
+            try:
+                return await connection.request(UPDATE, account.token(self.operator).encode(), START_TIMEOUT_S)
+            finally:
+                await connection.close()
+
+        assert b"error" not in asyncio.run(tell())
 
     def stop_one(self, place: int, number: signal.Signals = signal.SIGTERM) -> None:
         process, self.processes[place] = self.processes[place], None
@@ -148,7 +159,7 @@ class OwnNats:
             "ports_file_dir": str(self.folder / f"ports{place}"),
             "operator": jwt.operator_token(self.operator, self.system.key),
             "system_account": self.system.id,
-            "resolver": "MEMORY",
+            "resolver": {"type": "full", "dir": str(self.folder / f"accounts{place}")},
             "resolver_preload": {each.id: each.token(self.operator) for each in known},
             "jetstream": {**JETSTREAM, "store_dir": str(self.folder / f"store{place}")},
             **self._more,
