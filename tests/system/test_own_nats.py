@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from motes.grants.keys import Key
 from system.own_nats import Account, OwnNats
 from system.running import RunningCluster, is_alive, wait_until
 
@@ -123,3 +124,32 @@ def test_a_machine_joins_is_called_and_is_removed_at_once_for_good(
     join(keeper, machine, "c")
     assert machine.json("leave") == {"name": "c", "told": True}
     assert hosts(keeper) == {"local": "up"}
+
+
+def test_it_is_left_only_when_nothing_is_deployed_there(nats: OwnNats, keeper: RunningCluster) -> None:
+    up(keeper, nats)
+    keeper.deploy("app", APP)
+    assert "stay there" in keeper.refusal(3, "keeper", "move", "b", "motes-keeper1-x")
+    keeper.down()
+    for words in (("--listen", "127.0.0.1"), ("--nats", nats.url, "--creds", "/x", "--listen", "127.0.0.1")):
+        assert "nothing to listen with" in keeper.refusal(3, "up", *words)
+    assert "1 apps are deployed" in keeper.refusal(3, "up", "--nats", "off")
+    keeper.up()
+    keeper.motes("rm", "app")
+    keeper.down()
+    assert keeper.json("up", "--http", "127.0.0.1:0", "--nats", "off")["nats"].startswith("nats://127.0.0.1:")
+    keeper.deploy("app", APP)
+    assert keeper.json("call", "app.double", "4") == 8
+    assert keeper.pid("nats-server") and not keeper.home.key("signing").exists()
+
+
+def test_another_signing_key_may_take_the_place_of_one(nats: OwnNats, keeper: RunningCluster) -> None:
+    account = nats.accounts[0]
+    up(keeper, nats)
+    keeper.deploy("app", APP)
+    keeper.down()
+    account.signing = Key.generate()
+    account.listed = [account.signing]
+    nats.push(account)
+    up(keeper, nats)
+    assert keeper.json("call", "app.double", "4") == 8

@@ -6,6 +6,7 @@ That NATS goes on letting in a key that was removed, until its operator says oth
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from motes.grants import creds, jwt, roles
 from motes.grants.issuing import issuer_of
 from motes.grants.keys import Key, SigningKey, read_public_nkey
 from motes.model import invite as invites
+from motes.model.call import pack_request
 from motes.model.credentials import Credentials
 from motes.model.host import Beat
 from motes.model.instance import Event
@@ -26,7 +28,7 @@ from motes.model.keeper import GetChunk
 from system.crossings import report_of
 from system.own_nats import Account, OwnNats
 from system.people import People, with_people
-from system.running import RunningCluster
+from system.running import DEADLINE_S, RunningCluster
 from system.test_own_nats import APP, hosts, join, up
 
 
@@ -176,10 +178,41 @@ def test_a_callers_key_is_no_hosts_and_its_name_is_no_others_when_it_is_withdraw
     assert elsewhere.json("--context", "work", "call", "app.double", "4") == 8
     assert "for the owner" in elsewhere.refusal(3, "--context", "work", "host", "ls")
     shop = creds.parse(file.read_text()).credentials
+
+    async def answers(people: People) -> list[str]:
+        """What a NATS client with that key gets, by each way that it may try; it has none without its name."""
+        found = []
+        client = await people.connect("shop", shop)
+        for subject, body in (
+            ("fn.app.double.shop", b"4"),
+            ("host.local.call.app.double.shop", pack_request(os.urandom(16), 5.0, b"4")),
+            ("keeper.shop.services", b"\xc0"),
+        ):
+            found.append((await client.request(subject, body, DEADLINE_S)).decode(errors="replace"))
+        client.publish("fn.app.double", b"4", f"{client.inbox}.x")
+        await client.flush()
+        assert "Permissions Violation" in client.refused
+        return found
+
+    async def before(people: People) -> None:
+        said = await answers(people)
+        assert said[0] == "8" and not [each for each in said if "withdrawn" in each]
+
+    async def afterwards(people: People) -> None:
+        said = await answers(people)
+        assert all("withdrawn" in each for each in said), said
+
+    with_people(keeper, before)
     told = keeper.json("creds", "rm", "shop")
     assert told["revoke"][0].startswith("nsc revocations add-user --account A")
     assert "goes on letting them in" in keeper.refusal(3, "creds", "shop", "--output", str(tmp_path / "again.creds"))
     nats.accounts[0].revoked[read_public_nkey(told["revoke"][0].split()[-1])] = 2**31
+    # NATS knows nothing of it yet; nobody serves it all the same, nor does who was not there when it was said.
+    with_people(keeper, afterwards)
+    assert "withdrawn" in elsewhere.refusal(3, "--context", "work", "call", "app.double", "4")
+    keeper.down()
+    keeper.up()
+    with_people(keeper, afterwards)
     nats.push(nats.accounts[0])
 
     async def attempt(people: People) -> None:

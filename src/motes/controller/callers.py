@@ -33,7 +33,8 @@ class Callers:
         """A NATS token for the caller `wanted.name`, who holds the key. Raises BadInput and Refused."""
         if wanted.name == OWN_USER:
             raise BadInput(f"{OWN_USER!r} is this machine's own user, who may also deploy; choose another name")
-        role, public = roles.caller(wanted.name), wanted.public.hex()
+        of = roles.caller if self._door.has_gate else roles.named_caller
+        role, public = of(wanted.name), wanted.public.hex()
         if len(wanted.public) != KEY_BYTES:
             raise BadInput(f"a key of {len(wanted.public)} bytes; a public key has {KEY_BYTES}")
         async with self._door.lock:
@@ -74,6 +75,8 @@ class Callers:
             # First, so that whoever is told of a failure can do it again.
             await self._door.shut_out(gone)
             await self._keep(name, CallerKeys(withdrawn={**known.withdrawn, **gone}))
+            if not self._door.has_gate:
+                self._controller.withdrawn.add(name)
         return True
 
     async def _keys(self, name: str) -> CallerKeys:

@@ -90,6 +90,7 @@ class Hearing:
             report = read_state(message.data)
             if message.subject == subjects.state(report.host):
                 controller.succession.on_heard(report.host, report.boot)
+                controller.withdrawn.on_heard(report.host)
                 if self._intake.takes_report(report, controller.now()):
                     controller.carry_out(controller.core.on_report(report, controller.now()))
                 # An agent that has just started waits to be known.

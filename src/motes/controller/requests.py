@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("motes.controller")
 _log_lines = msgspec.msgpack.Decoder(LogLine)
+WITHDRAWN = "the keys of caller {!r} were withdrawn"
 MAX_LIMIT = 5_000
 """Events or log lines in one answer."""
 
@@ -119,6 +120,7 @@ class Requests:
             "callers": Verb("owner", None, callers.list),
             "caller-admit": Verb("owner", AskToken, callers.admit),
             "caller-withdraw": Verb("owner", str, callers.withdraw),
+            "shut-out": Verb("caller", None, controller.withdrawn.answer),
             "revocations": Verb("owner", str, door.left_to_say),
             "usage": Verb("owner", AskUsage, self._usage),
             "quit": Verb("host", None, admission.quit),
@@ -157,6 +159,8 @@ class Requests:
             raise NotFound(f"the controller knows no verb {name!r}; is this client newer than the cluster?")
         if verb.who not in _roles(sender):
             raise Refused(f"{sender!r} may not use {name!r}: it is for the {verb.who}")
+        if sender in self._controller.withdrawn.names:
+            raise Refused(WITHDRAWN.format(sender))
         if verb.who == "host" and sender.removeprefix(HOST_PREFIX) in self._controller.core.state.removed:
             raise NotFound(f"{sender!r} was removed from this cluster; forget it there: motes leave")
         if verb.stores:

@@ -27,6 +27,7 @@ from motes.controller.readers import Readers
 from motes.controller.receipts import Receipts
 from motes.controller.requests import Requests
 from motes.controller.succession import EPOCH_BITS, Succession
+from motes.controller.withdrawn import Withdrawn
 from motes.errors import Unavailable
 from motes.grants.keys import Key, Tag, sign, verify
 from motes.model.instance import Event
@@ -71,6 +72,7 @@ class Controller:
         self._door = Door(self, seal)
         self.admission = Admission(self, self._door)
         self.succession = Succession(self, key)
+        self.withdrawn = Withdrawn(self, key)
         self._requests = Requests(self, self._door)
         self.tasks = Tasks("controller")
         self._loop = asyncio.get_running_loop()
@@ -104,6 +106,8 @@ class Controller:
         await controller.naming.load(lambda host: seal.own_key(host) is not None)
         core.state.drained = await store.drained()
         await controller._door.remind()
+        if seal.gate is None:
+            await controller.withdrawn.load()
         await controller._hearing.start()
         await connection.subscribe(subjects.keeper("*", "*"), controller._requests.on_message)
         controller.tasks.spawn(controller._tick())
@@ -171,6 +175,7 @@ class Controller:
                 try:
                     self.disk.tick()
                     self._hearing.tick()
+                    self.withdrawn.tick()
                     self.carry_out(self.core.tick(self.now()))
                 except Exception:
                     # A mistake in one turn must not end all later ones: lost hosts would keep their work.

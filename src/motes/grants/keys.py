@@ -39,6 +39,8 @@ class Tag(Enum):
     """The controller's, to that host."""
     NOTICE = b"motes notice 1\x00"
     """The controller's, to all hosts: where the keeper is."""
+    SHUT = b"motes shut 1\x00"
+    """The controller's, to hosts and the gateway: which callers are served no more."""
 
 
 class Nkey(Enum):
