@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,42 @@ def test_a_cluster_lives_there_and_outlives_its_keeper_and_the_nats(nats: OwnNat
     nats.start()
     wait_until(lambda: keeper.run("call", "app.double", "5").stdout == "10\n", "calls go on after NATS came back")
     assert keeper.run("doctor").returncode == 0
+    nats_check = next(check for check in keeper.json("doctor")["checks"] if check["name"] == "NATS")
+    assert nats_check["works"] and nats.url in nats_check["detail"]
+    nats.stop()
+    nats_check = next(
+        check for check in json.loads(keeper.run("doctor", "--json").stdout)["checks"] if check["name"] == "NATS"
+    )
+    assert not nats_check["works"] and "no connection to NATS" in nats_check["detail"]
+
+
+def test_on_the_loopback_it_may_do_without_tls_and_then_nobody_else_joins(
+    keeper: RunningCluster, tmp_path: Path
+) -> None:
+    nats = OwnNats(tmp_path / "nats", Account("MOTES"), tls=False)
+    nats.start()
+    try:
+        up(keeper, nats)
+        keeper.deploy("app", APP)
+        assert keeper.json("call", "app.double", "21") == 42
+        assert "no other machine can reach the NATS" in keeper.refusal(3, "invite")
+        keeper.down()
+    finally:
+        nats.stop()
+
+
+def test_its_owner_commands_it_from_elsewhere(nats: OwnNats, keeper: RunningCluster, tmp_path: Path) -> None:
+    up(keeper, nats)
+    file = tmp_path / "owner.creds"
+    keeper.motes("creds", "--owner", "--output", str(file))
+    elsewhere = RunningCluster(tmp_path / "elsewhere")
+    elsewhere.environment = {name: value for name, value in elsewhere.environment.items() if name != "MOTES_HOME"}
+    elsewhere.environment["XDG_CONFIG_HOME"] = str(tmp_path / "settings")
+    elsewhere.motes("context", "add", "work", "--creds", str(file))
+    elsewhere.motes("context", "use", "work")
+    elsewhere.deploy("app", APP)
+    assert keeper.json("call", "app.double", "4") == 8
+    assert str(elsewhere.json("invite")["invite"]).startswith("motes2-")
 
 
 @pytest.fixture
@@ -151,5 +188,6 @@ def test_another_signing_key_may_take_the_place_of_one(nats: OwnNats, keeper: Ru
     account.signing = Key.generate()
     account.listed = [account.signing]
     nats.push(account)
+    assert "does not list the signing key" in keeper.refusal(8, "up", "--http", "127.0.0.1:0")
     up(keeper, nats)
     assert keeper.json("call", "app.double", "4") == 8

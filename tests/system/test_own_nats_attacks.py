@@ -207,6 +207,7 @@ def test_a_callers_key_is_no_hosts_and_its_name_is_no_others_when_it_is_withdraw
     assert told["revoke"][0].startswith("nsc revocations add-user --account A")
     assert "goes on letting them in" in keeper.refusal(3, "creds", "shop", "--output", str(tmp_path / "again.creds"))
     nats.accounts[0].revoked[read_public_nkey(told["revoke"][0].split()[-1])] = 2**31
+    assert told["revoke"][1].startswith("nsc push --account A")
     # NATS knows nothing of it yet; nobody serves it all the same, nor does who was not there when it was said.
     with_people(keeper, afterwards)
     assert "withdrawn" in elsewhere.refusal(3, "--context", "work", "call", "app.double", "4")

@@ -33,6 +33,8 @@ PING_INTERVAL_S = 1.0
 PINGS_UNANSWERED = 2
 """A server that has not answered this many pings is gone."""
 REQUESTS_LIMIT = 65536
+REFUSAL = "Authorization Violation"
+"""How nats-server answers a token that does not hold."""
 SERVERS_LIMIT = 64
 """Where to look for a keeper that has moved, the newest first."""
 

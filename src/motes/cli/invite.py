@@ -87,7 +87,6 @@ async def invited(
 def way_in(home: Home) -> tuple[tuple[str, ...], bytes]:
     """The keeper's addresses, and its certificate's fingerprint. Raises Refused where it listens for nobody."""
     from motes.bus import tls
-    from motes.model.invite import MOST_ADDRESSES
 
     home.cluster()
     if home.client_file.exists():

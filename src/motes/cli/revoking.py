@@ -31,4 +31,3 @@ def tell(name: str, told: str, revoke: list[str], as_json: bool) -> None:
     if revoke:
         click.echo("the NATS is not the keeper's own, and goes on letting the key in until its operator says:")
         click.echo("\n".join(f"    {line}" for line in revoke))
-        click.echo("    nsc push")

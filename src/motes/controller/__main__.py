@@ -10,14 +10,14 @@ import os
 import signal
 
 from motes.bus import foreign
-from motes.bus.connection import Connection
+from motes.bus.connection import REFUSAL, Connection
 from motes.bus.notices import disconnects
 from motes.bus.server import has_given_up, running_pids
 from motes.controller.crowd import Crowd
 from motes.controller.disk import Disk
 from motes.controller.door import Gate, Seal
 from motes.controller.service import Controller
-from motes.errors import MotesError, NotFound
+from motes.errors import MotesError, NotFound, Refused, Unavailable
 from motes.grants.issuing import issuer_of
 from motes.grants.jwt import public_key_of
 from motes.grants.keys import Key, Nkey, load_or_create, load_public, public_nkey
@@ -60,7 +60,15 @@ async def serve(home: Home) -> None:
 async def opened(home: Home, user: str, stack: contextlib.AsyncExitStack) -> Connection:
     """A connection of that user, until the stack ends. Raises Unavailable and Untrusted."""
     keeper = home.keeper()
-    connection = await Connection.open(keeper.servers, home.credentials(user), certificate=keeper.certificate)
+    try:
+        connection = await Connection.open(keeper.servers, home.credentials(user), certificate=keeper.certificate)
+    except Unavailable as error:
+        if home.foreign() is None or REFUSAL not in error.message:
+            raise
+        raise Refused(
+            f"{error.message}: the account there is not known any more, or does not list the signing key that it did"
+            " (see: nsc describe account MOTES; then nsc push, or with another key: motes up --nats URL --creds FILE)"
+        ) from None
     stack.push_async_callback(connection.close)
     return connection
 

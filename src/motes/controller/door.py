@@ -82,8 +82,7 @@ class Door:
                 found = msgspec.msgpack.decode(data, type=Member)
         elif (data := await store.caller(user)) is not None:
             found = msgspec.msgpack.decode(data, type=CallerKeys)
-        keys = found.revoked() if found is not None else ()
-        return [revoking(self.seal.account.account, bytes.fromhex(public)) for public in keys]
+        return revoking(self.seal.account.account, [] if found is None else map(bytes.fromhex, found.revoked()))
 
     async def remind(self) -> None:
         """Tell nats-server at the start of those who have left: its own memory may be lost, or older."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Iterable
 
 from motes.errors import BadInput
 from motes.grants.keys import Key, Nkey, SigningKey, load_or_create, public_nkey, read_account_seed, read_public_nkey
@@ -71,7 +72,8 @@ def _account_of(token: str) -> bytes:
     return read_public_nkey(str(claims["nats"].get("issuer_account") or claims["iss"]))
 
 
-def revoking(account: bytes, user: bytes) -> str:
-    """The words with which the account's owner has NATS refuse a user's key."""
-    named = public_nkey(Nkey.ACCOUNT, account), public_nkey(Nkey.USER, user)
-    return f"nsc revocations add-user --account {named[0]} --user-public-key {named[1]}"
+def revoking(account: bytes, users: Iterable[bytes]) -> list[str]:
+    """The commands by which the account's owner has NATS refuse users' keys; none for none."""
+    named = f"--account {public_nkey(Nkey.ACCOUNT, account)}"
+    revoke = [f"nsc revocations add-user {named} --user-public-key {public_nkey(Nkey.USER, user)}" for user in users]
+    return [*revoke, f"nsc push {named}"] if revoke else []

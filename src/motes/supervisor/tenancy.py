@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from motes.bus import foreign
-from motes.bus.connection import Connection
-from motes.errors import BadInput, Refused, Unavailable
+from motes.bus.connection import REFUSAL, Connection
+from motes.errors import BadInput, MotesError, Refused, Unavailable
 from motes.grants import issuing, jwt, roles
 from motes.grants.keys import Key, Nkey, SigningKey, load_or_create, public_nkey
 from motes.home import Home
@@ -23,8 +23,6 @@ from motes.supervisor import founding
 
 TLS, PLAIN = "tls://", "nats://"
 DEFAULT_PORT = 4222
-_REFUSAL = "Authorization Violation"
-"""How nats-server answers a token that does not hold."""
 
 T = TypeVar("T")
 
@@ -78,9 +76,14 @@ def end(home: Home) -> None:
     if told is None:
         return
     signing = issuing.issuer_of(home)
-    apps = asyncio.run(
-        _with_keeper(told.servers, told.certificate, signing, lambda connection: foreign.keys(connection, "apps"))
-    )
+    look = _with_keeper(told.servers, told.certificate, signing, lambda connection: foreign.keys(connection, "apps"))
+    try:
+        apps = asyncio.run(look)
+    except MotesError as error:
+        raise Unavailable(
+            f"whether apps are deployed there cannot be told: {error.message} (to give up all that is there, delete"
+            f" {home.foreign_file})"
+        ) from None
     if apps:
         raise Refused(
             f"{apps} apps are deployed in the NATS at {told.servers}, and would be gone from here; remove them first"
@@ -115,7 +118,7 @@ async def _with_keeper(servers: str, certificate: bytes, signing: Key, work: Cal
     try:
         connection = await Connection.open(servers, jwt.credentials(signing, roles.KEEPER), certificate=certificate)
     except Unavailable as error:
-        if _REFUSAL in error.message:
+        if REFUSAL in error.message:
             raise Refused(
                 f"NATS at {servers} takes no user that the signing key in the file of --creds has issued: the account"
                 f" {public_nkey(Nkey.ACCOUNT, signing.account)} is not known there, or does not list"
