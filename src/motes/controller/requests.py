@@ -54,7 +54,7 @@ from motes.model.keeper import (
     encode_answer,
     encode_error,
 )
-from motes.model.names import GUEST_PREFIX, HOST_PREFIX, OWN_USER
+from motes.model.names import GATEWAY, GUEST_PREFIX, HOST_PREFIX, OWN_USER
 from motes.model.receipt import AskUsage, UsagePage
 from motes.model.release import Manifest, Signed
 from motes.model.routes import Routes
@@ -74,7 +74,7 @@ class Verb(NamedTuple):
     """A verb: who may use it, what it takes, and what answers it. With `takes` None the question is not read."""
 
     who: str
-    """`host`, `guest`, `caller` or `owner`; an owner is a caller as well."""
+    """`host`, `guest`, `caller`, `gateway` or `owner`; the last two are callers as well."""
     takes: Any
     answer: Callable[[str, Any], Awaitable[object]]
     stores: bool = False
@@ -120,7 +120,7 @@ class Requests:
             "callers": Verb("owner", None, callers.list),
             "caller-admit": Verb("owner", AskToken, callers.admit),
             "caller-withdraw": Verb("owner", str, callers.withdraw),
-            "shut-out": Verb("caller", None, controller.withdrawn.answer),
+            "shut-out": Verb("gateway", None, controller.withdrawn.answer),
             "revocations": Verb("owner", str, door.left_to_say),
             "usage": Verb("owner", AskUsage, self._usage),
             "quit": Verb("host", None, admission.quit),
@@ -246,4 +246,6 @@ def _roles(sender: str) -> tuple[str, ...]:
         return ("host",)
     if sender.startswith(GUEST_PREFIX):
         return ("guest",)
+    if sender == GATEWAY:
+        return ("caller", "gateway")
     return ("caller", "owner") if sender == OWN_USER else ("caller",)
