@@ -105,7 +105,7 @@ def _live_in(home: Home, url: str, creds: str | None, nats_ca: str | None, syste
     from motes.grants import issuing
     from motes.supervisor import tenancy
 
-    _check_may_change(home, "its NATS is the keeper's", "and its NATS is settled at its start")
+    _check_may_change(home, "its NATS is the keeper's (there: motes up --nats)", "and its NATS is settled at its start")
     if home.listen() is not None:
         raise Refused(f"{_NOTHING_TO_LISTEN_FOR} (this home listens: motes up --listen off)")
     if url == "off":
@@ -145,7 +145,7 @@ def _listen_web(home: Home, text: str) -> None:
 
 
 def _check_may_listen(home: Home) -> None:
-    _check_may_change(home, "it listens for nobody", "and where it listens is settled at its start")
+    _check_may_change(home, "it listens for nobody (on the keeper: motes up --listen)", "and where it listens is settled at its start")
     if home.foreign() is not None:
         raise Refused(_NOTHING_TO_LISTEN_FOR)
 
@@ -153,7 +153,7 @@ def _check_may_listen(home: Home) -> None:
 def _check_may_change(home: Home, joined: str, runs: str) -> None:
     from motes.supervisor.launch import running
 
-    home.refuse_joined(f"{joined} (give this there)")
+    home.refuse_joined(joined)
     if running(home) is not None:
         raise Refused(f"the cluster runs already, {runs} (first: motes down)")
 
