@@ -114,15 +114,16 @@ def _live_in(home: Home, url: str, creds: str | None, nats_ca: str | None, syste
     servers = tenancy.servers_in(url)
     if creds is None:
         raise BadInput(f"--creds FILE is missing, which holds a signing key of the account for Motes; {issuing.HOW}")
-    read = {option: _read(option, file) for option, file in (("--nats-ca", nats_ca), ("--system-creds", system_creds))}
-    tenancy.begin(home, servers, str(_read("--creds", creds)), read["--nats-ca"], read["--system-creds"])
+    authorities = None if nats_ca is None else _read("--nats-ca", nats_ca)
+    system = None if system_creds is None else _read("--system-creds", system_creds)
+    tenancy.begin(home, servers, _read("--creds", creds), authorities, system)
 
 
-def _read(option: str, file: str | None) -> str | None:
+def _read(option: str, file: str) -> str:
     """The beginning of it, far longer than any of these is."""
     try:
-        with Path(file or "/dev/null").open(errors="replace") as stream:
-            return None if file is None else stream.read(LONGEST_FILE)
+        with Path(file).open(errors="replace") as stream:
+            return stream.read(LONGEST_FILE)
     except OSError as error:
         raise BadInput(f"{option} {file} cannot be read: {error.strerror}") from None
 
@@ -145,7 +146,9 @@ def _listen_web(home: Home, text: str) -> None:
 
 
 def _check_may_listen(home: Home) -> None:
-    _check_may_change(home, "it listens for nobody (on the keeper: motes up --listen)", "and where it listens is settled at its start")
+    _check_may_change(
+        home, "it listens for nobody (on the keeper: motes up --listen)", "and where it listens is settled at its start"
+    )
     if home.foreign() is not None:
         raise Refused(_NOTHING_TO_LISTEN_FOR)
 
