@@ -106,7 +106,8 @@ class OwnNats:
         for place in range(len(self.ports)):
             self.start_one(place)
         deadline = time.monotonic() + START_TIMEOUT_S
-        while "ready" not in self.log() and self._more.get("jetstream", JETSTREAM):
+        # Of several, JetStream answers when they have agreed on who leads.
+        while len(self.ports) > 1 and "new metadata leader" not in self.log():
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.05)
 

@@ -127,6 +127,11 @@ async def _ask(connection: Connection, what: str, question: dict[str, Any]) -> d
         raise Refused(
             f"NATS at {connection.server} has no JetStream (jetstream {{ store_dir: ... }} in its configuration)"
         ) from None
+    except TimedOut:
+        raise Unavailable(
+            f"JetStream at {connection.server} does not answer: its servers may still be agreeing on which of them"
+            " leads; try again"
+        ) from None
     if (error := answer.get("error")) is None:
         return dict(answer)
     if error.get("code") == _NOT_FOUND:
