@@ -2,6 +2,7 @@
 
 keys/{operator,system,account,controller,owner}.seed    keys/{controller,owner}.pub    users/<user>.json    hosts.json
 keys/tls.{key,crt}, listen.json (others may join)       keeper.json (this machine has joined)       paused
+foreign.json, keys/signing.seed (the cluster lives in a NATS that somebody else runs)
 keys/accept.{key,crt}, arriving/ (the keeper moves here)     moved.json (it moved from here)
 client.json and keeper.json: no machine's home but a client's (motes.contexts), with keys/ and users/ only
 nats/{nats.conf,port,ports/,jetstream/}                 hosts/<name>/        logs/<process>.log
@@ -44,10 +45,18 @@ class Listen(NamedTuple):
 
 
 class Keeper(NamedTuple):
-    """The keeper of the cluster that a machine has joined: its servers with commas, and their certificate's SHA-256."""
+    """How a cluster is reached: its servers with commas, and by what their certificate is known."""
 
     servers: str
     certificate: bytes
+
+
+class Foreign(NamedTuple):
+    """A NATS that the keeper uses and does not run: the same of it, and the public key of the account that is ours."""
+
+    servers: str
+    certificate: bytes
+    account: str
 
 
 def servers_of(addresses: Iterable[str]) -> str:
@@ -83,6 +92,8 @@ class Home:
         """There only where this machine has joined another's cluster."""
         self.client_file = self.path / "client.json"
         """There only where this is no machine's home but a context (motes.contexts): a way to others' cluster."""
+        self.foreign_file = self.path / "foreign.json"
+        """There only where the keeper starts no nats-server of its own."""
         self.tls_key, self.tls_certificate = self.keys / "tls.key", self.keys / "tls.crt"
         self.accept_key, self.accept_certificate = self.keys / "accept.key", self.keys / "accept.crt"
         self.arriving = self.path / "arriving"
@@ -175,9 +186,17 @@ class Home:
     def keeper(self) -> Keeper:
         """How this home's cluster is reached. Raises Unavailable."""
         found = self._read_json(self.keeper_file)
-        if found is None:
-            return Keeper(self.nats_url(), b"")
-        return Keeper(servers_of(found["addresses"]), bytes.fromhex(found["certificate"]))
+        if found is not None:
+            return Keeper(servers_of(found["addresses"]), bytes.fromhex(found["certificate"]))
+        foreign = self.foreign()
+        return Keeper(self.nats_url(), b"") if foreign is None else Keeper(foreign.servers, foreign.certificate)
+
+    def foreign(self) -> Foreign | None:
+        """The NATS that this keeper uses and does not run; None where it runs its own. Raises Unavailable."""
+        found = self._read_json(self.foreign_file)
+        return (
+            None if found is None else Foreign(found["servers"], bytes.fromhex(found["certificate"]), found["account"])
+        )
 
     def followed(self) -> int:
         """The number of the newest word of where the keeper is that was believed here. Raises Unavailable."""

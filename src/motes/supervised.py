@@ -23,7 +23,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def announce_ready(**facts: Any) -> None:
-    """Tell the supervisor, once, that this process takes work; without a supervisor this does nothing."""
+    """Tell the supervisor, once, that this process takes work; without a supervisor this does nothing.
+
+    With `error` that it cannot, and why.
+    """
     descriptor = os.environ.pop(READY_FD_VARIABLE, None)
     if descriptor is not None:
         with os.fdopen(int(descriptor), "w") as pipe:

@@ -18,7 +18,7 @@ from motes.controller.slots import LIMITS
 from motes.errors import NotFound, Unavailable
 from motes.model.keeper import AskRoutes, decode_answer
 from motes.model.routes import Routes
-from system.test_crossings import CALLERS_VERBS, HOSTS_VERBS, OWNERS_VERBS
+from system.test_crossings import CALLERS_VERBS, GATEWAYS_VERBS, HOSTS_VERBS, OWNERS_VERBS
 
 MAX_OF_ONE, MAX_AT_ONCE = LIMITS["caller"]
 
@@ -117,6 +117,7 @@ def test_nobody_has_an_answer_sent_to_another(reply: str) -> None:
 def test_every_verb_stands_in_the_list_of_what_is_for_others() -> None:
     """So that for each new one somebody says whose it is, and it is tried by those who are not."""
     listed = {"host": HOSTS_VERBS, "caller": CALLERS_VERBS, "owner": OWNERS_VERBS, "guest": ("join",)}
+    listed["gateway"] = GATEWAYS_VERBS
     verbs = Desk().requests._verbs
     assert {kind: {name for name, verb in verbs.items() if verb.who == kind} for kind in listed} == {
         kind: set(names) for kind, names in listed.items()

@@ -13,6 +13,7 @@ import pytest
 from motes.bus.connection import Message
 from motes.gateway.relay import Relay
 from motes.gateway.services import Services
+from motes.grants.shut_out import ShutOut
 from motes.model.call import Context, pack_request
 from motes.model.caller import NOBODY, Caller, caller_of, digest
 from motes.model.host import HostInstances
@@ -133,7 +134,7 @@ def test_what_a_host_claims_of_the_caller_reaches_nobody_but_what_that_host_has_
 def test_who_sends_to_a_functions_subject_is_nobody_and_to_its_own_is_itself() -> None:
     async def test() -> None:
         bus = Bus()
-        await Services(cast(Any, bus), cast(Any, bus.connection)).start()
+        await Services(cast(Any, bus), cast(Any, bus.connection), ShutOut(b"")).start()
         await hear(bus, "fn.*.*", "fn.app.g", b"1", "_INBOX.ada.x")
         await hear(bus, "fn.*.*.*", "fn.app.g.ada", b"1", "_INBOX.ada.x")
         assert bus.seen_by_agents() == [NOBODY, ("gateway", "nats/ada")]

@@ -9,6 +9,7 @@ from gateway.messages import Asked
 from motes.bus.connection import Message
 from motes.gateway.call_request import MAX_HELD_BYTES
 from motes.gateway.services import MOST_ERRORS, Services
+from motes.grants.shut_out import ShutOut
 from motes.model.release import PAYLOAD_LIMIT_BYTES
 
 INBOX = "_INBOX.guest.x.1"
@@ -17,7 +18,7 @@ INBOX = "_INBOX.guest.x.1"
 def with_services(work: Callable[[Asked, Services], Awaitable[None]]) -> None:
     async def run() -> None:
         cluster = Asked()
-        services = Services(cluster, cluster.connection)
+        services = Services(cluster, cluster.connection, ShutOut(b""))
         await services.start()
         await work(cluster, services)
 

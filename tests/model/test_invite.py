@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motes.errors import BadInput
-from motes.model.invite import MOST_ADDRESSES, PREFIX, Invite, parse
+from motes.model.certificate import SYSTEM
+from motes.model.invite import FOREIGN_PREFIX, MOST_ADDRESSES, PREFIX, Invite, parse
 
 KEYS = st.binary(min_size=32, max_size=32)
 TIMES = st.integers(0, 2**32 - 1)
@@ -17,7 +18,12 @@ HOSTS = st.one_of(
     st.text("abcdef0123456789.-", min_size=1, max_size=80), st.ip_addresses(v=6).map(lambda ip: f"[{ip}]")
 )
 ADDRESSES = st.lists(st.builds("{}:{}".format, HOSTS, st.integers(1, 65535)), min_size=1, max_size=8).map(tuple)
-INVITES = st.builds(Invite, ADDRESSES, KEYS, KEYS, KEYS, TIMES, TIMES, st.binary(min_size=64, max_size=64))
+# What a server is known by, and who signed: of a keeper's own NATS, and of one that somebody else runs.
+KNOWN = st.one_of(KEYS, st.just(SYSTEM), st.binary(min_size=65, max_size=2000))
+ISSUERS = st.one_of(st.just(b""), KEYS)
+INVITES = st.builds(
+    Invite, ADDRESSES, KNOWN, KEYS, KEYS, TIMES, TIMES, st.binary(min_size=64, max_size=64), ISSUERS
+).filter(lambda invite: invite.issuer != invite.account)
 
 
 @given(INVITES)
@@ -56,8 +62,15 @@ def test_one_without_an_address_or_with_half_of_one_is_refused() -> None:
     for listed in (b"", b"\x09abc"):
         body = bytes(32 * 3 + 8 + 64) + listed
         text = base64.urlsafe_b64encode(body + binascii.crc32(body).to_bytes(4)).decode().rstrip("=")
-        with pytest.raises(BadInput, match="invite"):
-            parse(PREFIX + text)
+        for prefix in (PREFIX, FOREIGN_PREFIX):
+            with pytest.raises(BadInput, match="invite"):
+                parse(prefix + text)
+
+
+def test_one_that_says_nothing_by_which_to_know_the_server_is_refused() -> None:
+    made = Invite(("there:7",), b"", bytes(32), bytes(32), 1, 2, bytes(64))
+    with pytest.raises(BadInput, match="invite"):
+        parse(made.line())
 
 
 @pytest.mark.parametrize(

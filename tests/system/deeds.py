@@ -15,7 +15,7 @@ import msgspec
 
 from motes.bus.connection import Connection
 from motes.errors import MotesError, Refused, TimedOut, Unavailable, Untrusted
-from motes.grants import jwt, roles
+from motes.grants import jwt, roles, shut_out
 from motes.grants.keys import Key, Nkey, Tag, sign
 from motes.model.call import STATUS_OK, Context, Outcome, pack_request, unpack_reply
 from motes.model.credentials import Credentials
@@ -171,6 +171,18 @@ async def sign_a_lease_for_another(scene: Scene) -> bool:
     attacker.publish("host.local.lease", signed_lease(scene.key_of_attacker("controller"), lease))
     await attacker.flush()
     return await held.took(lease.address)
+
+
+async def have_a_caller_served_no_more(scene: Scene) -> bool:
+    """A caller whose name nobody else has; the newest list counts, and this one is newer than any."""
+    caller, attacker = await scene.join(roles.caller(f"c{time.time_ns()}")), await scene.attacker()
+    controller = scene.key_of_attacker("controller")
+    attacker.publish("host.local.shut", shut_out.say(controller, frozenset({caller.user}), time.time_ns()))
+    await attacker.flush()
+    owner = await scene.owner()
+    await owner.call("hello.greet", "Ada")
+    answer = await caller.request(f"host.local.call.hello.greet.{caller.user}", a_call('"x"'), DEADLINE_S)
+    return b"withdrawn" in answer
 
 
 async def pass_its_own_lease_on(scene: Scene) -> bool:

@@ -31,7 +31,8 @@ class People:
 
     async def connect(self, user: str, credentials: Credentials | None = None) -> Connection:
         """Any NATS client with the key of `user`."""
-        opened = await Connection.open(self.home.nats_url(), credentials or self.home.credentials(user))
+        keeper, shown = self.home.keeper(), credentials or self.home.credentials(user)
+        opened = await Connection.open(keeper.servers, shown, certificate=keeper.certificate)
         self._stack.push_async_callback(opened.close)
         return opened
 

@@ -112,6 +112,8 @@ AS_THE_KEEPER = (
     "host.other.lease",
     "host.other.inspect",
     "host.other.keeper",
+    "host.other.shut",
+    "shut",
     "host.evil.lease",
     "gone.other",
     "route.a",
@@ -173,10 +175,11 @@ NO_LEASE = may_not_publish("host.local.lease")
 OWNERS_VERBS = (
     *("hosts", "apps", "events", "logs", "inspect", "deploy", "remove", "fetching", "bundle-has", "bundle-put"),
     *("invite", "drain", "expel", "claim", "callers", "caller-admit", "caller-withdraw", "host-name", "usage"),
-    *("successor",),
+    *("successor", "revocations"),
 )
 HOSTS_VERBS = ("bundle-get", "release-get", "leave", "quit")
 CALLERS_VERBS = ("routes", "activate", "tools", "services", "where")
+GATEWAYS_VERBS = ("shut-out",)
 DEEDS = [
     Crossing(
         HOST,
@@ -194,6 +197,15 @@ DEEDS = [
     Crossing(HOST, "shows another's token", deeds.show_anothers_token, (does_not("hold its key"),)),
     Crossing(HOST, "makes itself a token", deeds.make_itself_a_token, (has_no_key("account"),)),
     Crossing(HOST, "signs a lease for another", deeds.sign_a_lease_for_another, (NO_LEASE, has_no_key("controller"))),
+    *(
+        Crossing(
+            who,
+            "has a caller served no more",
+            deeds.have_a_caller_served_no_more,
+            (may_not_publish("host.local.shut"), has_no_key("controller")),
+        )
+        for who in (HOST, CALLER)
+    ),
     Crossing(
         HOST,
         "passes its own lease on",
@@ -289,6 +301,11 @@ DEEDS = [
         for verb in HOSTS_VERBS
     ),
     *(Crossing(HOST, f"asks for {verb}", deeds.use_a_verb(verb), (is_not(OWNER),)) for verb in CALLERS_VERBS),
+    *(
+        Crossing(who, f"asks for {verb}", deeds.use_a_verb(verb), (is_not(GATEWAY),))
+        for who in (CALLER, HOST, OWNER)
+        for verb in GATEWAYS_VERBS
+    ),
     *(Crossing(who, "asks for join", deeds.use_a_verb("join"), (is_not(GUEST),)) for who in (CALLER, OWNER, HOST)),
     Crossing(GUEST, "sends much", deeds.send_much, (may_publish_only(roles.GUEST_PAYLOAD_BYTES),)),
     Crossing(GUEST, "hears much", deeds.hear_on_many_subjects, (may_hear_only(roles.MOST_HEARD_BY_GUEST),)),

@@ -14,7 +14,7 @@ import msgspec
 
 from motes.bus import subjects
 from motes.errors import MotesError
-from motes.model.host import Lease
+from motes.model.host import DISMISSED, Lease
 from motes.model.wire import Welcome
 
 if TYPE_CHECKING:
@@ -88,6 +88,9 @@ class Membership:
             return bool(lease.app)
         # An old one says nothing new, whoever sent it again.
         if self.is_host and lease.epoch > self._newest_epoch and not self.displaced.is_set():
-            _log.error("another agent is host %r now, so this one ends (was this home copied?)", lease.host)
+            if lease.boot == DISMISSED:
+                _log.error("host %r was removed from its cluster, so this agent ends", lease.host)
+            else:
+                _log.error("another agent is host %r now, so this one ends (was this home copied?)", lease.host)
             self.displaced.set()
         return False

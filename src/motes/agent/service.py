@@ -61,8 +61,9 @@ from motes.agent.tunnels import Tunnels
 from motes.agent.written import Written
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message, Subscription
-from motes.errors import MotesError, SpaceFailed, Untrusted
-from motes.model.call import LARGE_BYTES, STATUS_ITEM, Heard, unpack_asked, unpack_more, unpack_request
+from motes.errors import MotesError, Refused, SpaceFailed, Untrusted
+from motes.grants.shut_out import ShutOut
+from motes.model.call import LARGE_BYTES, STATUS_ITEM, Heard, failed, unpack_asked, unpack_more, unpack_request
 from motes.model.caller import caller_of
 from motes.model.host import BEAT_INTERVAL_S, Offer
 from motes.space import measure
@@ -100,6 +101,7 @@ class Agent:
         self.inspection = Inspection(self.code, trust, self.machine)
         self.telling = Telling(self)
         self.membership = Membership(self)
+        self._shut_out = ShutOut(trust.controller)
         self.takes_calls = asyncio.Event()
         self.relaying = Relaying(self)
         self.tunnels = Tunnels(self)
@@ -135,7 +137,7 @@ class Agent:
     async def start(self) -> None:
         """Hear leases, and tell of this host; calls as soon as the keeper takes it for the host. Raises Unavailable."""
         self.connection.on_reconnected = self._on_reconnected
-        for subject in (subjects.lease(self.host), subjects.notice(self.host)):
+        for subject in (subjects.lease(self.host), subjects.notice(self.host), subjects.shut(self.host)):
             await self.connection.subscribe(subject, self._on_message)
         await self.relaying.start()
         for work in (self._take_part(), self._beats(), self._flushes(), self._receipts.work()):
@@ -237,6 +239,8 @@ class Agent:
                 self.tasks.spawn(self._inspect(message))
         if verb == "keeper":
             self._following.on_notice(message)
+        elif verb == "shut":
+            self._shut_out.hear(message.data)
 
     def _on_call(self, message: Message) -> None:
         # An answer must reach an inbox: anything else could be a subject that only this host may write to.
@@ -249,6 +253,9 @@ class Agent:
         now = self.now()
         # The last token is who sent it: nats-server lets nobody end a call with another's name.
         address, _, user = message.subject.split(".", 3)[3].rpartition(".")
+        if user in self._shut_out.names:
+            self.sending.answer(message.reply, failed(Refused(f"the keys of caller {user!r} were withdrawn")).pack())
+            return
         if self.spans is not None:
             context = self.spans.arrived(message.reply, address, context)
         caller = caller_of(user, context.on_behalf)

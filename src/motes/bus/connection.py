@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import logging
 import secrets
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,6 +33,8 @@ PING_INTERVAL_S = 1.0
 PINGS_UNANSWERED = 2
 """A server that has not answered this many pings is gone."""
 REQUESTS_LIMIT = 65536
+REFUSAL = "Authorization Violation"
+"""How nats-server answers a token that does not hold."""
 SERVERS_LIMIT = 64
 """Where to look for a keeper that has moved, the newest first."""
 
@@ -66,7 +69,7 @@ class Connection:
     ) -> None:
         self.server = server
         self.credentials = credentials
-        self._certificate = certificate
+        self.certificate = certificate
         self._plain = frozenset() if certificate else frozenset(server.split(","))
         """This machine's own, found without TLS also after the keeper moved from it."""
         self._find = find
@@ -90,7 +93,9 @@ class Connection:
         """Sent so far, each a while after the last."""
         self.pings_answered = 0
         """The last of them that was: the server has got all that was sent before it."""
-        self._payload_limit_bytes = 0
+        self.payload_limit_bytes = 0
+        """The most that one message may have."""
+        self.server_version = ""
         self._wire: Wire | None = None
         self._healing: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -108,9 +113,9 @@ class Connection:
     ) -> Connection:
         """Connect to `server`, as `nats://127.0.0.1:4222`, or to the first that answers of several, with commas.
 
-        With `certificate`, the fingerprint of the server's (motes.bus.tls), nothing is said but over TLS to that one.
-        `find` says both anew before each further connect: the keeper may have moved. Raises Unavailable, and Untrusted
-        where another answers.
+        With `certificate`, by which the server's is known (motes.model.certificate), nothing is said but over
+        TLS to that one. `find` says both anew before each further connect: the keeper may have moved. Raises
+        Unavailable, and Untrusted where another answers.
         """
         connection = cls(server, credentials, on_disconnected, on_reconnected, certificate, find)
         await connection._connect()
@@ -128,10 +133,10 @@ class Connection:
         wire = self._wire
         if wire is None or not self.connected:
             return False
-        if len(payload) > self._payload_limit_bytes:
+        if len(payload) > self.payload_limit_bytes:
             raise TooLarge(
-                f"a message of {len(payload)} bytes; NATS here carries {self._payload_limit_bytes}",
-                limit_bytes=self._payload_limit_bytes,
+                f"a message of {len(payload)} bytes; NATS here carries {self.payload_limit_bytes}",
+                limit_bytes=self.payload_limit_bytes,
             )
         if headers is not None:
             return wire.publish_with_headers(subject, payload, headers)
@@ -175,11 +180,11 @@ class Connection:
 
         Raises Untrusted for another certificate than the one that is known.
         """
-        if self._certificate not in (b"", certificate):
+        if self.certificate not in (b"", certificate):
             raise Untrusted("a server is named whose certificate is another than the one that is known")
         first = servers.split(",")
         known = (*first, *(each for each in self.server.split(",") if each not in first))
-        self.server, self._certificate = ",".join(known[:SERVERS_LIMIT]), certificate
+        self.server, self.certificate = ",".join(known[:SERVERS_LIMIT]), certificate
 
     async def flush(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         """Wait until the server has handled everything sent so far. Raises Unavailable and TimedOut."""
@@ -247,16 +252,18 @@ class Connection:
     async def _connect_to(self, server: str) -> None:
         wire: Wire | None = None
         is_web = server.startswith(WEB_SCHEME)
-        is_secure = bool(self._certificate) and server not in self._plain and not is_web
+        is_secure = bool(self.certificate) and server not in self._plain and not is_web
         try:
             async with asyncio.timeout(WEB_TIMEOUT_S if is_web else CONNECT_TIMEOUT_S):
                 wire = self._new_wire(is_secure)
                 await self._reach(wire, server, is_web)
-                await self._greet(wire, is_secure)
+                await self._greet(wire, server, is_secure)
                 told = await self._subscribe_again(wire)
         except BaseException as error:
             if wire is not None:
                 wire.abort()
+            if isinstance(error, ssl.SSLCertVerificationError):
+                raise tls.not_vouched_for(server, error) from None
             # An address may be none, and what answers there anything.
             if not isinstance(error, (OSError, TimeoutError, ValueError, TypeError, LookupError, OverflowError)):
                 raise  # Somebody closes this connection meanwhile.
@@ -275,22 +282,22 @@ class Connection:
             # What few use costs the others nothing.
             from motes.bus import websocket
 
-            await websocket.connect(wire, address, self._certificate)
+            await websocket.connect(wire, address, self.certificate)
             return
-        host, _, port = address.rpartition(":")
-        await asyncio.get_running_loop().create_connection(lambda: wire, host.strip("[]"), int(port))
+        await asyncio.get_running_loop().create_connection(lambda: wire, *_parts(server))
 
     def _new_wire(self, is_secure: bool) -> Wire:
         wire: Wire
         wire = Wire(self._handlers, self._note_refusal, lambda: self._note_loss(wire), deaf=is_secure)
         return wire
 
-    async def _greet(self, wire: Wire, is_secure: bool) -> None:
+    async def _greet(self, wire: Wire, server: str, is_secure: bool) -> None:
         info = await wire.info
         if is_secure:
-            await wire.start_tls(tls.context())
-            tls.check(wire.transport, self._certificate)
-        self._payload_limit_bytes = int(info["max_payload"])
+            await wire.start_tls(tls.context(self.certificate), tls.name_of(_parts(server)[0], self.certificate))
+            tls.check(wire.transport, self.certificate)
+        self.payload_limit_bytes = int(info["max_payload"])
+        self.server_version = str(info.get("version", ""))
         self.number = int(info.get("client_id", 0))
         wire.connect(self._options(str(info.get("nonce", ""))))
         await wire.ping()
@@ -353,11 +360,11 @@ class Connection:
         if self._find is not None:
             with contextlib.suppress(MotesError):
                 server, certificate = self._find()
-                if certificate and certificate == self._certificate:
+                if certificate and certificate == self.certificate:
                     # What was heard and could not be kept remains.
                     self.lead_to(server, certificate)
                     return
-                self.server, self._certificate = server, certificate
+                self.server, self.certificate = server, certificate
                 self._plain = frozenset() if certificate else frozenset(server.split(","))
 
     async def _watch(self) -> None:
@@ -383,3 +390,9 @@ class Connection:
                 wire.abort()
             except ConnectionError:
                 continue
+
+
+def _parts(server: str) -> tuple[str, int]:
+    """Host and port of a URL. Raises ValueError."""
+    host, _, port = server.rpartition("//")[2].rpartition(":")
+    return host.strip("[]"), int(port)

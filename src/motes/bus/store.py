@@ -1,7 +1,7 @@
 """What the keeper remembers, in JetStream. Only the controller holds the permissions for this.
 
     KV apps, removals       desired state: by app, its signed release, or the owner's word that it was removed
-    KV releases, cluster    release by id; the generation counter
+    KV releases, cluster    release by id; the generation counter, and whose cluster this is
     KV invites, members     by guest, what an invite allows; by host, who has joined
     KV sets                 by host, in which sets the cluster's owner has put it
     KV callers              by name, the keys that were made for it
@@ -29,11 +29,11 @@ import nats.errors
 import nats.js.errors
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from motes.bus import subjects
+from motes.bus import subjects, tls
 from motes.bus.connection import CONNECT_TIMEOUT_S, PING_INTERVAL_S, PINGS_UNANSWERED, RECONNECT_WAIT_S, Connection
+from motes.bus.foreign import CLAIM
 from motes.bus.streams import BUCKETS, LOGS_OF_ONE_LIMIT, Page, Settings, bucket, page, streams, tail
 from motes.errors import NotFound, Refused, Unavailable
-from motes.model.credentials import Credentials
 
 _TIMEOUT_S = 5.0
 _READS_AT_ONCE = 32
@@ -54,26 +54,39 @@ async def _translated(what: str) -> AsyncIterator[None]:
 class Store:
     """The keeper's storage; every method raises Unavailable when NATS or its disk does not do it."""
 
-    def __init__(self, connection: Connection, client: Any) -> None:
+    def __init__(self, connection: Connection, client: Any, replicas: int) -> None:
         self._connection = connection
         """For what is not acknowledged, and for what is read in pages."""
         self._client = client
+        self._replicas = replicas
+        self._direct = replicas == 1
+        """Whether whoever has a copy may answer: of several, one may not have heard the newest yet."""
         self._js: Any = client.jetstream(timeout=_TIMEOUT_S)
         self._buckets: dict[str, Any] = {}
 
     @classmethod
-    async def open(cls, connection: Connection) -> Store:
-        """Connect as `connection` did, to the same server, and make the streams that are missing."""
+    async def open(cls, connection: Connection, replicas: int = 1) -> Store:
+        """Connect as `connection` did, to the same server, and make the streams that are missing.
+
+        What is kept is on `replicas` servers, if it was not made with another number.
+        """
         async with _translated("be opened"), contextlib.AsyncExitStack() as undo:
-            store = cls(connection, await _connect(connection.server, connection.credentials))
+            store = cls(connection, await _connect(connection), replicas)
             undo.push_async_callback(store.close)
             for name in BUCKETS:
-                store._buckets[name] = await store._js.create_key_value(**bucket(name))
+                store._buckets[name] = await store._make_bucket(name)
             version = store._client.connected_server_version
-            for stream in streams((version.major, version.minor)):
+            for stream in streams((version.major, version.minor), replicas):
                 await store._make(stream)
             undo.pop_all()
             return store
+
+    async def _make_bucket(self, name: str) -> Any:
+        try:
+            return await self._js.create_key_value(**bucket(name, self._replicas))
+        except nats.js.errors.BadRequestError:
+            # It was made where other servers were named.
+            return await self._js.key_value(name)
 
     async def _make(self, stream: Settings) -> None:
         try:
@@ -120,6 +133,16 @@ class Store:
         if value is None:
             raise NotFound(f"no release {release!r}")
         return value
+
+    async def claim(self, owner: str) -> None:
+        """Say that this store is the cluster's of `owner`. Raises Refused when another one has."""
+        counter = self._buckets["cluster"]
+        async with _translated("be claimed"):
+            with contextlib.suppress(nats.js.errors.KeyWrongLastSequenceError):
+                await counter.update(CLAIM, owner.encode(), last=0)
+            found = (await counter.get(CLAIM)).value or b""
+        if found.decode(errors="replace") != owner:
+            raise Refused("another Motes cluster lives in this account of NATS; give each one of its own")
 
     async def next_generation(self) -> int:
         """Count up, by compare-and-set: no two callers ever get the same number, and none a lower one."""
@@ -200,7 +223,7 @@ class Store:
         """How many chunks a finished bundle has; 0: there is none."""
         async with _translated("look for a bundle"):
             try:
-                found = await self._js.get_msg("BUNDLES", subject=f"bundle.{bundle}.done", direct=True)
+                found = await self._js.get_msg("BUNDLES", subject=f"bundle.{bundle}.done", direct=self._direct)
             except nats.js.errors.NotFoundError:
                 return 0
         return int(found.data)
@@ -227,7 +250,7 @@ class Store:
         """Raises NotFound."""
         async with _translated("read a bundle"):
             try:
-                found = await self._js.get_msg("BUNDLES", subject=f"bundle.{bundle}.{index}", direct=True)
+                found = await self._js.get_msg("BUNDLES", subject=f"bundle.{bundle}.{index}", direct=self._direct)
             except nats.js.errors.NotFoundError:
                 raise NotFound(f"no chunk {index} of bundle {bundle}") from None
         return found.data or b""
@@ -284,7 +307,8 @@ class Store:
         """The last one of this host, with its number; 0 and nothing: there is none."""
         async with _translated("read receipts"):
             try:
-                found = await self._js.get_msg("RECEIPTS", subject=subjects.kept_receipt(host), direct=True)
+                subject = subjects.kept_receipt(host)
+                found = await self._js.get_msg("RECEIPTS", subject=subject, direct=self._direct)
             except nats.js.errors.NotFoundError:
                 return 0, b""
         return int(found.seq), found.data or b""
@@ -327,15 +351,17 @@ class Store:
             await self._js.purge_stream(f"KV_{name}", subject=f"$KV.{name}.{key}")
 
 
-async def _connect(server: str, credentials: Credentials) -> Any:
-    """A connection of nats-py that buffers nothing while it has no server."""
+async def _connect(connection: Connection) -> Any:
+    """A connection of nats-py, to where that one leads, that buffers nothing while it has no server."""
+    credentials = connection.credentials
     key = Ed25519PrivateKey.from_private_bytes(credentials.secret)
 
     async def note(error: Exception) -> None:
         _log.info("the store's connection: %s", error or type(error).__name__)
 
     return await nats.connect(
-        server,
+        connection.server.split(","),
+        tls=tls.context(connection.certificate) if connection.certificate else None,
         name=credentials.user,
         user_jwt_cb=lambda: bytearray(credentials.jwt, "ascii"),
         signature_cb=lambda nonce: base64.b64encode(key.sign(nonce.encode())),

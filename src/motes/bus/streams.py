@@ -38,6 +38,7 @@ RECEIPTS_KEPT_S = 35 * 24 * 3600.0
 KEPT_S = 14 * 24 * 3600.0
 """How long events and logs are kept at most."""
 _ASYNC_PERSISTENCE_SINCE = (2, 12)
+_ANY_VERSION = (0, 0)
 _PAGE = 500
 _TIMEOUT_S = 5.0
 """Between two messages of a page."""
@@ -45,30 +46,43 @@ _ENDS = ("204", "404")
 _numbers = itertools.count(1)
 
 
-def bucket(name: str) -> Settings:
-    """The settings of one of BUCKETS."""
+def bucket(name: str, replicas: int) -> Settings:
+    """The settings of one of BUCKETS, kept on so many servers."""
     return {
         "bucket": name,
         "history": 1,
-        # Without it, nats-py reads through the API, which is slower.
-        "direct": True,
+        # Without it, nats-py reads through the API, which is slower. A replica may not have heard the newest yet.
+        "direct": replicas == 1,
+        "replicas": replicas,
         "storage": "file",
         "max_value_size": VALUE_LIMIT_BYTES,
         "max_bytes": BUCKET_LIMIT_BYTES,
     }
 
 
-def streams(server_version: tuple[int, int]) -> list[Settings]:
-    """For a nats-server of this version."""
+def most_bytes() -> int:
+    """What all of them together set aside."""
+    of_streams: list[int] = [each.get("max_bytes", 0) for each in streams(_ANY_VERSION, 1)]
+    return len(BUCKETS) * BUCKET_LIMIT_BYTES + sum(of_streams)
+
+
+def stream_names() -> set[str]:
+    """Of all streams and buckets."""
+    return {*(f"KV_{name}" for name in BUCKETS), *(str(each["name"]) for each in streams(_ANY_VERSION, 1))}
+
+
+def streams(server_version: tuple[int, int], replicas: int) -> list[Settings]:
+    """For a nats-server of this version, kept on so many servers."""
+    is_async = server_version >= _ASYNC_PERSISTENCE_SINCE and replicas == 1
     noted: Settings = {
         "storage": "file",
         "discard": "old",
         "max_age": KEPT_S,
         "no_ack": True,
         "allow_direct": True,
-        "persist_mode": "async" if server_version >= _ASYNC_PERSISTENCE_SINCE else None,
+        "persist_mode": "async" if is_async else None,
     }
-    return [
+    made: list[Settings] = [
         dict(
             name="BUNDLES",
             subjects=["bundle.*.*"],
@@ -109,6 +123,7 @@ def streams(server_version: tuple[int, int]) -> list[Settings]:
             allow_direct=True,
         ),
     ]
+    return [{**each, "num_replicas": replicas} for each in made]
 
 
 class Kept(NamedTuple):

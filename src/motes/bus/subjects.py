@@ -6,6 +6,7 @@ host.<host>.more                         caller -> agent, items of a stream that
 host.<host>.ps                           caller -> agent, request
 host.<host>.lease                        controller -> agent, a signed Lease
 host.<host>.keeper                       controller -> agent, a signed Notice of where the keeper is
+host.<host>.shut, shut                   controller -> agent, gateway: which callers are served no more, signed
 host.<host>.inspect                      controller -> agent, request: load a bundle in a space and describe it
 host.<host>.open                         gateway -> agent, request: a connection to a daemon (motes.router.tunnel)
 host.<host>.stream.<word>                gateway -> agent, what goes through such connections; the word is its own
@@ -36,6 +37,7 @@ from motes.model.names import is_name as is_name
 
 LEFT = b"left"
 """In `gone.<host>`: it was stopped or removed."""
+SHUT = "shut"
 
 
 def call(host: str, app: str, workload: str, user: str) -> str:
@@ -76,6 +78,10 @@ def lease(host: str) -> str:
 
 def notice(host: str) -> str:
     return f"host.{host}.keeper"
+
+
+def shut(host: str) -> str:
+    return f"host.{host}.shut"
 
 
 def inspect(host: str) -> str:

@@ -1,7 +1,8 @@
 """TLS to a keeper that is known by its certificate alone: no authority vouches for it, and no clock has to be right.
 
 The keeper makes a certificate for itself, once. Whoever joins learns its SHA-256 from the invite, and from then on
-takes no other: the handshake proves that the other side holds that certificate's key.
+takes no other: the handshake proves that the other side holds that certificate's key. A NATS that somebody else runs
+is known by the authorities that vouch for its name instead (motes.model.certificate).
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import asyncio
 import datetime
 import hashlib
 import ssl
+from functools import lru_cache
 from pathlib import Path
 
 from motes.errors import Untrusted
+from motes.model.certificate import SYSTEM, is_pinned
 
 VALID_YEARS = 100
 """Nobody looks at it; NATS wants one that is valid."""
@@ -33,8 +36,14 @@ def fingerprint_of_text(text: str) -> bytes:
     return fingerprint(ssl.PEM_cert_to_DER_cert(text))
 
 
-def context() -> ssl.SSLContext:
-    """For who checks the certificate itself, with `check`."""
+@lru_cache(maxsize=16)
+def context(certificate: bytes = b"") -> ssl.SSLContext:
+    """For a server that is known by `certificate`; where that is the very one, who connects checks it, with `check`.
+
+    Raises ssl.SSLError for authorities that are none.
+    """
+    if not is_pinned(certificate):
+        return ssl.create_default_context(cadata=None if certificate == SYSTEM else certificate)
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.check_hostname = False
     made.verify_mode = ssl.CERT_NONE
@@ -42,8 +51,25 @@ def context() -> ssl.SSLContext:
     return made
 
 
+def name_of(host: str, certificate: bytes) -> str | None:
+    """For whom an authority has to vouch; nobody where the certificate is known itself."""
+    return None if is_pinned(certificate) else host
+
+
+def not_vouched_for(server: str, error: ssl.SSLCertVerificationError) -> Untrusted:
+    return Untrusted(
+        f"no authority that is known here vouches for {server}: {error.verify_message} (is this the name in its"
+        " certificate? An authority of your own is named on the keeper: motes up --nats URL --nats-ca FILE)"
+    )
+
+
 def check(transport: asyncio.BaseTransport, expected: bytes) -> None:
-    """Raises Untrusted unless the other side showed the certificate with this fingerprint."""
+    """Raises Untrusted unless the other side showed the certificate with this fingerprint.
+
+    That an authority vouches for it the handshake has checked.
+    """
+    if not is_pinned(expected):
+        return
     shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
     if not shown or fingerprint(shown) != expected:
         raise Untrusted(

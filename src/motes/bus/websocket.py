@@ -187,7 +187,7 @@ class Passage(asyncio.Protocol):
 
 
 async def connect(wire: Wire, address: str, certificate: bytes) -> None:
-    """Connect `wire` to the nats-server at `address` with this certificate. Raises OSError, Unavailable, Untrusted."""
+    """Connect `wire` to the server at `address`, known by `certificate`. Raises OSError, Unavailable, Untrusted."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     loop = asyncio.get_running_loop()
@@ -195,9 +195,9 @@ async def connect(wire: Wire, address: str, certificate: bytes) -> None:
     proxy = proxy_for(host)
     try:
         if proxy is None:
-            await loop.create_connection(lambda: socket_, host, int(port), ssl=tls.context())
+            await loop.create_connection(lambda: socket_, host, int(port), ssl=tls.context(certificate))
         else:
-            await _pass(proxy, address, socket_, host)
+            await _pass(proxy, address, socket_, host, certificate)
         assert socket_.transport is not None
         tls.check(socket_.transport, certificate)
         await socket_.open()
@@ -206,7 +206,7 @@ async def connect(wire: Wire, address: str, certificate: bytes) -> None:
         raise
 
 
-async def _pass(proxy: Proxy, address: str, socket_: WebSocket, host: str) -> None:
+async def _pass(proxy: Proxy, address: str, socket_: WebSocket, host: str, certificate: bytes) -> None:
     loop = asyncio.get_running_loop()
     plain, passage = await loop.create_connection(Passage, proxy.host, proxy.port)
     try:
@@ -214,7 +214,7 @@ async def _pass(proxy: Proxy, address: str, socket_: WebSocket, host: str) -> No
         plain.write(f"CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n{given}\r\n".encode())
         await passage.passed
         plain.set_protocol(socket_)
-        transport = await loop.start_tls(plain, socket_, tls.context(), server_hostname=host)
+        transport = await loop.start_tls(plain, socket_, tls.context(certificate), server_hostname=host)
         if transport is None:
             raise Unavailable("the proxy ended the connection")
         socket_.connection_made(transport)

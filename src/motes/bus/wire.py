@@ -292,11 +292,14 @@ class Wire(asyncio.Protocol):
         assert self._transport is not None
         return self._transport
 
-    async def start_tls(self, context: ssl.SSLContext) -> None:
-        """Go on over TLS; before anything was sent or heard. Raises OSError, of which ssl.SSLError is one."""
+    async def start_tls(self, context: ssl.SSLContext, name: str | None = None) -> None:
+        """Go on over TLS; before anything was sent or heard. Raises OSError, of which ssl.SSLError is one.
+
+        `name` is what an authority has to vouch for, if `context` wants one to.
+        """
         if self._rest:
             raise ConnectionError("it said more than its greeting before TLS")
-        transport = await self._loop.start_tls(self.transport, self, context)
+        transport = await self._loop.start_tls(self.transport, self, context, server_hostname=name)
         if transport is None:
             raise ConnectionError("the connection to NATS ended")
         transport.set_write_buffer_limits(high=OUTBOX_LIMIT_BYTES)

@@ -134,6 +134,7 @@ def add(
 
 def _read(file: Path, keeper: tuple[str, ...], certificate: str | None) -> Creds:
     from motes.grants import creds
+    from motes.model.certificate import is_known
     from motes.model.invite import is_address
 
     if file.stat().st_size > creds.MOST_BYTES:
@@ -147,7 +148,7 @@ def _read(file: Path, keeper: tuple[str, ...], certificate: str | None) -> Creds
         except ValueError:
             found = found._replace(certificate=b"")
     found = found._replace(addresses=(*keeper, *(each for each in found.addresses if each not in keeper)))
-    if not found.addresses or len(found.certificate) != 32:
+    if not found.addresses or not is_known(found.certificate):
         raise BadInput(
             f"{file} does not say where the keeper is, with a certificate's fingerprint of 64 digits: make it where the"
             " keeper listens for others (motes up --listen, then motes creds), or say it: --keeper, --certificate"

@@ -140,8 +140,11 @@ def rm(name: str, as_json: bool) -> None:
     Example:
       motes creds rm shop
     """
-    with_cluster(lambda cluster: cluster.ask("caller-withdraw", name, bool))
-    click.echo(json.dumps({"name": name}) if as_json else f"the keys of {name!r} open nothing any more")
+    from motes.cli import revoking
+
+    revoke = with_cluster(lambda cluster: revoking.remove(cluster, "caller-withdraw", name, name))
+    what = "are withdrawn" if revoke else "open nothing any more"
+    revoking.tell(name, f"the keys of {name!r} {what}", revoke, as_json)
 
 
 def _write(file: Path, text: Callable[[], str]) -> None:
@@ -163,7 +166,9 @@ def _way_in(home: Home) -> dict[str, Any]:
     from motes.cli.invite import way_in
     from motes.grants.keys import load_public
 
-    if not home.client_file.exists() and home.listen() is None:
+    foreign = home.foreign()
+    is_reached = home.listen() is not None if foreign is None else bool(foreign.certificate)
+    if not home.client_file.exists() and not is_reached:
         return {}
     addresses, certificate = way_in(home)
     return {
@@ -188,11 +193,12 @@ def _new_key(name: str) -> Creds:
 def _owners_key(home: Home) -> Creds:
     """A new key of this machine's own user, with the secret that signs what runs."""
     from motes.client.deploy import owner_key
-    from motes.grants import jwt, keys, roles
+    from motes.grants import jwt, roles
     from motes.grants.creds import Creds
+    from motes.grants.issuing import issuer_of
     from motes.model.names import OWN_USER
 
     # First: after the keeper moved here, the one is here and the other is where it came from.
     secret = owner_key(home).secret
-    user = jwt.credentials(keys.load_or_create(home.key("account")), roles.caller(OWN_USER))
+    user = jwt.credentials(issuer_of(home), roles.caller(OWN_USER))
     return Creds(user, owner=secret)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from motes.home import Home
+    from motes.home import Foreign, Home
 
 LEAST_PYTHON = (3, 11)
 STATUS_TIMEOUT_S = 5.0
@@ -43,7 +43,7 @@ def command(as_json: bool) -> int:
     if sys.platform.startswith("linux"):
         layers = _layers()
         namespaces = all(layer["required"] for layer in layers if layer["name"] == "user namespaces")
-        checks += [_nats_server(), _bubblewrap(namespaces), *layers, _limits(cluster), *_signs()]
+        checks += [_nats(home), _bubblewrap(namespaces), *layers, _limits(cluster), *_signs()]
     works = all(check["works"] for check in checks if check["required"])
     told = {
         "motes": __version__,
@@ -77,6 +77,43 @@ def _kernel() -> dict[str, Any]:
     works = sys.platform.startswith("linux") and platform.machine() == "x86_64"
     mend = "hosts run on Linux on x86_64; from here the commands that ask a cluster work"
     return _check("kernel", works, detail, mend)
+
+
+def _nats(home: Home) -> dict[str, Any]:
+    from motes.errors import MotesError
+
+    try:
+        foreign = home.foreign()
+    except MotesError as error:
+        return _check("NATS", False, error.message, "motes up --nats URL --creds FILE")
+    return _nats_server() if foreign is None else _foreign_nats(home, foreign)
+
+
+def _foreign_nats(home: Home, told: Foreign) -> dict[str, Any]:
+    """Whether the one that this keeper uses is there, lets it in, and will do."""
+    import asyncio
+
+    from motes.bus import foreign
+    from motes.bus.connection import Connection
+    from motes.errors import MotesError
+    from motes.grants.keys import load_public
+    from motes.model.names import KEEPER
+
+    async def look() -> str:
+        connection = await Connection.open(told.servers, home.credentials(KEEPER), certificate=told.certificate)
+        try:
+            await foreign.examine(connection, load_public(home.public_key("controller")).hex())
+            return connection.server_version
+        finally:
+            await connection.close()
+
+    mend = "see to it there, or say anew where it is: motes down; motes up --nats URL --creds FILE"
+    try:
+        version = asyncio.run(look())
+    except MotesError as error:
+        return _check("NATS", False, error.message, mend)
+    watched = "with" if home.user("system").exists() else "without"
+    return _check("NATS", True, f"{version}, yours at {told.servers}, account {told.account}, {watched} a system user")
 
 
 def _nats_server() -> dict[str, Any]:

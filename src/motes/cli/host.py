@@ -217,10 +217,11 @@ def rm(name: str, as_json: bool) -> None:
     Example:
       motes host rm laptop
     """
+    from motes.cli import revoking
     from motes.cli.session import with_cluster
 
-    with_cluster(lambda cluster: cluster.ask("expel", name, bool))
-    click.echo(json.dumps({"name": name}) if as_json else f"host {name} is removed")
+    revoke = with_cluster(lambda cluster: revoking.remove(cluster, "expel", name, HOST_PREFIX + name))
+    revoking.tell(name, f"host {name} is removed", revoke, as_json)
 
 
 @command.command()

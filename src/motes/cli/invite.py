@@ -16,7 +16,7 @@ import click
 
 from motes.cli.session import with_cluster
 from motes.errors import BadInput, Refused
-from motes.home import ANY_ADDRESS, Home, Listen
+from motes.home import ANY_ADDRESS, Home, Keeper, Listen
 from motes.model.units import parse_seconds
 
 if TYPE_CHECKING:
@@ -72,21 +72,28 @@ async def invited(
     from motes.model.keeper import AskInvite, Invited
 
     made = await cluster.ask("invite", AskInvite(expires_s, uses), Invited)
-    return Invite(addresses, certificate, made.account, made.secret, made.issued_at, made.expires_at, made.signature)
+    return Invite(
+        addresses,
+        certificate,
+        made.account,
+        made.secret,
+        made.issued_at,
+        made.expires_at,
+        made.signature,
+        made.issuer,
+    )
 
 
 def way_in(home: Home) -> tuple[tuple[str, ...], bytes]:
     """The keeper's addresses, and its certificate's fingerprint. Raises Refused where it listens for nobody."""
     from motes.bus import tls
-    from motes.model.invite import MOST_ADDRESSES
 
     home.cluster()
     if home.client_file.exists():
-        keeper = home.keeper()
-        # It keeps more of them, of keepers that have moved often, than fit in what others are given.
-        addresses = (each.removeprefix("tls://") for each in keeper.servers.split(","))
-        return tuple(addresses)[:MOST_ADDRESSES], keeper.certificate
+        return _way_to(home.keeper())
     home.refuse_joined("invites and keys are made there")
+    if home.foreign() is not None:
+        return _way_to(home.keeper())
     listen = home.listen()
     if listen is None:
         raise Refused("no other machine can reach this cluster; start it so: motes up --listen 0.0.0.0")
@@ -95,13 +102,29 @@ def way_in(home: Home) -> tuple[tuple[str, ...], bytes]:
     return tuple(dict.fromkeys((*home.moved_to(), *likely))), tls.fingerprint_of(home.tls_certificate)
 
 
+def _way_to(keeper: Keeper) -> tuple[tuple[str, ...], bytes]:
+    if not keeper.certificate:
+        raise Refused(
+            f"no other machine can reach the NATS at {keeper.servers}; have it listen for others with TLS, and say it"
+            " anew: motes up --nats tls://HOST:PORT --creds FILE"
+        )
+    from motes.model.invite import MOST_ADDRESSES
+
+    # It keeps more of them, of keepers that have moved often, than fit in what others are given.
+    addresses = (each.removeprefix("tls://") for each in keeper.servers.split(","))
+    return tuple(addresses)[:MOST_ADDRESSES], keeper.certificate
+
+
 def picture(line: str, columns: int) -> str:
-    """The line as a QR code in half blocks; nothing where the terminal has too few columns for it."""
+    """The line as a QR code in half blocks; nothing where it is too much for one, or for the terminal's columns."""
     import io
 
     import segno
 
-    code = segno.make(line, error="l", micro=False)
+    try:
+        code = segno.make(line, error="l", micro=False)
+    except segno.DataOverflowError:
+        return ""  # It carries the certificates of authorities.
     drawn = io.StringIO()
     code.terminal(drawn, border=2, compact=True)
     return drawn.getvalue() if code.symbol_size(border=2)[0] <= columns else ""

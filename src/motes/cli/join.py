@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 JOIN_TIMEOUT_S = 10.0
 LONGEST_LINE = 65536
-_REFUSAL = "Authorization Violation"
-"""How nats-server answers a token that does not hold."""
 
 
 @click.command(short_help="Join the cluster that made an invite.")
@@ -48,7 +46,7 @@ def command(invite: str, name: str | None, lend: str, as_json: bool) -> None:
     from motes.supervisor.launch import launch
 
     home = Home()
-    if home.nats_config.exists() or home.keeper_file.exists():
+    if home.nats_config.exists() or home.keeper_file.exists() or home.foreign_file.exists():
         raise Refused(
             f"{home.path} belongs to a cluster already; join from another home: MOTES_HOME=FOLDER motes join ..."
         )
@@ -72,6 +70,8 @@ def own_name() -> str:
 
 async def _join(home: Home, invite: Invite, name: str, quiet: bool) -> str:
     """Be admitted, at the first address that answers: returns it. Raises what the last one said."""
+    from motes.bus.connection import REFUSAL
+
     failed: MotesError = Unavailable("the invite names no address")
     for address in invite.addresses:
         if not quiet:
@@ -81,7 +81,7 @@ async def _join(home: Home, invite: Invite, name: str, quiet: bool) -> str:
             return address
         except (Unavailable, Untrusted) as error:
             # In another network the same address is somebody else's.
-            failed = error if _REFUSAL not in error.message else _refused(invite)
+            failed = error if REFUSAL not in error.message else _refused(invite)
     raise failed
 
 

@@ -15,6 +15,10 @@ from motes.model.units import parse_seconds
 
 READY_TIMEOUT_S = 60.0
 _POLL_S = 0.05
+_IN_FOREIGN = (
+    "the streams of this cluster lie in a NATS that the keeper does not run, and stay there; only the keys would move:"
+    " copy the keeper's home to the other machine, `motes down` here, `motes up` there"
+)
 
 
 @click.group(short_help="Have another machine be the keeper.")
@@ -46,6 +50,7 @@ def accept(listen: str, listen_ws: str | None, more: tuple[str, ...], http: str,
     """
     from motes.cli.invite import addresses_of, web_addresses_of
     from motes.cli.up import parse_listen, parse_web
+    from motes.model.certificate import is_pinned
     from motes.model.succession import check_addresses
     from motes.supervisor import succession
     from motes.supervisor.address import choose_http
@@ -54,6 +59,8 @@ def accept(listen: str, listen_ws: str | None, more: tuple[str, ...], http: str,
     http = choose_http(http)
     state = succession.arrival(home)
     if state.get("stage") != succession.COMMITTED:
+        if home.keeper_file.exists() and not is_pinned(home.keeper().certificate):
+            raise Refused(_IN_FOREIGN)
         if not home.keeper_file.exists():
             raise Refused(f"{home.path} has joined no cluster; a machine joins first: motes join INVITE")
         asked = Listen(*parse_listen(listen))
@@ -147,6 +154,8 @@ def move(host: str, line: str | None, forward_for: str, as_json: bool) -> None:
     home = Home()
     home.cluster()
     forward_s = parse_seconds(forward_for)
+    if home.foreign() is not None:
+        raise Refused(_IN_FOREIGN)
     if home.moved_file.exists() and home.keeper_file.exists():
         missing = asyncio.run(wait(home, []))
     else:

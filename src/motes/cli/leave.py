@@ -10,7 +10,7 @@ import shutil
 
 import click
 
-from motes.errors import MotesError, Refused, Unavailable
+from motes.errors import MotesError, NotFound, Refused, Unavailable
 from motes.home import Home
 from motes.model.names import HOST_PREFIX
 from motes.supervisor import control
@@ -83,6 +83,8 @@ async def _tell(home: Home, name: str) -> bool:
     try:
         answer = await connection.request(subjects.keeper(user.user, "quit"), b"\xc0", QUIT_TIMEOUT_S)
         return decode_answer(answer, bool)
+    except NotFound:
+        return True  # It was removed before, and the NATS is not the keeper's own.
     except MotesError:
         # The keeper ends this very connection when it has seen to it.
         return REVOKED in connection.refused

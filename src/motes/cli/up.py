@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from pathlib import Path
 
 import click
 
@@ -14,6 +15,11 @@ from motes.home import Home
 DEFAULT_PORT = 7423
 DEFAULT_WEB_PORT = 7424
 """Of WebSockets; 443 where only that is let through."""
+LONGEST_FILE = 2**20
+_NOTHING_TO_LISTEN_FOR = (
+    "with --nats other machines reach the NATS itself, at its URLs; the keeper has nothing to listen with: leave"
+    " --listen and --listen-ws"
+)
 
 
 @click.command(short_help="Start the cluster of this machine.")
@@ -34,9 +40,27 @@ DEFAULT_WEB_PORT = 7424
     metavar="HOST:PORT",
     help="Let them join over WebSocket too, as through proxies; `off` ends that. Port: 7424 if not said.",
 )
+@click.option(
+    "--nats",
+    metavar="URL,...",
+    help="Live in this NATS, which you run, from now on at each start; `off` ends that. Goes with --creds.",
+)
+@click.option("--creds", metavar="FILE", help="A signing key of the account there that is the cluster's own.")
+@click.option("--nats-ca", metavar="FILE", help="The authority that vouches for it. Default: those of the system.")
+@click.option("--system-creds", metavar="FILE", help="A user of its system account, to see at once who comes and goes.")
 @click.option("--foreground", is_flag=True, help="Stay, and end the cluster at Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: http, nats, home, pid, already.")
-def command(http: str, listen: str | None, listen_ws: str | None, foreground: bool, as_json: bool) -> int:
+def command(
+    http: str,
+    listen: str | None,
+    listen_ws: str | None,
+    nats: str | None,
+    creds: str | None,
+    nats_ca: str | None,
+    system_creds: str | None,
+    foreground: bool,
+    as_json: bool,
+) -> int:
     """Start the cluster of this machine and return when it takes calls.
 
     Its state lies in $MOTES_HOME; what was deployed before runs again. When it runs already, this says so.
@@ -45,10 +69,17 @@ def command(http: str, listen: str | None, listen_ws: str | None, foreground: bo
     Example:
       motes up
       motes up --http 127.0.0.1:0 --json
+      motes up --nats tls://nats.example:4222 --creds motes.nk
     """
     from motes.supervisor.launch import END_WITH_PARENT, launch
 
     home = Home()
+    if nats is not None:
+        if listen is not None or listen_ws is not None:
+            raise Refused(_NOTHING_TO_LISTEN_FOR)
+        _live_in(home, nats, creds, nats_ca, system_creds)
+    elif creds or nats_ca or system_creds:
+        raise click.UsageError("--creds, --nats-ca and --system-creds go with --nats URL")
     if listen is not None:
         _listen(home, listen)
     if listen_ws is not None:
@@ -70,6 +101,33 @@ def _told(home: Home, http: str, already: bool) -> str:
     return f"{up} (paused: this machine lends nothing until `motes resume`)" if home.paused_file.exists() else up
 
 
+def _live_in(home: Home, url: str, creds: str | None, nats_ca: str | None, system_creds: str | None) -> None:
+    from motes.grants import issuing
+    from motes.supervisor import tenancy
+
+    _check_may_change(home, "its NATS is the keeper's (there: motes up --nats)", "and its NATS is settled at its start")
+    if home.listen() is not None:
+        raise Refused(f"{_NOTHING_TO_LISTEN_FOR} (this home listens: motes up --listen off)")
+    if url == "off":
+        tenancy.end(home)
+        return
+    servers = tenancy.servers_in(url)
+    if creds is None:
+        raise BadInput(f"--creds FILE is missing, which holds a signing key of the account for Motes; {issuing.HOW}")
+    authorities = None if nats_ca is None else _read("--nats-ca", nats_ca)
+    system = None if system_creds is None else _read("--system-creds", system_creds)
+    tenancy.begin(home, servers, _read("--creds", creds), authorities, system)
+
+
+def _read(option: str, file: str) -> str:
+    """The beginning of it, far longer than any of these is."""
+    try:
+        with Path(file).open(errors="replace") as stream:
+            return stream.read(LONGEST_FILE)
+    except OSError as error:
+        raise BadInput(f"{option} {file} cannot be read: {error.strerror}") from None
+
+
 def _listen(home: Home, text: str) -> None:
     from motes.supervisor import founding
 
@@ -88,11 +146,19 @@ def _listen_web(home: Home, text: str) -> None:
 
 
 def _check_may_listen(home: Home) -> None:
+    _check_may_change(
+        home, "it listens for nobody (on the keeper: motes up --listen)", "and where it listens is settled at its start"
+    )
+    if home.foreign() is not None:
+        raise Refused(_NOTHING_TO_LISTEN_FOR)
+
+
+def _check_may_change(home: Home, joined: str, runs: str) -> None:
     from motes.supervisor.launch import running
 
-    home.refuse_joined("it listens for nobody (on the keeper: motes up --listen)")
+    home.refuse_joined(joined)
     if running(home) is not None:
-        raise Refused("the cluster runs already, and where it listens is settled at its start (first: motes down)")
+        raise Refused(f"the cluster runs already, {runs} (first: motes down)")
 
 
 def parse_web(text: str) -> tuple[str, int]:

@@ -9,16 +9,19 @@ import logging
 import os
 import signal
 
-from motes.bus.connection import Connection
+from motes.bus import foreign
+from motes.bus.connection import REFUSAL, Connection
 from motes.bus.notices import disconnects
 from motes.bus.server import has_given_up, running_pids
 from motes.controller.crowd import Crowd
 from motes.controller.disk import Disk
-from motes.controller.door import Seal
+from motes.controller.door import Gate, Seal
 from motes.controller.service import Controller
-from motes.errors import MotesError, NotFound
+from motes.errors import MotesError, NotFound, Refused, Unavailable
+from motes.grants.issuing import issuer_of
 from motes.grants.jwt import public_key_of
-from motes.grants.keys import Nkey, load_or_create, load_public
+from motes.grants.keys import Key, Nkey, load_or_create, load_public, public_nkey
+from motes.grants.roles import SYSTEM
 from motes.home import Home
 from motes.model.names import HOST_PREFIX
 from motes.supervised import announce_ready, end_with_parent
@@ -29,25 +32,54 @@ async def serve(home: Home) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    server = home.nats_url()
+    is_foreign = home.foreign() is not None
     owners = frozenset({load_public(home.public_key("owner"))})
     async with contextlib.AsyncExitStack() as stack:
-        connection = await Connection.open(server, home.credentials("keeper"))
-        stack.push_async_callback(connection.close)
-        system = await Connection.open(server, home.credentials("system"))
-        stack.push_async_callback(system.close)
-        key, operator, account = (load_or_create(home.key(name)) for name in ("controller", "operator", "account"))
-        seal = Seal(operator, account, system, lambda name: own_host_key(home, name))
-        disk = Disk(home.jetstream, lambda: restart_server(home))
-        controller = await Controller.open(connection, key, seal, owners, disk)
+        connection = await opened(home, "keeper", stack)
+        # Where others run the NATS, who may use what it says of connections is theirs to say.
+        system = None if is_foreign and not home.user(SYSTEM.user).exists() else await opened(home, SYSTEM.user, stack)
+        key, account = load_or_create(home.key("controller")), issuer_of(home)
+        gate = None
+        if is_foreign:
+            await foreign.examine(connection, key.public.hex())
+            await foreign.check_alone(connection)
+        elif system is not None:
+            gate = Gate(load_or_create(home.key("operator")), account, system)
+        seal = Seal(account, lambda name: own_host_key(home, name), gate)
+        disk = Disk.elsewhere() if is_foreign else Disk(home.jetstream, lambda: restart_server(home))
+        replicas = foreign.replicas_of(connection.server) if is_foreign else 1
+        controller = await Controller.open(connection, key, seal, owners, disk, replicas)
         stack.push_async_callback(controller.close)
         controller.succession.tell(home.moved_to(), home.tls_certificate)
-        await system.subscribe(disconnects(account.nkey(Nkey.ACCOUNT)), controller.on_disconnect_notice)
-        crowd = Crowd(system, account.nkey(Nkey.ACCOUNT))
-        stack.push_async_callback(crowd.close)
-        await crowd.start()
+        if system is not None:
+            await watch(controller, system, account, stack)
         announce_ready()
         await stop.wait()
+
+
+async def opened(home: Home, user: str, stack: contextlib.AsyncExitStack) -> Connection:
+    """A connection of that user, until the stack ends. Raises Unavailable and Untrusted."""
+    keeper = home.keeper()
+    try:
+        connection = await Connection.open(keeper.servers, home.credentials(user), certificate=keeper.certificate)
+    except Unavailable as error:
+        if home.foreign() is None or REFUSAL not in error.message:
+            raise
+        raise Refused(
+            f"{error.message}: the account there is not known any more, or does not list the signing key that it did"
+            " (see: nsc describe account MOTES; then nsc push, or with another key: motes up --nats URL --creds FILE)"
+        ) from None
+    stack.push_async_callback(connection.close)
+    return connection
+
+
+async def watch(controller: Controller, system: Connection, account: Key, stack: contextlib.AsyncExitStack) -> None:
+    """Hear from the server itself whose connections end, and how many there are."""
+    name = public_nkey(Nkey.ACCOUNT, account.account)
+    await system.subscribe(disconnects(name), controller.on_disconnect_notice)
+    crowd = Crowd(system, name)
+    stack.push_async_callback(crowd.close)
+    await crowd.start()
 
 
 def own_host_key(home: Home, name: str) -> bytes | None:
@@ -75,6 +107,7 @@ def main() -> None:
     try:
         uvloop.run(serve(Home(arguments.home)))
     except MotesError as error:
+        announce_ready(error=error.message)
         raise SystemExit(f"controller: {error}") from None
 
 

@@ -45,7 +45,8 @@ class Admission:
         promise = Promise(expires_at, wanted.uses)
         await self._controller.store.put_invite(role.user, msgspec.msgpack.encode(promise))
         signature = jwt.guest_signature(self._account, role, guest, issued_at, expires_at)
-        return Invited(self._account.public, guest.secret, issued_at, expires_at, signature)
+        account, issuer = self._account.account, self._account.public
+        return Invited(account, guest.secret, issued_at, expires_at, signature, b"" if issuer == account else issuer)
 
     async def join(self, sender: str, wanted: AskJoin) -> Admitted:
         """A host of that name with that key, from now on. Raises Refused, with what to do, and BadInput."""
@@ -85,6 +86,7 @@ class Admission:
             promise.joined[wanted.name] = public
             await store.put_invite(guest, msgspec.msgpack.encode(promise))
         self._controller.core.state.joined.add(wanted.name)
+        self._controller.core.state.removed.discard(wanted.name)
         token = jwt.user_token(self._account, role, wanted.public, int(member.joined_at))
         return Admitted(token, self._controller.public, sorted(self._controller.owners))
 
@@ -101,6 +103,15 @@ class Admission:
         is_member = member is not None and not member.left_at
         if is_member or name in self._controller.core.state.hosts or self._door.seal.own_key(name):
             raise Refused(f"there is a host {name!r} already; choose another name: motes join --name NAME")
+        self._check_is_free(name, "motes join --name NAME")
+
+    def _check_is_free(self, name: str, mend: str) -> None:
+        """Who had this name and was removed could else hear what is sent to the new one. Raises Refused."""
+        if not self._door.has_gate and name in self._controller.core.state.removed:
+            raise Refused(
+                f"a host {name!r} was removed, and the NATS here, which is not the keeper's own, goes on letting it in"
+                f" under its name; choose another: {mend}"
+            )
 
     @staticmethod
     def _removed(name: str) -> Refused:
@@ -119,6 +130,8 @@ class Admission:
                 raise Refused(
                     f"host {name!r} is a machine that has joined; choose another name, or first: motes host rm {name}"
                 )
+            self._check_is_free(name, "motes host start --name NAME")
+            self._controller.core.state.removed.discard(name)
         return True
 
     async def remove(self, sender: str, name: str) -> bool:
@@ -213,6 +226,7 @@ class Admission:
         await self._controller.store.put_drained(name, False)
         self._controller.core.state.drained.discard(name)
         self._controller.core.state.joined.discard(name)
+        self._controller.core.state.removed.add(name)
         self._controller.forget_host(name)
 
     async def _member(self, name: str) -> Member | None:

@@ -33,7 +33,8 @@ class Callers:
         """A NATS token for the caller `wanted.name`, who holds the key. Raises BadInput and Refused."""
         if wanted.name == OWN_USER:
             raise BadInput(f"{OWN_USER!r} is this machine's own user, who may also deploy; choose another name")
-        role, public = roles.caller(wanted.name), wanted.public.hex()
+        of = roles.caller if self._door.has_gate else roles.named_caller
+        role, public = of(wanted.name), wanted.public.hex()
         if len(wanted.public) != KEY_BYTES:
             raise BadInput(f"a key of {len(wanted.public)} bytes; a public key has {KEY_BYTES}")
         async with self._door.lock:
@@ -41,6 +42,11 @@ class Callers:
             if len(known.issued) >= MOST_KEYS:
                 raise Refused(
                     f"{wanted.name!r} has {MOST_KEYS} keys; first withdraw them: motes creds rm {wanted.name}"
+                )
+            if known.withdrawn and not self._door.has_gate:
+                raise Refused(
+                    f"the keys of a caller {wanted.name!r} were withdrawn, and the NATS here, which is not the keeper's"
+                    " own, goes on letting them in under its name; choose another"
                 )
             at = issue_time(time.time(), known.withdrawn.get(public, 0))
             await self._keep(wanted.name, msgspec.structs.replace(known, issued={**known.issued, public: at}))
@@ -69,6 +75,8 @@ class Callers:
             # First, so that whoever is told of a failure can do it again.
             await self._door.shut_out(gone)
             await self._keep(name, CallerKeys(withdrawn={**known.withdrawn, **gone}))
+            if not self._door.has_gate:
+                self._controller.withdrawn.add(name)
         return True
 
     async def _keys(self, name: str) -> CallerKeys:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,7 +20,7 @@ from motes.model.host import Beat, HostReport, Offer
 from motes.model.instance import Event
 from motes.model.keeper import LogLine
 from motes.model.names import HOST_PREFIX
-from motes.model.wire import Greeting, misfit
+from motes.model.wire import Greeting, Welcome, misfit
 
 if TYPE_CHECKING:
     from motes.controller.service import Controller
@@ -53,12 +54,28 @@ class Hearing:
 
     async def start(self) -> None:
         """Hear from now on."""
-        connection = self._controller.connection
-        await connection.subscribe(subjects.state("*"), self._on_report)
-        await connection.subscribe(subjects.beat("*"), self._on_beat)
-        await connection.subscribe(subjects.event("*"), self._on_event)
-        await connection.subscribe(subjects.log("*", "*", "*"), self._on_log)
-        await connection.subscribe(subjects.usage("*"), self._on_usage)
+        for subject, handler in (
+            (subjects.state("*"), self._on_report),
+            (subjects.beat("*"), self._on_beat),
+            (subjects.event("*"), self._on_event),
+            (subjects.log("*", "*", "*"), self._on_log),
+            (subjects.usage("*"), self._on_usage),
+        ):
+            await self._controller.connection.subscribe(subject, self._unless_removed(handler))
+
+    def _unless_removed(self, handler: Callable[[Message], None]) -> Callable[[Message], None]:
+        """NATS lets in no more who was removed, but where somebody else is its operator."""
+        removed = self._controller.core.state.removed
+
+        def hear(message: Message) -> None:
+            host = message.subject.split(".", 2)[1]
+            if host not in removed:
+                handler(message)
+            elif message.reply.startswith(f"{subjects.inbox(HOST_PREFIX + host)}."):
+                refusal = Welcome(f"host {host!r} was removed from this cluster; forget it there: motes leave")
+                self._controller.connection.publish(message.reply, msgspec.msgpack.encode(refusal))
+
+        return hear
 
     def tick(self) -> None:
         """Reports that came too soon, and what was dropped."""
@@ -73,6 +90,7 @@ class Hearing:
             report = read_state(message.data)
             if message.subject == subjects.state(report.host):
                 controller.succession.on_heard(report.host, report.boot)
+                controller.withdrawn.on_heard(report.host)
                 if self._intake.takes_report(report, controller.now()):
                     controller.carry_out(controller.core.on_report(report, controller.now()))
                 # An agent that has just started waits to be known.

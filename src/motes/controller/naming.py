@@ -39,8 +39,9 @@ class Naming:
         """
         store, state = self._controller.store, self._controller.core.state
         for host, data in (await store.members()).items():
-            if not msgspec.msgpack.decode(data, type=Member).left_at and not is_here(host):
-                state.joined.add(host)
+            if not is_here(host):
+                has_left = msgspec.msgpack.decode(data, type=Member).left_at
+                (state.removed if has_left else state.joined).add(host)
         for host, data in (await store.sets()).items():
             state.sets[host] = frozenset(msgspec.msgpack.decode(data, type=list[str]))
 

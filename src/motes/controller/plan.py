@@ -9,7 +9,7 @@ from motes.controller.ground import Ground
 from motes.controller.placement import ranked_hosts
 from motes.controller.scaling import Share, shares
 from motes.controller.state import App, State
-from motes.model.host import Held, Lease
+from motes.model.host import DISMISSED, Held, Lease
 from motes.model.release import Workload
 
 ASLEEP_S = 600.0
@@ -106,6 +106,11 @@ def _take_over_or_end(state: State, host: str, address: str, held: Held, now: fl
 def choose(state: State, host: str) -> Lease:
     """What says to every agent in the host's name which of them is the host, and nothing else."""
     return Lease(host, "", "", "", 0, 0, state.next_epoch(), boot=state.boot(host))
+
+
+def dismiss(state: State, host: str) -> Lease:
+    """What says to every agent in the host's name that none of them is the host any more."""
+    return Lease(host, "", "", "", 0, 0, state.next_epoch(), boot=DISMISSED)
 
 
 def end_lease(state: State, host: str, address: str) -> Lease:

@@ -54,7 +54,7 @@ from motes.model.keeper import (
     encode_answer,
     encode_error,
 )
-from motes.model.names import GUEST_PREFIX, HOST_PREFIX, OWN_USER
+from motes.model.names import GATEWAY, GUEST_PREFIX, HOST_PREFIX, OWN_USER
 from motes.model.receipt import AskUsage, UsagePage
 from motes.model.release import Manifest, Signed
 from motes.model.routes import Routes
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("motes.controller")
 _log_lines = msgspec.msgpack.Decoder(LogLine)
+WITHDRAWN = "the keys of caller {!r} were withdrawn"
 MAX_LIMIT = 5_000
 """Events or log lines in one answer."""
 
@@ -73,7 +74,7 @@ class Verb(NamedTuple):
     """A verb: who may use it, what it takes, and what answers it. With `takes` None the question is not read."""
 
     who: str
-    """`host`, `guest`, `caller` or `owner`; an owner is a caller as well."""
+    """`host`, `guest`, `caller`, `gateway` or `owner`; the last two are callers as well."""
     takes: Any
     answer: Callable[[str, Any], Awaitable[object]]
     stores: bool = False
@@ -119,6 +120,8 @@ class Requests:
             "callers": Verb("owner", None, callers.list),
             "caller-admit": Verb("owner", AskToken, callers.admit),
             "caller-withdraw": Verb("owner", str, callers.withdraw),
+            "shut-out": Verb("gateway", None, controller.withdrawn.answer),
+            "revocations": Verb("owner", str, door.left_to_say),
             "usage": Verb("owner", AskUsage, self._usage),
             "quit": Verb("host", None, admission.quit),
             "successor": Verb("owner", AskSuccessor, self._successor),
@@ -156,6 +159,10 @@ class Requests:
             raise NotFound(f"the controller knows no verb {name!r}; is this client newer than the cluster?")
         if verb.who not in _roles(sender):
             raise Refused(f"{sender!r} may not use {name!r}: it is for the {verb.who}")
+        if sender in self._controller.withdrawn.names:
+            raise Refused(WITHDRAWN.format(sender))
+        if verb.who == "host" and sender.removeprefix(HOST_PREFIX) in self._controller.core.state.removed:
+            raise NotFound(f"{sender!r} was removed from this cluster; forget it there: motes leave")
         if verb.stores:
             self._controller.disk.check()
         question = None if verb.takes is None else msgspec.msgpack.decode(data, type=verb.takes)
@@ -239,4 +246,6 @@ def _roles(sender: str) -> tuple[str, ...]:
         return ("host",)
     if sender.startswith(GUEST_PREFIX):
         return ("guest",)
+    if sender == GATEWAY:
+        return ("caller", "gateway")
     return ("caller", "owner") if sender == OWN_USER else ("caller",)

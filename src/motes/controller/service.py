@@ -21,11 +21,13 @@ from motes.controller.door import Door, Seal
 from motes.controller.effects import Effect, Give, Publish, Tell
 from motes.controller.hearing import Hearing
 from motes.controller.naming import Naming
+from motes.controller.plan import dismiss
 from motes.controller.proofs import Proofs
 from motes.controller.readers import Readers
 from motes.controller.receipts import Receipts
 from motes.controller.requests import Requests
 from motes.controller.succession import EPOCH_BITS, Succession
+from motes.controller.withdrawn import Withdrawn
 from motes.errors import Unavailable
 from motes.grants.keys import Key, Tag, sign, verify
 from motes.model.instance import Event
@@ -70,6 +72,7 @@ class Controller:
         self._door = Door(self, seal)
         self.admission = Admission(self, self._door)
         self.succession = Succession(self, key)
+        self.withdrawn = Withdrawn(self, key)
         self._requests = Requests(self, self._door)
         self.tasks = Tasks("controller")
         self._loop = asyncio.get_running_loop()
@@ -81,10 +84,12 @@ class Controller:
 
     @classmethod
     async def open(
-        cls, connection: Connection, key: Key, seal: Seal, owners: frozenset[bytes], disk: Disk
+        cls, connection: Connection, key: Key, seal: Seal, owners: frozenset[bytes], disk: Disk, replicas: int = 1
     ) -> Controller:
-        """Load what was deployed and begin to hear hosts and callers. Raises Unavailable."""
-        store = await Store.open(connection)
+        """Load what was deployed and begin to hear hosts and callers. Raises Unavailable, and Refused in the account
+        of another cluster."""
+        store = await Store.open(connection, replicas)
+        await store.claim(key.public.hex())
         generation = await store.next_generation()
         deployed = [msgspec.msgpack.decode(value, type=Signed) for value in (await store.apps()).values()]
         now = asyncio.get_running_loop().time()
@@ -101,6 +106,8 @@ class Controller:
         await controller.naming.load(lambda host: seal.own_key(host) is not None)
         core.state.drained = await store.drained()
         await controller._door.remind()
+        if seal.gate is None:
+            await controller.withdrawn.load()
         await controller._hearing.start()
         await connection.subscribe(subjects.keeper("*", "*"), controller._requests.on_message)
         controller.tasks.spawn(controller._tick())
@@ -143,6 +150,8 @@ class Controller:
 
     def forget_host(self, host: str) -> None:
         """It was removed: what it had, another machine of its name has not."""
+        # Where NATS goes on letting it in, its agent ends by itself if it is an honest one.
+        self.carry_out([Give(dismiss(self.core.state, host))])
         self.readers.forget(host)
         self.core.state.forget_all_given(host)
         self.carry_out(self.core.on_left(host, self.now()))
@@ -166,6 +175,7 @@ class Controller:
                 try:
                     self.disk.tick()
                     self._hearing.tick()
+                    self.withdrawn.tick()
                     self.carry_out(self.core.tick(self.now()))
                 except Exception:
                     # A mistake in one turn must not end all later ones: lost hosts would keep their work.

@@ -93,6 +93,8 @@ class State:
         self.moves = Moves()
         self.joined: set[str] = set()
         """Hosts that came with an invite; the others are the keeper's own machine's."""
+        self.removed: set[str] = set()
+        """Hosts that were removed, and are not back by another invite: nothing is heard of them."""
         self.sets: dict[str, frozenset[str]] = {}
         """By host, in which sets the cluster's owner has put it."""
         self.drained: set[str] = set()

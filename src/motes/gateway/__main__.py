@@ -21,6 +21,8 @@ from motes.gateway.relay import Relay
 from motes.gateway.server import Server
 from motes.gateway.services import Services
 from motes.gateway.tunnels import Tunnels
+from motes.grants.keys import load_public
+from motes.grants.shut_out import ShutOut
 from motes.home import Home
 from motes.model.names import GATEWAY, GATEWAY_ANSWERS
 from motes.supervised import announce_ready, end_with_parent
@@ -79,15 +81,24 @@ async def _start(backend: Backend, home: Home, host: str, port: int) -> Server:
 
 async def _connect(backend: Backend, home: Home, http: str, port: int) -> tuple[Cluster, Connection, Tunnels]:
     cluster = await _opened(lambda: Cluster.open(home, GATEWAY))
-    answers = await _opened(lambda: Connection.open(home.nats_url(), home.credentials(GATEWAY_ANSWERS)))
+    answers = await _opened(lambda: _answers(home))
     tunnels = await _opened(lambda: Tunnels.open(home))
     backend.connect(cluster, tunnels)
     await Relay(cluster, answers, answers.credentials.secret).start()
-    await Services(cluster, answers).start()
+    shut_out = ShutOut(load_public(home.public_key("controller")))
+    if home.foreign() is not None:
+        # Before the first of them can ask: NATS would let it.
+        shut_out.hear(await _opened(lambda: cluster.ask("shut-out", None, bytes)))
+    await Services(cluster, answers, shut_out).start()
     while not backend.ready:  # noqa: ASYNC110  the connection tells nobody when it comes
         await asyncio.sleep(READY_POLL_S)
     announce_ready(http=http, port=port)
     return cluster, answers, tunnels
+
+
+async def _answers(home: Home) -> Connection:
+    keeper = home.keeper()
+    return await Connection.open(keeper.servers, home.credentials(GATEWAY_ANSWERS), certificate=keeper.certificate)
 
 
 def _end_if_failed(connecting: asyncio.Task[Any], ended: asyncio.Event) -> None:

@@ -18,9 +18,11 @@ from typing import Any, Protocol
 import msgspec
 
 from motes.bus.connection import Connection, Message
-from motes.errors import BadInput, MotesError, NotFound, Overloaded
+from motes.bus.subjects import SHUT
+from motes.errors import BadInput, MotesError, NotFound, Overloaded, Refused
 from motes.gateway.call_request import MAX_TIMEOUT_S, HeldBytes
 from motes.gateway.recent import Recent
+from motes.grants.shut_out import ShutOut
 from motes.model.call import FROM_OUTSIDE, Context
 from motes.model.caller import told_over_nats
 from motes.model.host import HostInstances
@@ -57,8 +59,9 @@ class Cluster(Protocol):
 class Services:
     """Answers NATS clients on one connection."""
 
-    def __init__(self, cluster: Cluster, answers: Connection) -> None:
+    def __init__(self, cluster: Cluster, answers: Connection, shut_out: ShutOut) -> None:
         self._cluster = cluster
+        self._shut_out = shut_out
         self._answers = answers
         self._calls = 0
         self._tasks = Tasks("gateway")
@@ -74,6 +77,7 @@ class Services:
         """Raises Unavailable."""
         for subject in ("fn.*.*", "fn.*.*.*"):
             await self._answers.subscribe(subject, self._on_call, QUEUE)
+        await self._answers.subscribe(SHUT, lambda message: self._shut_out.hear(message.data))
         for verb in ("PING", "INFO", "STATS"):
             for subject in (f"$SRV.{verb}", f"$SRV.{verb}.*", f"$SRV.{verb}.*.*"):
                 await self._answers.subscribe(subject, self._on_question)
@@ -83,6 +87,10 @@ class Services:
     def _on_call(self, message: Message) -> None:
         # The reply is the asker's choice: an answer goes to inboxes only, as this user's permissions say as well.
         if not message.reply.startswith(_INBOX):
+            return
+        user = message.subject.split(".")[3:]
+        if user and user[0] in self._shut_out.names:
+            self._refuse(message, Refused(f"the keys of caller {user[0]!r} were withdrawn"))
             return
         if self._calls >= MOST_CALLS:
             error = Overloaded(f"{MOST_CALLS} calls over NATS are under way; try again in a second", retry_after_s=1)

@@ -41,8 +41,12 @@ class Tunnels:
     async def open(cls, home: Home) -> Tunnels:
         """Connect, and hear hosts. Raises Unavailable."""
         tunnels = cls()
+        keeper = home.keeper()
         tunnels._connection = await Connection.open(
-            home.nats_url(), home.credentials(GATEWAY_STREAMS), on_disconnected=tunnels._break_off
+            keeper.servers,
+            home.credentials(GATEWAY_STREAMS),
+            certificate=keeper.certificate,
+            on_disconnected=tunnels._break_off,
         )
         await tunnels._connection.subscribe(subjects.stream_back("*", tunnels._word), tunnels._on_message)
         await tunnels._connection.subscribe(subjects.gone("*"), tunnels._on_gone)

@@ -2,7 +2,8 @@
 
 A NATS client reads the first two blocks and passes over the others:
     NATS USER JWT, USER NKEY SEED    the user's token and its key
-    MOTES KEEPER                     the keeper's addresses, its certificate's SHA-256, its controller's public key
+    MOTES KEEPER                     the keeper's addresses, by what its certificate is known (motes.model.certificate),
+                                     its controller's public key
     MOTES OWNER KEY                  the secret that signs what runs; only in the owner's own file
 """
 
@@ -17,6 +18,7 @@ from typing import NamedTuple
 from motes.errors import BadInput
 from motes.grants.jwt import creds_text
 from motes.grants.keys import KEY_BYTES
+from motes.model.certificate import is_known
 from motes.model.credentials import Credentials
 from motes.model.invite import MOST_ADDRESSES, is_address
 from motes.model.names import is_name
@@ -66,7 +68,7 @@ def parse(text: str) -> Creds:
         raise BadInput(f"that is no file of credentials ({error}); {_MEND}") from None
     if len(addresses) > MOST_ADDRESSES or not all(map(is_address, addresses)):
         raise BadInput(f"the file of credentials names addresses that are none; {_MEND}")
-    if len(certificate) not in (0, 32) or not {len(controller), len(owner)} <= {0, KEY_BYTES}:
+    if not (certificate == b"" or is_known(certificate)) or not {len(controller), len(owner)} <= {0, KEY_BYTES}:
         raise BadInput(f"the file of credentials holds a key or a fingerprint of a wrong length; {_MEND}")
     return Creds(credentials, addresses, certificate, controller, owner)
 

@@ -64,25 +64,32 @@ def credentials(account: Key, role: Role) -> Credentials:
 def user_token(account: Key, role: Role, public: bytes, issued_at: int | None = None) -> str:
     """The JWT of a user of `account` who holds the secret of the key `public`; whoever issues it need not."""
     at = int(time.time()) if issued_at is None else issued_at
-    return _signed(_user_body(account.public, role, public, at, None), account)
+    return _signed(_user_body(account.account, account.public, role, public, at, None), account)
 
 
 def guest_signature(account: Key, role: Role, guest: Key, issued_at: int, expires_at: int) -> bytes:
     """The account's signature over a guest's token, which can be made again from what an invite holds."""
-    return account.sign_bytes(_unsigned(_user_body(account.public, role, guest.public, issued_at, expires_at)))
+    body = _user_body(account.account, account.public, role, guest.public, issued_at, expires_at)
+    return account.sign_bytes(_unsigned(body))
 
 
 def guest_credentials(invite: Invite, role: Role) -> Credentials:
     """What the bearer of an invite shows to NATS. A signature that does not hold, NATS refuses."""
     guest = Key(invite.secret)
-    unsigned = _unsigned(_user_body(invite.account, role, guest.public, invite.issued_at, invite.expires_at))
+    issuer = invite.issuer or invite.account
+    unsigned = _unsigned(_user_body(invite.account, issuer, role, guest.public, invite.issued_at, invite.expires_at))
     token = f"{unsigned.decode()}.{_url64(invite.signature)}"
     return Credentials(role.user, token, guest.nkey_seed(Nkey.USER))
 
 
-def _user_body(account: bytes, role: Role, public: bytes, issued_at: int, expires_at: int | None) -> dict[str, Any]:
+def _user_body(
+    account: bytes, issuer: bytes, role: Role, public: bytes, issued_at: int, expires_at: int | None
+) -> dict[str, Any]:
     subject = public_nkey(Nkey.USER, public)
-    body = _body(public_nkey(Nkey.ACCOUNT, account), subject, role.user, issued_at, role.claims())
+    claims = role.claims()
+    if issuer != account:
+        claims["issuer_account"] = public_nkey(Nkey.ACCOUNT, account)
+    body = _body(public_nkey(Nkey.ACCOUNT, issuer), subject, role.user, issued_at, claims)
     return body if expires_at is None else {**body, "exp": expires_at}
 
 

@@ -39,6 +39,8 @@ class Tag(Enum):
     """The controller's, to that host."""
     NOTICE = b"motes notice 1\x00"
     """The controller's, to all hosts: where the keeper is."""
+    SHUT = b"motes shut 1\x00"
+    """The controller's, to hosts and the gateway: which callers are served no more."""
 
 
 class Nkey(Enum):
@@ -67,6 +69,11 @@ class Key:
         """A new key from the kernel's random numbers."""
         return cls(os.urandom(KEY_BYTES))
 
+    @property
+    def account(self) -> bytes:
+        """The public key of the account whose users this key issues: its own, but for a SigningKey."""
+        return self.public
+
     def sign_bytes(self, data: bytes) -> bytes:
         """The bare signature over `data`, 64 bytes; for NATS. Everything of ours uses `sign`."""
         return self._private.sign(data)
@@ -88,6 +95,18 @@ class Key:
         return _encode_nkey(head + self.secret)
 
 
+class SigningKey(Key):
+    """A key that may issue the users of an account which is somebody else's, who says so in the account's JWT."""
+
+    def __init__(self, secret: bytes, account: bytes) -> None:
+        super().__init__(secret)
+        self._account = account
+
+    @property
+    def account(self) -> bytes:
+        return self._account
+
+
 def public_nkey(kind: Nkey, public: bytes) -> str:
     """A public key as NATS writes it."""
     return _encode_nkey(bytes((kind.value,)) + public)
@@ -99,6 +118,14 @@ def read_public_nkey(text: str) -> bytes:
     if len(raw) != KEY_BYTES + 3:
         raise ValueError(f"{text[:80]!r} is no public key of NATS")
     return raw[1 : 1 + KEY_BYTES]
+
+
+def read_account_seed(text: str) -> bytes:
+    """The 32 secret bytes in an account's seed, `SA...`. Raises ValueError."""
+    raw = base64.b32decode(text + "=" * (-len(text) % 8))
+    if Key(raw[2 : 2 + KEY_BYTES]).nkey_seed(Nkey.ACCOUNT) != text:
+        raise ValueError("no seed of an account")
+    return raw[2 : 2 + KEY_BYTES]
 
 
 def _encode_nkey(raw: bytes) -> str:

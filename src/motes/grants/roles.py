@@ -96,6 +96,12 @@ def caller(user: str) -> Role:
     return _looking(role)._replace(subscribe=(*role.subscribe, *_REPORTS)) if user == OWN_USER else role
 
 
+def named_caller(user: str) -> Role:
+    """The same where NATS goes on letting in who was withdrawn: all that he may say has his name, so all is refused."""
+    role = caller(user)
+    return role._replace(publish=tuple(subject for subject in role.publish if subject != "fn.*.*"))
+
+
 def _caller(user: str) -> Role:
     return Role(
         user,
@@ -141,7 +147,7 @@ GATEWAY = _looking(_caller(names.GATEWAY))
 ANSWERING = Role(
     names.GATEWAY_ANSWERS,
     publish=("_INBOX.*.*.>",),
-    subscribe=("fn.*.*", "fn.*.*.*", *_RELAYED, "$SRV.>", f"_INBOX.{names.GATEWAY_ANSWERS}.>"),
+    subscribe=("fn.*.*", "fn.*.*.*", *_RELAYED, "$SRV.>", "shut", f"_INBOX.{names.GATEWAY_ANSWERS}.>"),
     subscriptions=MOST_HEARD_BY_PROGRAM,
 )
 """The gateway where it answers `fn.<app>.<function>`, the services protocol and hosts' functions. Whoever asks names

@@ -38,6 +38,10 @@ class Offer(msgspec.Struct, frozen=True):
         return not self.serve or app in self.serve
 
 
+DISMISSED = "dismissed"
+"""The `boot` of a lease that no agent is meant by: the host was removed."""
+
+
 class Lease(msgspec.Struct, frozen=True):
     """The controller's permission for one host to run up to `ceiling` instances of one workload.
 

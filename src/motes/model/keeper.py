@@ -168,6 +168,8 @@ class Invited(msgspec.Struct, frozen=True):
     issued_at: int
     expires_at: int
     signature: bytes
+    issuer: bytes = b""
+    """Who signed in the account's name; empty: the account itself."""
 
 
 class AskJoin(msgspec.Struct, frozen=True):

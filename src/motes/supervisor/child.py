@@ -51,6 +51,8 @@ class Child:
         self.ready = False
         self.pid: int | None = None
         self.last_end = ""
+        self.trouble = ""
+        """Why it cannot work, as it said itself before it ended."""
         self.restarts = 0
         self.told: dict[str, Any] | None = None
         """What it has answered to the last `order`."""
@@ -166,8 +168,9 @@ class Child:
         line = os.read(self._pipe, READY_LINE_LIMIT_BYTES)
         self._close_pipe()
         with contextlib.suppress(ValueError):
-            if isinstance(json.loads(line or b"0"), dict):
-                self.ready = True
+            told = json.loads(line or b"0")
+            if isinstance(told, dict):
+                self.ready, self.trouble = "error" not in told, str(told.get("error", ""))
 
     def _open_orders(self) -> socket.socket:
         """A new socket for orders; returns the process's end. Whole messages, and nobody waits for the other."""

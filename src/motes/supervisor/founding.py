@@ -26,10 +26,11 @@ def found(home: Home) -> None:
         return  # This machine has joined another's cluster: it has hosts only.
     if not home.hosts_file.exists():
         home.write_json(home.hosts_file, {FIRST_HOST: default_offer()})
-    if not server.has_config(home):
-        _found_accounts(home)
-    server.fit_config(home)
-    _admit(home, "system", roles.SYSTEM)
+    if home.foreign() is None:
+        if not server.has_config(home):
+            _found_accounts(home)
+        server.fit_config(home)
+        _admit(home, "system", roles.SYSTEM)
     programs = (roles.KEEPER, roles.GATEWAY, roles.ANSWERING, roles.STREAMING)
     for role in (*programs, roles.caller(OWN_USER), *map(roles.host, home.offers())):
         _admit(home, "account", role)
@@ -63,27 +64,33 @@ def _admit(home: Home, account: str, role: Role) -> None:
     known = home.credentials(role.user) if home.user(role.user).exists() else None
     if known is not None and role.is_in(known.jwt):
         return
-    from motes.grants import jwt, keys
+    from motes.grants import issuing, jwt, keys
 
-    issuer = keys.load_or_create(home.key(account))
+    issuer = keys.load_or_create(home.key(account)) if account == "system" else issuing.issuer_of(home)
     if known is None:
         home.save_credentials(jwt.credentials(issuer, role))
     else:
         home.save_credentials(known._replace(jwt=jwt.user_token(issuer, role, keys.Key(known.secret).public)))
 
 
-def _found_accounts(home: Home) -> None:
-    from motes.grants import jwt, keys
+def found_keys(home: Home) -> None:
+    """The controller's and the owner's, whatever NATS it is that they are used at."""
+    from motes.grants import keys
 
-    operator, system, account, controller = (
-        keys.load_or_create(home.key(name)) for name in ("operator", "system", "account", "controller")
-    )
+    controller = keys.load_or_create(home.key("controller"))
     # Who only checks signatures reads these, and never the secret ones.
     home.write_text(home.public_key("controller"), controller.public.hex())
     # A keeper that has moved here has no owner's key, and makes none.
     if home.key("owner").exists() or not home.public_key("owner").exists():
         owner = keys.load_or_create(home.key("owner"))
         home.write_text(home.public_key("owner"), owner.public.hex())
+
+
+def _found_accounts(home: Home) -> None:
+    from motes.grants import jwt, keys
+
+    operator, system, account = (keys.load_or_create(home.key(name)) for name in ("operator", "system", "account"))
+    found_keys(home)
     system_id, account_id = (key.nkey(keys.Nkey.ACCOUNT) for key in (system, account))
     tokens = {
         system_id: jwt.account_token(operator, system, "system", jetstream=False),

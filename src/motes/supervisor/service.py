@@ -1,4 +1,4 @@
-"""The process tree of one machine: nats-server, controller, gateway and agents, as siblings.
+"""The process tree of one machine: nats-server, if it is its own, controller, gateway and agents, as siblings.
 
 Each child is restarted with backoff. The kernel ends every child when this process ends, however that happens, so
 nothing is orphaned. SIGTERM or SIGINT ends all in order; a second one ends all at once.
@@ -77,6 +77,9 @@ class Supervisor:
             if self.home.keeper_file.exists():
                 self._start_agents()
                 self.yielding.start_forward()
+            elif self.home.foreign() is not None:
+                # Alone at first: should it find that this home must not be there, no host of this one has been, either.
+                self.start_program("controller", "controller")
             else:
                 self.start_nats()
             while not self.stop_signals and not self.failed:
@@ -121,7 +124,8 @@ class Supervisor:
         child.start()
 
     def _start_others(self) -> None:
-        self.start_program("controller", "controller")
+        if "controller" not in self.children:
+            self.start_program("controller", "controller")
         self.start_program("gateway", "gateway", "--http", self.http)
         self._start_agents()
 
@@ -151,7 +155,7 @@ class Supervisor:
     def _continue_start(self, deadline: float) -> None:
         children = list(self.children.values())
         if all(child.ready for child in children):
-            if [child.name for child in children] == ["nats-server"]:
+            if [child.name for child in children] in (["nats-server"], ["controller"]):
                 self._start_others()
             else:
                 self._finish_start()
@@ -161,7 +165,7 @@ class Supervisor:
         if broken is not None and self._lost_the_port(broken):
             self.start_nats()
         elif broken is not None:
-            self._fail(broken, f"{broken.name} ended with {broken.last_end} before it was ready")
+            self._fail(broken, broken.trouble or f"{broken.name} ended with {broken.last_end} before it was ready")
         elif time.monotonic() > deadline:
             self._fail(late, f"{late.name} was not ready within {START_TIMEOUT_S:g} s")
 

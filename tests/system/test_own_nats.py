@@ -1,0 +1,193 @@
+"""A cluster lives in a NATS that its user runs, by a signing key of an account there."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from motes.grants.keys import Key
+from system.own_nats import Account, OwnNats
+from system.running import RunningCluster, is_alive, wait_until
+
+APP = """
+import os
+from motes import function
+
+@function
+def where() -> str:
+    return os.environ["HOME"]
+
+@function
+def double(number: int) -> int:
+    return 2 * number
+"""
+
+
+@pytest.fixture
+def nats(tmp_path: Path) -> Iterator[OwnNats]:
+    made = OwnNats(tmp_path / "nats", Account("MOTES"), Account("OTHER"))
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Iterator[RunningCluster]:
+    """Not started yet."""
+    cluster = RunningCluster(tmp_path / "keeper")
+    yield cluster
+    cluster.down()
+
+
+def up(keeper: RunningCluster, nats: OwnNats, *more: str) -> None:
+    keeper.motes("up", "--http", "127.0.0.1:0", *nats.options(nats.accounts[0]), *more)
+
+
+def test_a_cluster_lives_there_and_outlives_its_keeper_and_the_nats(nats: OwnNats, keeper: RunningCluster) -> None:
+    up(keeper, nats)
+    keeper.deploy("app", APP)
+    assert keeper.json("call", "app.double", "21") == 42
+    facts = keeper.json("up", "--http", "127.0.0.1:0")
+    assert facts["already"] and facts["nats"] == nats.url
+    with urllib.request.urlopen(f"{facts['http']}/app/double", b"4") as answer:
+        assert answer.read() == b"8"
+    with pytest.raises(LookupError):
+        keeper.pid("nats-server")
+    # It is remembered, and what was deployed is there again.
+    keeper.down()
+    keeper.up()
+    assert keeper.json("call", "app.double", "21") == 42
+    nats.stop()
+    nats.start()
+    wait_until(lambda: keeper.run("call", "app.double", "5").stdout == "10\n", "calls go on after NATS came back")
+    assert keeper.run("doctor").returncode == 0
+    nats_check = next(check for check in keeper.json("doctor")["checks"] if check["name"] == "NATS")
+    assert nats_check["works"] and nats.url in nats_check["detail"]
+    nats.stop()
+    nats_check = next(
+        check for check in json.loads(keeper.run("doctor", "--json").stdout)["checks"] if check["name"] == "NATS"
+    )
+    assert not nats_check["works"] and "no connection to NATS" in nats_check["detail"]
+
+
+def test_on_the_loopback_it_may_do_without_tls_and_then_nobody_else_joins(
+    keeper: RunningCluster, tmp_path: Path
+) -> None:
+    nats = OwnNats(tmp_path / "nats", Account("MOTES"), tls=False)
+    nats.start()
+    try:
+        up(keeper, nats)
+        keeper.deploy("app", APP)
+        assert keeper.json("call", "app.double", "21") == 42
+        assert "no other machine can reach the NATS" in keeper.refusal(3, "invite")
+        keeper.down()
+    finally:
+        nats.stop()
+
+
+def test_its_owner_commands_it_from_elsewhere(nats: OwnNats, keeper: RunningCluster, tmp_path: Path) -> None:
+    up(keeper, nats)
+    file = tmp_path / "owner.creds"
+    keeper.motes("creds", "--owner", "--output", str(file))
+    elsewhere = RunningCluster(tmp_path / "elsewhere")
+    elsewhere.environment = {name: value for name, value in elsewhere.environment.items() if name != "MOTES_HOME"}
+    elsewhere.environment["XDG_CONFIG_HOME"] = str(tmp_path / "settings")
+    elsewhere.motes("context", "add", "work", "--creds", str(file))
+    elsewhere.motes("context", "use", "work")
+    elsewhere.deploy("app", APP)
+    assert keeper.json("call", "app.double", "4") == 8
+    assert str(elsewhere.json("invite")["invite"]).startswith("motes2-")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[RunningCluster]:
+    """Another machine's home."""
+    other = RunningCluster(tmp_path / "machine")
+    yield other
+    other.down()
+
+
+def hosts(keeper: RunningCluster) -> dict[str, str]:
+    """Their states."""
+    return {host["name"]: host["state"] for host in keeper.json("host", "ls")}
+
+
+def join(keeper: RunningCluster, machine: RunningCluster, name: str) -> None:
+    machine.motes("join", str(keeper.json("invite")["invite"]), "--name", name)
+    wait_until(lambda: hosts(keeper).get(name) == "up", f"{name} is up")
+
+
+def test_a_machine_joins_is_called_and_is_removed_at_once_for_good(
+    nats: OwnNats, keeper: RunningCluster, machine: RunningCluster, tmp_path: Path
+) -> None:
+    up(keeper, nats)
+    invited = keeper.json("invite")
+    assert invited["addresses"] == [f"127.0.0.1:{nats.ports[0]}"]
+    join(keeper, machine, "b")
+    keeper.motes("host", "stop", "--name", "local")
+    keeper.deploy("app", APP)
+    assert keeper.json("call", "app.double", "4") == 8
+    assert {each["host"] for each in keeper.instances()} == {"b"}
+    # Both come back by themselves.
+    machine.down()
+    keeper.down()
+    keeper.up()
+    machine.up()
+    wait_until(lambda: hosts(keeper) == {"b": "up"}, "b is back")
+    assert keeper.json("call", "app.double", "4") == 8
+    keeper.motes("host", "start", "--name", "local")
+    agent = machine.pid("agent-b")
+    keeper.motes("host", "rm", "b")
+    assert hosts(keeper) == {"local": "up"}
+    assert keeper.json("call", "app.double", "4") == 8
+    assert {each["host"] for each in keeper.instances()} == {"local"}
+    # An honest agent ends, and does not come back; nor does its machine's restart help it.
+    wait_until(lambda: not is_alive(agent), "the agent has ended")
+    for start_again in (machine.up, lambda: (keeper.down(), keeper.up())):
+        machine.down()
+        start_again()
+        assert hosts(keeper) == {"local": "up"}
+    wait_until(lambda: "was removed from this cluster" in machine.home.log("agent-b").read_text())
+    # NATS lets it in under its name, so nobody else gets that.
+    other = RunningCluster(tmp_path / "other")
+    line = str(keeper.json("invite")["invite"])
+    assert "choose another" in other.refusal(3, "join", line, "--name", "b")
+    assert "choose another" in keeper.refusal(3, "host", "start", "--name", "b")
+    assert machine.json("leave") == {"name": "b", "told": True}
+    join(keeper, machine, "c")
+    assert machine.json("leave") == {"name": "c", "told": True}
+    assert hosts(keeper) == {"local": "up"}
+
+
+def test_it_is_left_only_when_nothing_is_deployed_there(nats: OwnNats, keeper: RunningCluster) -> None:
+    up(keeper, nats)
+    keeper.deploy("app", APP)
+    assert "stay there" in keeper.refusal(3, "keeper", "move", "b", "motes-keeper1-x")
+    keeper.down()
+    for words in (("--listen", "127.0.0.1"), ("--nats", nats.url, "--creds", "/x", "--listen", "127.0.0.1")):
+        assert "nothing to listen with" in keeper.refusal(3, "up", *words)
+    assert "1 apps are deployed" in keeper.refusal(3, "up", "--nats", "off")
+    keeper.up()
+    keeper.motes("rm", "app")
+    keeper.down()
+    assert keeper.json("up", "--http", "127.0.0.1:0", "--nats", "off")["nats"].startswith("nats://127.0.0.1:")
+    keeper.deploy("app", APP)
+    assert keeper.json("call", "app.double", "4") == 8
+    assert keeper.pid("nats-server") and not keeper.home.key("signing").exists()
+
+
+def test_another_signing_key_may_take_the_place_of_one(nats: OwnNats, keeper: RunningCluster) -> None:
+    account = nats.accounts[0]
+    up(keeper, nats)
+    keeper.deploy("app", APP)
+    keeper.down()
+    account.signing = Key.generate()
+    account.listed = [account.signing]
+    nats.push(account)
+    assert "does not list the signing key" in keeper.refusal(8, "up", "--http", "127.0.0.1:0")
+    up(keeper, nats)
+    assert keeper.json("call", "app.double", "4") == 8

@@ -1,0 +1,88 @@
+"""A NATS of three servers that the user runs, and one whose system account the keeper may listen in."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from motes.bus.connection import Connection
+from motes.controller.crowd import MOST
+from system.own_nats import Account, OwnNats
+from system.people import People, with_people
+from system.running import RunningCluster, wait_until
+from system.test_own_nats import APP, join, up
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Iterator[RunningCluster]:
+    cluster = RunningCluster(tmp_path / "keeper")
+    yield cluster
+    cluster.down()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[RunningCluster]:
+    other = RunningCluster(tmp_path / "machine")
+    yield other
+    other.down()
+
+
+def test_of_three_servers_one_may_be_lost(keeper: RunningCluster, machine: RunningCluster, tmp_path: Path) -> None:
+    nats = OwnNats(tmp_path / "nats", Account("MOTES"), servers=3)
+    nats.start()
+    try:
+        up(keeper, nats)
+        invited = keeper.json("invite")
+        assert invited["addresses"] == [f"127.0.0.1:{port}" for port in nats.ports]
+        join(keeper, machine, "b")
+        keeper.deploy("app", APP)
+        for place in range(3):
+            # Another one each time, that of the keeper and of the machine first.
+            nats.stop_one(place, signal.SIGKILL)
+            wait_until(lambda: keeper.run("call", "app.double", "4").stdout == "8\n", "calls go on")
+            file = tmp_path / f"app{place}.py"
+            file.write_text(APP)
+            # The others have to agree first on who leads.
+            wait_until(lambda file=file: keeper.run("deploy", str(file)).returncode == 0, "one can deploy")  # type: ignore[misc]
+            assert keeper.json("call", f"app{place}.double", "5") == 10
+            nats.start_one(place)
+        keeper.down()
+        keeper.up()
+        assert {each["app"] for each in keeper.json("apps")} == {"app", "app0", "app1", "app2"}
+        wait_until(lambda: "b" in {host["name"] for host in keeper.json("host", "ls")}, "b is back")
+    finally:
+        keeper.down()
+        machine.down()
+        nats.stop()
+
+
+def test_a_user_of_the_system_account_lets_the_keeper_see_at_once_who_goes_and_who_is_too_many(
+    keeper: RunningCluster, machine: RunningCluster, tmp_path: Path
+) -> None:
+    nats = OwnNats(tmp_path / "nats", Account("MOTES"))
+    nats.start()
+    system = tmp_path / "system.creds"
+    system.write_text(nats.system.user("a user with a name that is none here"))
+    try:
+        up(keeper, nats, "--system-creds", str(system))
+        join(keeper, machine, "b")
+        machine.kill("agent-b")
+        wait_until(lambda: "its connection broke" in keeper.motes("events", "--json"), "the keeper was told")
+        ended: list[Connection] = []
+
+        async def work(people: People) -> None:
+            user = machine.home.credentials("host-b")
+            for _ in range(MOST["host"] + 4):
+                connection = await people.connect(user.user, user)
+                connection._on_disconnected = lambda connection=connection: ended.append(connection)  # type: ignore[misc]
+            while not ended:
+                await connection.flush()
+
+        with_people(keeper, work)
+    finally:
+        keeper.down()
+        machine.down()
+        nats.stop()
