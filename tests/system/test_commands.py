@@ -213,6 +213,9 @@ def test_bytes_and_messagepack_are_taken_and_given_by_content_type(cluster: Runn
     assert ask(cluster, "POST", "/turned/back", b"abc", content_type=raw, accept=raw) == (200, "cba")
     assert ask(cluster, "POST", "/turned/back", b"\xc4\x03abc", content_type=packed, accept=raw) == (200, "cba")
     assert ask(cluster, "POST", "/turned/back", b"abc", content_type=raw) == (200, '"Y2Jh"')
+    back = json.loads(ask(cluster, "GET", "/turned/openapi.json")[1])["paths"]["/turned/back"]["post"]
+    for content in (back["requestBody"]["content"], back["responses"]["200"]["content"]):
+        assert set(content) == {"application/json", packed, raw}, "the document names what is taken and given"
 
 
 def test_an_app_describes_itself_to_programs_and_people(hello: RunningCluster) -> None:
