@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from system.running import DEADLINE_S, MOTES, RunningCluster, wait_until
+from system.terminal import in_a_terminal
 from system.test_joining import Keeper
 from system.test_other_systems import ELSEWHERE
 
@@ -177,6 +178,9 @@ def test_a_caller_calls_and_every_other_word_of_his_is_refused_and_said_so(
         ("usage",),
     ):
         assert "it is for the owner" in away.refusal(3, *words), words
+    with in_a_terminal(away, "top") as terminal:
+        assert terminal.exit_code() == 3
+        assert terminal.shown.startswith(b"motes: motes top takes the owner's key"), "and no screen"
     file = tmp_path / "evil.py"
     file.write_text(APP)
     for words in (("deploy", str(file)), ("rm", "shop")):
