@@ -14,6 +14,8 @@ from pathlib import Path
 
 from motes.errors import Untrusted
 
+SERVER_NAME = "motes"
+"""For which the keeper's certificate is, whatever its address; clients of other makes are told to expect that name."""
 VALID_YEARS = 100
 """Nobody looks at it; NATS wants one that is valid."""
 
