@@ -29,6 +29,8 @@ def run(code: str) -> Ran:
     try:
         with contextlib.redirect_stdout(printed):
             value = _value_of(code, names)
+    except MemoryError:
+        raise  # From here it is the caller's LimitExceeded.
     except Exception:
         return Ran(printed.getvalue(), error=traceback.format_exc(limit=-1))
     return Ran(printed.getvalue(), value)

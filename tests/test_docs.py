@@ -6,6 +6,7 @@ import ast
 import functools
 import inspect
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import pytest
 
 import motes
 from motes import errors
-from motes.cli.main import COMMANDS, cli
+from motes.cli.creds import CredsGroup
+from motes.cli.main import cli
 from motes.client.cluster import Cluster
 
 REPOSITORY = Path(__file__).parents[1]
@@ -68,8 +70,68 @@ def test_every_function_that_a_page_names_is_in_its_file(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_that_a_page_names_exists(page: str) -> None:
-    named = {name for code in in_code(page) for name in re.findall(r"(?:^|\$ |; )motes ([a-z]+)", code.strip())}
-    assert named <= set(COMMANDS)
+    assert [(line, why) for line in command_lines(page) if (why := unknown_in(words_of(line)))] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("motes frobnicate", "no command frobnicate"),
+        ("motes host frobnicate", "no command frobnicate"),
+        ("motes host drain --frobnicate NAME", "no option --frobnicate"),
+        ("motes --frobnicate ps", "no option --frobnicate"),
+        ("motes deploy app.py --place own -x", "no option -x"),
+        ("motes run --memory 1GiB script.py --frobnicate", ""),
+        ("motes call app.f --timeout=5 -1", ""),
+        ("motes host start --name b --lend cpus=2 ...", ""),
+        ("motes creds --owner", ""),
+        ("motes up [--listen 0.0.0.0]", ""),
+    ],
+)
+def test_a_command_that_is_none_is_seen(line: str, why: str) -> None:
+    assert unknown_in(words_of(line)) == why
+
+
+def command_lines(page: str) -> list[str]:
+    """What is typed on a page, from `motes` on, to the end of that command."""
+    lines = [line for code in in_code(page) for line in code.splitlines()]
+    found = [re.findall(r"(?:^|\$ |; |&& |\| )(motes [^;|&>#`]+)", line.strip()) for line in lines]
+    return [each.strip() for line in found for each in line]
+
+
+def words_of(line: str) -> list[str]:
+    """As a shell takes them apart; brackets only say what may be left out."""
+    bare = re.sub(r"[\[\]]", " ", re.split(r"   |\.\.\. ", line)[0])
+    try:
+        return shlex.split(bare)[1:]
+    except ValueError:
+        return bare.split()[1:]
+
+
+def unknown_in(words: list[str]) -> str:
+    """Which command or option of `motes WORDS` there is not; empty where there are all."""
+    command: click.Command = cli
+    waiting = iter(words)
+    for word in waiting:
+        if isinstance(command, CredsGroup) and word not in command.commands:
+            command = command.commands["make"]
+        if word.startswith("-") and len(word) > 1:
+            name = word.partition("=")[0]
+            option = next((each for each in command.params if name in (*each.opts, *each.secondary_opts)), None)
+            if option is None:
+                if name == "--help" or re.fullmatch(r"-\d.*|--", name):
+                    continue
+                return f"no option {name}"
+            if "=" not in word and isinstance(option, click.Option) and not option.is_flag:
+                next(waiting, None)
+        elif isinstance(command, click.Group) and re.fullmatch(r"[a-z][a-z-]*", word):
+            found = command.get_command(click.Context(command), word)
+            if found is None:
+                return f"no command {word}"
+            command = found
+        elif isinstance(command, click.Group) or not command.context_settings.get("allow_interspersed_args", True):
+            return ""
+    return ""
 
 
 def test_every_part_of_the_package_is_on_the_architecture_page() -> None:

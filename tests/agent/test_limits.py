@@ -12,6 +12,7 @@ from motes.agent.pool import CRASHES_FREE
 from motes.errors import (
     Exited,
     LimitExceeded,
+    TimedOut,
 )
 from motes.model.call import STATUS_ERROR, STATUS_TRY_ELSEWHERE
 from motes.model.host import Offer
@@ -262,3 +263,32 @@ def test_where_the_kernel_walls_the_memory_the_agent_is_first_to_say_who_ends() 
     host.wait(PRESSURE_S)
     host.uses({number: 96 * MIB})
     assert host.ends() == ["pressure"]
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "timeout_s", "budget_s"), [(1, 2.0, 9.0), (4, 2.0, 9.0), (1, 9.0, 2.0), (4, 9.0, 2.0)]
+)
+def test_a_call_whose_time_is_over_counts_among_the_slow_ones_once(
+    concurrency: int, timeout_s: float, budget_s: float
+) -> None:
+    """Were it left out, the times of an app of which every call hangs would look fine."""
+    host = LentHost(function(timeout_s=timeout_s, concurrency=concurrency))
+    host.lease(ceiling=1)
+    late = host.call(budget_s=budget_s)
+    (number,) = host.busy()
+    host.wait(2.5)
+    assert isinstance(host.error(late), TimedOut)
+    if concurrency > 1:
+        host.reply(number, tag=1)  # It is told to stop, and says so.
+    told = host.machine.totals()["app.f"]
+    assert (told.calls, told.errors, told.answers) == (1, 1, 1)
+    assert 2.0 <= told.answered_s <= 2.6
+
+
+def test_so_does_a_call_that_waited_for_too_long() -> None:
+    host = LentHost()
+    host.lease(ceiling=1)
+    host.call(), host.call(budget_s=2.0)
+    host.wait(2.5)
+    told = host.machine.totals()["app.f"]
+    assert (told.calls, told.errors, told.answers) == (1, 1, 1) and told.answered_s >= 2.0

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from motes.gateway.openapi import openapi
+from motes.model.routes import Route, Routes
+
 
 def test_the_openapi_document_has_each_function_with_what_it_takes_and_gives(trial: Any) -> None:
     async def test(gateway: Any) -> None:
@@ -25,6 +28,31 @@ def test_the_openapi_document_has_each_function_with_what_it_takes_and_gives(tri
         assert shared["greet.Line"] == {"type": "string"}
 
     trial(test)
+
+
+def test_the_document_says_in_which_ways_a_body_may_be_written_and_which_headers_are_heard() -> None:
+    text, data = {"type": "string"}, {"type": "string", "contentEncoding": "base64"}
+    plain = Route("function", parameters=text, parameter_names=("a",), result=data)
+    raw = Route("function", parameters=data, parameter_names=("a",), result=text)
+    several = Route(
+        "function", parameters={"type": "object", "properties": {"a": data, "b": data}}, parameter_names=("a", "b")
+    )
+    stream = Route("function", result=data, streams=True)
+    routes = Routes("app", 1, {"plain": plain, "raw": raw, "several": several, "stream": stream})
+    document = openapi(routes, "http://localhost:8080")
+    found = {path.rpartition("/")[2]: each["post"] for path, each in document["paths"].items()}
+    both, bytes_too = ["application/json", "application/msgpack"], ["application/octet-stream"]
+    assert list(found["plain"]["requestBody"]["content"]) == both
+    assert list(found["plain"]["responses"]["200"]["content"]) == both + bytes_too
+    assert list(found["raw"]["requestBody"]["content"]) == both + bytes_too
+    assert list(found["raw"]["responses"]["200"]["content"]) == both
+    assert list(found["several"]["requestBody"]["content"]) == both
+    assert list(found["stream"]["responses"]["200"]["content"]) == ["text/event-stream", "application/x-ndjson", *both]
+    parameters = document["components"]["parameters"]
+    for operation in found.values():
+        names = [each["$ref"].removeprefix("#/components/parameters/") for each in operation["parameters"]]
+        assert [parameters[name]["name"] for name in names] == ["motes-timeout", "motes-caller"]
+    assert all(each["in"] == "header" and not each.get("required") for each in parameters.values())
 
 
 def test_the_page_shows_how_to_call_and_nothing_of_the_app_runs_in_it(trial: Any) -> None:

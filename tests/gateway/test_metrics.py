@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from motes.agent.tally import Tally
 from motes.gateway.backend import Backend
+from motes.gateway.daemon_counts import DaemonCounts
 from motes.gateway.metrics import FRESH_S, Metrics
 from motes.model.host import HostInstances, Load
 from motes.model.instance import InstanceReport, InstanceState
@@ -41,7 +42,7 @@ def samples(hosts: Hosts) -> dict[tuple[str, ...], float]:
 
 
 async def _page(hosts: Hosts) -> bytes:
-    return await Metrics(cast(Backend, hosts)).page()
+    return await Metrics(cast(Backend, hosts), DaemonCounts()).page()
 
 
 def instance(app: str, state: InstanceState, memory: int = 10) -> InstanceReport:
@@ -52,7 +53,7 @@ def test_every_count_of_a_host_is_there() -> None:
     tally = Tally()
     tally.calls, tally.errors, tally.starts, tally.ended_cpu_s = 5, 1, 2, 1.5
     for seconds in (0.0005, 0.001, 0.3, 100.0):
-        tally.note_answered(seconds)
+        tally.note_took(seconds)
     instances = [
         instance("app", InstanceState.BUSY),
         instance("app", InstanceState.BUSY),
@@ -80,6 +81,18 @@ def test_every_count_of_a_host_is_there() -> None:
     assert sum(1 for key in found if key[0] == "motes_call_seconds_bucket") == len(LATENCY_BOUNDS_S) + 1
 
 
+def test_of_a_daemon_no_calls_are_told_for_no_host_sees_them() -> None:
+    lives = HostInstances("h", [], {"web.main": Load(idle=1)}, {"web.main": Totals(starts=2)}, ("web.main",))
+    has_ended = HostInstances("h", [], {}, {"web.main": Totals(starts=2)})
+    for daemon in (lives, has_ended):
+        found = samples(Hosts(h=daemon))
+        assert found["motes_starts_total", "h", "web", "main"] == 2.0
+        of_calls = ("motes_calls", "motes_errors", "motes_call_seconds", "motes_queue")
+        assert not [key for key in found if key[0].startswith(of_calls)]
+    idle = HostInstances("h", [], {"app.f": Load()}, {"app.f": Totals(starts=1)})
+    assert samples(Hosts(h=idle))["motes_calls_total", "h", "app", "f"] == 0.0
+
+
 @pytest.mark.parametrize("address", ["", "app", "app.f.g", 'a"}\nmotes_calls_total 1', "x" * 100 + ".f", "."])
 def test_a_host_that_lies_about_names_is_left_out_and_the_page_stays_whole(address: str) -> None:
     lies = HostInstances(
@@ -104,7 +117,7 @@ def test_the_hosts_are_asked_once_however_many_look() -> None:
     hosts = Hosts(h=HostInstances("h", []))
 
     async def look() -> None:
-        metrics = Metrics(cast(Backend, hosts))
+        metrics = Metrics(cast(Backend, hosts), DaemonCounts())
         await asyncio.gather(*(metrics.page() for _ in range(20)))
         assert hosts.asked == 1
         await asyncio.sleep(FRESH_S)

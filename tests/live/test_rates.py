@@ -22,7 +22,7 @@ def host(totals: Totals, queued: int = 0, *instances: InstanceReport) -> HostIns
 def after(tally: Tally, calls: int, seconds: float, errors: int = 0, cpu_s: float = 0.0) -> Totals:
     tally.calls, tally.errors, tally.ended_cpu_s = tally.calls + calls, tally.errors + errors, tally.ended_cpu_s + cpu_s
     for _ in range(calls):
-        tally.note_answered(seconds)
+        tally.note_took(seconds)
     return tally.totals(0.0)
 
 

@@ -21,8 +21,32 @@ def test_durations_as_people_write_them(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "MiB", "1.", ".5 MiB", "1.2.3 MiB", "-1 MiB", "1 2 MiB", "64 MiBs", "1e3", "²", -1]
+    "text",
+    [
+        "",
+        "MiB",
+        "1.",
+        ".5 MiB",
+        "1.2.3 MiB",
+        "-1 MiB",
+        "1 2 MiB",
+        "64 MiBs",
+        "1e3",
+        "²",
+        -1,
+        "9" * 400 + " MiB",
+        float("inf"),
+        float("nan"),
+    ],
 )
-def test_what_is_no_size(text: str | int) -> None:
+def test_what_is_no_size(text: str | float) -> None:
     with pytest.raises(ValueError):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["2mo", "inf", "nan", "-5s", "9" * 400, "9" * 305 + "d", float("inf"), float("nan"), -0.5]
+)
+def test_what_is_no_duration(text: str | float) -> None:
+    with pytest.raises(ValueError):
+        parse_seconds(text)

@@ -213,6 +213,9 @@ def test_bytes_and_messagepack_are_taken_and_given_by_content_type(cluster: Runn
     assert ask(cluster, "POST", "/turned/back", b"abc", content_type=raw, accept=raw) == (200, "cba")
     assert ask(cluster, "POST", "/turned/back", b"\xc4\x03abc", content_type=packed, accept=raw) == (200, "cba")
     assert ask(cluster, "POST", "/turned/back", b"abc", content_type=raw) == (200, '"Y2Jh"')
+    back = json.loads(ask(cluster, "GET", "/turned/openapi.json")[1])["paths"]["/turned/back"]["post"]
+    for content in (back["requestBody"]["content"], back["responses"]["200"]["content"]):
+        assert set(content) == {"application/json", packed, raw}, "the document names what is taken and given"
 
 
 def test_an_app_describes_itself_to_programs_and_people(hello: RunningCluster) -> None:
@@ -383,6 +386,8 @@ def test_a_daemon_answers_by_host_name_and_comes_back_when_its_process_is_killed
     port = urlsplit(told["http"]).port
     assert told["workloads"][0]["url"] == f"http://site.localhost:{port}/"
     assert ask(cluster, "GET", "/", host=f"site.localhost:{port}") == (200, "from a space")
+    wait_until(lambda: 'motes_daemon_requests_total{app="site"} 1.0' in metrics(cluster))
+    assert not [line for line in metrics(cluster) if line.startswith("motes_call") and 'app="site"' in line]
     first = cluster.instances("main")[0]["pid"]
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: [each["pid"] for each in cluster.instances("main") if each["pid"] not in (0, first)])
@@ -430,19 +435,35 @@ def test_doctor_names_the_line_that_mends_what_is_missing(cluster: RunningCluste
 
 
 def test_metrics_count_what_was_called(cluster: RunningCluster) -> None:
-    cluster.deploy("counted", "from motes import function\n@function\ndef f(x: int) -> int:\n    return 1 // x\n")
+    source = """
+        import time
+        from motes import function
+        @function
+        def f(x: int) -> int:
+            return 1 // x
+        @function(timeout="600 ms")
+        def hangs() -> None:
+            time.sleep(60)
+    """
+    cluster.deploy("counted", source)
     for argument in ("1", "2", "0"):
         cluster.run("call", "counted.f", argument)
     labels = '{app="counted",host="local",workload="f"}'
-
-    def page() -> list[str]:
-        with urllib.request.urlopen(f"{cluster.home.cluster()['http']}/metrics", timeout=10) as response:
-            return response.read().decode().splitlines()  # type: ignore[no-any-return]
-
-    wait_until(lambda: f"motes_calls_total{labels} 3.0" in page())
-    told = page()
+    wait_until(lambda: f"motes_calls_total{labels} 3.0" in metrics(cluster))
+    told = metrics(cluster)
     assert f"motes_errors_total{labels} 1.0" in told and f"motes_call_seconds_count{labels} 3.0" in told
     assert f"motes_starts_total{labels} 1.0" in told
+    for timeout in ((), ("--timeout", "550 ms")):
+        assert cluster.run("call", "counted.hangs", *timeout).returncode == 5
+    late = 'app="counted",host="local",{}workload="hangs"'
+    wait_until(lambda: f"motes_call_seconds_count{{{late.format('')}}} 2.0" in metrics(cluster))
+    within = late.format('le="0.5",')
+    assert f"motes_call_seconds_bucket{{{within}}} 0.0" in metrics(cluster), "who hangs is slow, on the page as well"
+
+
+def metrics(cluster: RunningCluster) -> list[str]:
+    with urllib.request.urlopen(f"{cluster.home.cluster()['http']}/metrics", timeout=10) as response:
+        return response.read().decode().splitlines()  # type: ignore[no-any-return]
 
 
 def test_top_needs_a_terminal_and_shows_the_cluster_in_one(cluster: RunningCluster) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
+import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -12,8 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from motes.grants import creds
+from motes.model.credentials import Credentials
 from system.running import DEADLINE_S, MOTES, RunningCluster, wait_until
+from system.terminal import in_a_terminal
 from system.test_joining import Keeper
 from system.test_other_systems import ELSEWHERE
 
@@ -155,6 +162,43 @@ def test_a_client_on_another_system_calls_by_a_context(
 # ---------------------------------------------------------------------- with a caller's key
 
 
+def test_a_client_of_another_make_calls_over_tls_with_what_it_was_told(keeper: Keeper, tmp_path: Path) -> None:
+    keeper.deploy("sealed", APP)
+    told = keeper.json("creds", "secure", "--output", str(tmp_path / "secure.creds"))
+    assert told["tls"]["servers"] == [f"tls://127.0.0.1:{keeper.port}"]
+    found = creds.parse(Path(told["file"]).read_text()).credentials
+    trust = ssl.create_default_context(cafile=told["tls"]["certificate"])
+    assert call_over_tls(keeper, found, trust, told["tls"]["server_name"], "fn.sealed.double", b"21") == b"42"
+    # And nothing is said to who shows another certificate, or one that is for another name.
+    for context, name in ((trust, "another"), (ssl.create_default_context(), told["tls"]["server_name"])):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            call_over_tls(keeper, found, context, name, "fn.sealed.double", b"21")
+    said = keeper.motes("creds", "secure", "--output", str(tmp_path / "again.creds"))
+    assert f"{told['tls']['servers'][0]}, never nats://" in said
+    keeper.motes("rm", "sealed")
+
+
+def call_over_tls(
+    keeper: Keeper, found: Credentials, trust: ssl.SSLContext, server_name: str, subject: str, body: bytes
+) -> bytes:
+    """As NATS clients do it that insist on TLS: by the protocol itself, with a standard check of the certificate."""
+    with socket.create_connection(("127.0.0.1", keeper.port), DEADLINE_S) as plain:
+        info = json.loads(plain.recv(2**16).removeprefix(b"INFO "))
+        assert info["tls_available"] and not info.get("tls_required"), "a client has to insist"
+        with trust.wrap_socket(plain, server_hostname=server_name) as connection, connection.makefile("rb") as lines:
+            signature = Ed25519PrivateKey.from_private_bytes(found.secret).sign(info["nonce"].encode())
+            proof = {"jwt": found.jwt, "sig": base64.urlsafe_b64encode(signature).decode().rstrip("=")}
+            connect = json.dumps({"verbose": False, "pedantic": False, **proof}).encode()
+            inbox = b"_INBOX.%b.x.1" % found.user.encode()
+            asked = b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), inbox, len(body), body)
+            connection.sendall(b"CONNECT %b\r\nSUB %b 1\r\n%b" % (connect, inbox, asked))
+            for line in lines:
+                assert not line.startswith(b"-ERR"), line
+                if line.startswith(b"MSG "):
+                    return lines.read(int(line.split()[-1]))
+    raise AssertionError("no answer came")
+
+
 def test_a_caller_calls_and_every_other_word_of_his_is_refused_and_said_so(
     keeper: Keeper, away: Away, tmp_path: Path
 ) -> None:
@@ -177,6 +221,9 @@ def test_a_caller_calls_and_every_other_word_of_his_is_refused_and_said_so(
         ("usage",),
     ):
         assert "it is for the owner" in away.refusal(3, *words), words
+    with in_a_terminal(away, "top") as terminal:
+        assert terminal.exit_code() == 3
+        assert terminal.shown.startswith(b"motes: motes top takes the owner's key"), "and no screen"
     file = tmp_path / "evil.py"
     file.write_text(APP)
     for words in (("deploy", str(file)), ("rm", "shop")):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.system.test_packages import header, only_index
+from tests.wheels import make_wheel
 
 from motes import connect
 from system.other_python import ROOT, Version, environment_of, find_other, pins
@@ -139,6 +142,72 @@ def test_packages_come_for_both_and_each_host_uses_its_own(
         assert f"cpython-3{minor}-" in file and file.startswith("/wheels/") and x == 3
     for host in ("local", "other"):
         assert len([each for each in (mixed.home.host(host) / "layers").iterdir() if len(each.name) == 64]) == 1, host
+
+
+def state(cluster: RunningCluster, name: str) -> str:
+    return next(str(each["state"]) for each in cluster.json("host", "ls") if each["name"] == name)
+
+
+def another_hours() -> str:
+    hour = time.localtime().tm_hour
+    return f"hours={(hour + 4) % 24}-{(hour + 8) % 24}"
+
+
+@pytest.mark.parametrize("how", ["away", "drained"])
+def test_a_host_that_lends_nothing_at_the_deploy_has_the_packages_when_it_lends_again(
+    mixed: RunningCluster, other: tuple[Version, Path], tmp_path: Path, how: str
+) -> None:
+    make_wheel(tmp_path / "wheels", "purely")
+    leave, back = {
+        "away": (("lend", "--host", "other", another_hours()), ("lend", "--host", "other", "hours=default")),
+        "drained": (("host", "drain", "other", "--wait"), ("host", "drain", "other", "--off")),
+    }[how]
+    mixed.motes(*leave)
+    try:
+        wait_until(lambda: state(mixed, "other") == how)
+        with only_index(mixed, tmp_path / "wheels"):
+            source = f"import purely\n{textwrap.dedent(VERSION)}"
+            done = mixed.run("deploy", write(tmp_path, how, source, "purely"))
+            assert (done.returncode, done.stderr) == (0, ""), done
+    finally:
+        mixed.motes(*back)
+    mixed.motes("host", "drain", "local", "--wait")
+    try:
+        wait_until(lambda: mixed.run("call", f"{how}.version").returncode == 0, "other serves it")
+        assert mixed.json("call", f"{how}.version") == list(other[0])
+    finally:
+        mixed.motes("host", "drain", "local", "--off")
+
+
+def test_a_kind_of_host_that_can_have_no_packages_is_named_also_where_nobody_looks_on(
+    mixed: RunningCluster, other: tuple[Version, Path], tmp_path: Path
+) -> None:
+    own, others = (f"cp{major}{minor}" for major, minor in (OWN, other[0]))
+    make_wheel(tmp_path / "wheels", "compiled", tag=f"{own}-{own}-manylinux_2_28_{platform.machine()}")
+    with only_index(mixed, tmp_path / "wheels"):
+        done = mixed.run(
+            "deploy", write(tmp_path, "partly", f"import compiled\n{textwrap.dedent(VERSION)}", "compiled")
+        )
+    assert done.returncode == 0
+    assert f"the app will not run on hosts of {others}-" in done.stderr and "compiled" in done.stderr, done
+
+
+def test_where_no_host_is_up_an_app_with_packages_is_refused_in_one_line(mixed: RunningCluster, tmp_path: Path) -> None:
+    make_wheel(tmp_path / "wheels", "purely")
+    app = write(tmp_path, "nowhere", f"import purely\n{textwrap.dedent(VERSION)}", "purely")
+    mixed.motes("lend", "--host", "other", another_hours())
+    mixed.motes("host", "drain", "local", "--wait")
+    try:
+        wait_until(lambda: (state(mixed, "local"), state(mixed, "other")) == ("drained", "away"))
+        with only_index(mixed, tmp_path / "wheels"):
+            assert "no host is up to load the app" in mixed.refusal(8, "deploy", app)
+            mixed.motes("pause")
+            assert "no host is up to load the app" in mixed.refusal(8, "deploy", app)
+    finally:
+        mixed.motes("resume")
+        mixed.motes("lend", "--host", "other", "hours=default")
+        mixed.motes("host", "drain", "local", "--off")
+    wait_until(lambda: {state(mixed, "local"), state(mixed, "other")} == {"up"})
 
 
 def calls_at_once(cluster: RunningCluster, address: str, arguments: list[Any]) -> list[Any]:

@@ -59,7 +59,13 @@ def index(tmp_path: Path, cluster: RunningCluster) -> Iterator[Path]:
 def only_index(cluster: RunningCluster, folder: Path) -> Iterator[None]:
     """The wheels of this folder are all that there is."""
     before = dict(cluster.environment)
-    cluster.environment |= {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(folder), "UV_CACHE_DIR": str(folder / "cache")}
+    # By a file: uv heeds no variable that says so.
+    (folder / "uv.toml").write_text("no-index = true\n")
+    cluster.environment |= {
+        "UV_CONFIG_FILE": str(folder / "uv.toml"),
+        "UV_FIND_LINKS": str(folder),
+        "UV_CACHE_DIR": str(folder / "cache"),
+    }
     try:
         yield
     finally:
@@ -191,7 +197,7 @@ def test_what_cannot_be_had_is_refused_and_what_ran_before_goes_on(
     make_wheel(index, "wants_old", requires=["good<1"])
     said = {
         "sourceonly": "sourceonly==1.0 has no usable wheels",
-        "nowhere-to-be-found": "nowhere-to-be-found was not found in the package registry",
+        "nowhere-to-be-found": "nowhere-to-be-found was not found in the provided package locations",
         "foreign": "foreign==1.0 has no wheels with a matching platform tag",
         "wants_old": "wants-old depend on good<1 and you require good==1.0",
         "good>=1; wants_old": "your requirements and all versions of wants-old are incompatible",
@@ -200,7 +206,8 @@ def test_what_cannot_be_had_is_refused_and_what_ran_before_goes_on(
         file = write(tmp_path, "asks", "good", *wanted.split("; "), "good==1.0")
         done = cluster.run("deploy", str(file))
         assert done.returncode == 6, (wanted, done)
-        assert why in done.stderr, (wanted, done.stderr)
+        # uv breaks its lines where the terminal of whoever runs this ends.
+        assert why in " ".join(done.stderr.split()), (wanted, done.stderr)
         assert str(cluster.home.path) not in done.stderr and "Traceback" not in done.stderr
     assert cluster.json("call", "asks.version") == "1.0"
 
@@ -223,6 +230,31 @@ def test_only_names_and_versions_are_taken(
     """A line that reached uv as an option could read any file, or build what an address holds."""
     done = cluster.run("deploy", str(write(tmp_path, "sly", "good", wanted)))
     assert done.returncode == 6 and why in done.stderr, done
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '[tool.uv.sources]\npurelib = {path = "own"}',
+        '[[tool.uv.index]]\nurl = "https://example.org/simple"\ndefault = true',
+    ],
+)
+def test_a_name_that_is_ones_own_elsewhere_is_not_taken_from_the_index(
+    cluster: RunningCluster, tmp_path: Path, index: Path, said: str
+) -> None:
+    """Dependency confusion: whoever has the name in the index would have his code run."""
+    make_wheel(index, "purelib", files={"purelib.py": "VERSION = 'a stranger's'\n"})
+    file = write(tmp_path, "confused", "purelib", "purelib")
+    head = "".join(f"# {line}\n" for line in said.splitlines())
+    file.write_text(file.read_text().replace("\n# ///\n", f"\n{head}# ///\n", 1))
+    for command in ("deploy", "run"):
+        assert "is not heeded" in cluster.refusal(6, command, str(file))
+    site = tmp_path / "confused-folder"
+    site.mkdir()
+    (site / "app.py").write_text("")
+    (site / "pyproject.toml").write_text(f"[project]\nname = 'x'\ndependencies = ['purelib']\n{said}\n")
+    assert "is not heeded" in cluster.refusal(6, "deploy", str(site))
+    assert not {"confused", "confused-folder"} & {each["app"] for each in cluster.json("apps")}
 
 
 def test_a_package_runs_nothing_on_the_machine_that_deploys(
@@ -262,6 +294,18 @@ def test_pins_are_written_and_hold_until_the_requirements_change(
     assert cluster.json("call", "locked.version") == "2.0"
     lock.write_text(lock.read_text().replace("--hash=sha256:", "--hash=sha256:0"))
     assert cluster.run("deploy", str(file)).returncode == 6, "a pin with another hash must not be installed"
+
+
+def test_without_packages_there_is_nothing_to_pin_and_that_is_said(cluster: RunningCluster, tmp_path: Path) -> None:
+    file = tmp_path / "unpinned.py"
+    file.write_text("from motes import function\n\n@function\ndef f() -> None: ...\n")
+    done = cluster.run("deploy", "--lock", str(file))
+    assert done.returncode == 0 and not (tmp_path / "unpinned.requirements.lock").exists()
+    assert (
+        done.stderr
+        == f"motes: {file} names no packages, so there is nothing to pin: unpinned.requirements.lock is not written\n"
+    )
+    cluster.motes("rm", "unpinned")
 
 
 def test_a_python_that_no_host_has_is_refused_with_those_that_there_are(

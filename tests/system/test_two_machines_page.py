@@ -11,7 +11,7 @@ import pytest
 from tests.system.test_joining import Keeper
 from tests.system.test_readme import shell
 
-from system.running import MOTES, RunningCluster
+from system.running import MOTES, RunningCluster, wait_until
 
 PAGE = (Path(__file__).parents[2] / "docs" / "TWO_MACHINES.md").read_text()
 BLOCKS = re.compile(
@@ -33,16 +33,25 @@ def machines(tmp_path: Path) -> Iterator[dict[str, RunningCluster]]:
 def test_the_page_about_two_machines_goes_as_it_says(machines: dict[str, RunningCluster], tmp_path: Path) -> None:
     server = machines["server"]
     assert isinstance(server, Keeper)
-    invite, shown_lines = "", 0
+    invite, shown_lines, rests = "", 0, 0
     for name, content, machine, command, shown in BLOCKS.findall(PAGE):
         if name:
             (tmp_path / name).write_text(content)
             continue
         line = command.replace("motes1-...", invite).replace("0.0.0.0", f"127.0.0.1:{server.port} --http 127.0.0.1:0")
+        if command.startswith("motes usage"):
+            wait_until(lambda count=rests: rests_accounted_for(machines) == (count, count), "it is signed by both")
         told = shell(machines[machine], tmp_path, f"{{ {line}; }} 2>&1")
         if command == "motes invite":
             invite = re.search(r"motes1-\S+", told)[0]  # type: ignore[index]
         for expected in shown.split("\n"):
             shown_lines += bool(expected.strip())
             assert expected.strip() in told, (command, expected, told)
-    assert invite and shown_lines >= 20
+        rests += command == "motes call sofa.rest"
+    assert invite and shown_lines >= 20 and rests >= 2
+
+
+def rests_accounted_for(machines: dict[str, RunningCluster]) -> tuple[int, ...]:
+    """Calls of `sofa` on the laptop, as the server and as the laptop itself has them; what does not hold fails."""
+    told = [machines[name].json("usage", "--app", "sofa", "--host", "laptop") for name in ("server", "laptop")]
+    return tuple(sum(each["calls"] for each in rows) for rows in told)

@@ -7,7 +7,7 @@ from motes.agent.answers import answer, no_lease, waited_too_long, why_lost
 from motes.agent.effects import Deliver, Effect, End, Stop, Tell
 from motes.agent.pool import Call, Instance, Pool
 from motes.agent.state import HostState
-from motes.model.call import failed
+from motes.model.call import Outcome, failed
 from motes.model.instance import EndReason, StartReason
 
 
@@ -28,11 +28,17 @@ def work_on(state: HostState, instance: Instance, pool: Pool, now: float) -> lis
         if now < call.deadline:
             effects.append(deliver(pool, instance, call, now))
         else:
-            effects.append(answer(state, call, waited_too_long(state, call)))
+            effects.append(time_out(state, call, waited_too_long(state, call), now))
     if not instance.calls_now:
         instance.idle_since = now
     pool.note_room(instance)
     return effects
+
+
+def time_out(state: HostState, call: Call, outcome: Outcome, now: float) -> Effect:
+    """Answer a call whose time is over: it took all of that, and is counted among the slow ones."""
+    state.tally(call.address).note_took(now - call.arrived)
+    return answer(state, call, outcome)
 
 
 def stop_call(state: HostState, pool: Pool, instance: Instance, tag: int, now: float) -> list[Effect]:
@@ -72,7 +78,9 @@ def told_start(state: HostState, instance: Instance) -> Effect:
     return Tell("instance.start", reason, instance.address, instance.release, instance.pid)
 
 
-def lose_calls(state: HostState, pool: Pool, instance: Instance, reason: EndReason, detail: str) -> list[Effect]:
+def lose_calls(
+    state: HostState, pool: Pool, instance: Instance, reason: EndReason, detail: str, now: float
+) -> list[Effect]:
     """The instance ended in the middle of its calls."""
     lost, instance.calls_now = list(instance.calls_now.values()), {}
     return [
@@ -80,13 +88,15 @@ def lose_calls(state: HostState, pool: Pool, instance: Instance, reason: EndReas
         # The last first: what goes back to the head of the queue keeps its order.
         for call in reversed(lost)
         if call.gone_at is None
-        for effect in _lose_call(state, pool, instance, call, reason, detail)
+        for effect in _lose_call(state, pool, instance, call, reason, detail, now)
     ]
 
 
 def _lose_call(
-    state: HostState, pool: Pool, instance: Instance, call: Call, reason: EndReason, detail: str
+    state: HostState, pool: Pool, instance: Instance, call: Call, reason: EndReason, detail: str, now: float
 ) -> list[Effect]:
+    if reason == EndReason.TIME_LIMIT:
+        return [time_out(state, call, failed(why_lost(state, pool, call, reason, detail)), now)]
     if (reason == EndReason.SPACE_FAILED and not instance.alive) or _may_run_again(pool, call, reason):
         if pool.lease.ceiling == 0:
             return [answer(state, call, no_lease(state, call.address))]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from motes.agent.answers import answer, waited_too_long, why_lost
+from motes.agent.answers import waited_too_long, why_lost
 from motes.agent.effects import Effect
-from motes.agent.instances import end, stop_call
+from motes.agent.instances import end, stop_call, time_out
 from motes.agent.pool import Call, Instance, Pool
 from motes.agent.releases import close_unused
 from motes.agent.state import HostState
@@ -100,7 +100,7 @@ def expire(state: HostState, pool: Pool, now: float) -> list[Effect]:
     overdue = [call for call in pool.waiting_calls() if now >= call.deadline]
     for call in overdue:
         pool.remove(call)
-        effects.append(answer(state, call, waited_too_long(state, call)))
+        effects.append(time_out(state, call, waited_too_long(state, call), now))
     for instance in pool.instances.values():
         for tag, call in list(instance.calls_now.items()):
             if not instance.ending:
@@ -123,7 +123,7 @@ def _expire_running(state: HostState, pool: Pool, instance: Instance, tag: int, 
         error = TimedOut(message, timeout_s=budget_s)
     else:
         return []
-    return [answer(state, call, failed(error)), *stop_call(state, pool, instance, tag, now)]
+    return [time_out(state, call, failed(error), now), *stop_call(state, pool, instance, tag, now)]
 
 
 def end_idle(state: HostState, pool: Pool, now: float) -> list[Effect]:

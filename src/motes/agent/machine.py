@@ -194,8 +194,10 @@ class Machine(HostState):
         instance.output_bytes = 0
         pool.note_served(min(work.worked_s, now - call.began), instance.note_work(call, work))
         pool.last_call_at = now
-        self.tally(instance.address).note_answered(now - call.arrived)
-        answered: list[Effect] = [answer(self, call, outcome)] if call.gone_at is None else []
+        answered: list[Effect] = []
+        if call.gone_at is None:
+            self.tally(instance.address).note_took(now - call.arrived)
+            answered.append(answer(self, call, outcome))
         if instance.asks:
             answered += asking.leave_all(self, instance, now, tag)
         if instance.ending:
@@ -255,7 +257,7 @@ class Machine(HostState):
         effects: list[Effect] = [told, *asking.leave_all(self, instance, now)]
         if reason in CRASHES:
             pool.note_crash(now)
-        effects += lose_calls(self, pool, instance, reason, detail)
+        effects += lose_calls(self, pool, instance, reason, detail, now)
         if reason == EndReason.SPACE_FAILED and not instance.alive:
             pool.note_failed_start(detail, now)
             effects += refuse_where_starts_fail(self, pool, now)

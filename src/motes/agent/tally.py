@@ -43,8 +43,8 @@ class Tally:
         self._answered_s = 0.0
         self._buckets = [0] * (len(LATENCY_BOUNDS_S) + 1)
 
-    def note_answered(self, seconds: float) -> None:
-        """An instance answered a call this long after it had arrived."""
+    def note_took(self, seconds: float) -> None:
+        """A call was answered by an instance, or its time was over, this long after it had arrived."""
         self._answers += 1
         self._answered_s += seconds
         self._buckets[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1

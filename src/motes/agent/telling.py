@@ -112,4 +112,6 @@ class Telling:
             for instance in self._agent.machine.instances.values()
         ]
         machine = self._agent.machine
-        return msgspec.msgpack.encode(HostInstances(machine.host, reports, machine.load(), machine.totals()))
+        return msgspec.msgpack.encode(
+            HostInstances(machine.host, reports, machine.load(), machine.totals(), tuple(machine.daemons))
+        )

@@ -17,6 +17,8 @@ from pathlib import Path
 from motes.errors import Untrusted
 from motes.model.certificate import SYSTEM, is_pinned
 
+SERVER_NAME = "motes"
+"""For which the keeper's certificate is, whatever its address; clients of other makes are told to expect that name."""
 VALID_YEARS = 100
 """Nobody looks at it; NATS wants one that is valid."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from motes.cli.amounts import DURATION
 from motes.cli.session import with_cluster
 from motes.errors import BadInput, NotFound, TooLarge
 
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
 @click.argument("address", metavar="APP.FUNCTION")
 @click.argument("words", nargs=-1, metavar="[JSON | TEXT | - | NAME=VALUE ...]")
 @click.option("--json", is_flag=True, expose_value=False, help="Changes nothing: a result is JSON in any case.")
-@click.option("--timeout", metavar="S", help="How long to wait, as 5 or '500 ms'. Default: what the function declares.")
-def command(address: str, words: tuple[str, ...], timeout: str | None) -> None:
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=DURATION,
+    help="How long to wait, as 5 or '500 ms'. Default: what the function declares.",
+)
+def command(address: str, words: tuple[str, ...], timeout_s: float | None) -> None:
     """Call a function and print its result as JSON.
 
     A function with one parameter takes one value; one with several takes NAME=VALUE for each, or one JSON object. A
@@ -38,7 +44,6 @@ def command(address: str, words: tuple[str, ...], timeout: str | None) -> None:
       motes call shop.add a=2 b=3
       motes call index.parse - < source.py
     """
-    timeout_s = _seconds(timeout)
 
     async def call(cluster: Cluster) -> None:
         from motes.cli.arguments import body_of, takes
@@ -66,20 +71,6 @@ async def _route(cluster: Cluster, app: str, workload: str) -> Route:
         where = f"at http://{app}.localhost:{port}/" if port else "over HTTP, on its keeper's machine"
         raise BadInput(f"{app}.{workload} is a daemon, not a function; reach it {where}")
     return route
-
-
-def _seconds(timeout: str | None) -> float | None:
-    from motes.model.units import parse_seconds
-
-    if timeout is None:
-        return None
-    try:
-        seconds = parse_seconds(timeout)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--timeout") from None
-    if seconds <= 0:
-        raise click.BadParameter("must be above 0", param_hint="--timeout")
-    return seconds
 
 
 def _read_stdin() -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,9 @@ def command() -> None:
 @click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write. Default: NAME.creds."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print an object: user, file, nats, inbox_prefix, addresses.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print an object: user, file, nats, inbox_prefix, addresses, tls."
+)
 def make(name: str | None, owner: bool, output: Path | None, as_json: bool) -> None:
     """Make a user NAME of the cluster, and write its key to a file.
 
@@ -63,7 +65,9 @@ def make(name: str | None, owner: bool, output: Path | None, as_json: bool) -> N
     A subject that ends with NAME, as fn.hello.greet.shop, calls in its own name (see reuse="caller").
 
     Where the cluster listens for others (motes up --listen), motes on another machine takes the file too: motes context
-    add. With --owner in place of NAME it is the owner's own key, whose holder may do everything.
+    add. Clients of other makes connect from there to the tls:// addresses and trust the keeper's certificate; to a
+    nats:// address they would send all in the clear. With --owner in place of NAME it is the owner's own key, whose
+    holder may do everything.
 
     \b
     Example:
@@ -99,6 +103,7 @@ def make(name: str | None, owner: bool, output: Path | None, as_json: bool) -> N
         "nats": home.keeper().servers,
         "inbox_prefix": subjects.inbox(user),
         "addresses": way.get("addresses", ()),
+        "tls": _over_tls(home, way.get("addresses", ())),
     }
     if as_json:
         click.echo(json.dumps(told))
@@ -106,6 +111,11 @@ def make(name: str | None, owner: bool, output: Path | None, as_json: bool) -> N
     click.echo(f"{file} holds the key of {user!r}; connect to {told['nats']} with inbox prefix {told['inbox_prefix']}")
     if way:
         click.echo(f"on another machine: motes context add NAME --creds {file}")
+        tls = told["tls"]
+        click.echo(
+            f"with a client of another make: {','.join(tls['servers'])}, never nats://, which sends all in the clear;"
+        )
+        click.echo(f"it trusts {tls['certificate']} for the name {tls['server_name']!r}")
 
 
 @command.command()
@@ -176,6 +186,18 @@ def _way_in(home: Home) -> dict[str, Any]:
         "certificate": certificate,
         "controller": load_public(home.public_key("controller")),
     }
+
+
+def _over_tls(home: Home, addresses: Sequence[str]) -> dict[str, Any]:
+    """What a NATS client of another make needs to know of TLS; nothing where the keeper listens for nobody."""
+    from motes.bus import tls
+
+    if not addresses:
+        return {}
+    servers = [f"tls://{each}" for each in addresses if "//" not in each]
+    # From elsewhere only its hash is known: the file is to be fetched from the keeper.
+    certificate = str(home.tls_certificate) if home.tls_certificate.exists() else "the keeper's keys/tls.crt"
+    return {"servers": servers, "certificate": certificate, "server_name": tls.SERVER_NAME}
 
 
 def _new_key(name: str) -> Creds:

@@ -47,7 +47,7 @@ def command(
     daemon: an ordinary server process, served at http://APP.localhost when it has a --port.
 
     Packages that a file names in a `# /// script` header (PEP 723), or a folder in its pyproject.toml, are had as
-    wheels from the package index, for the kinds of hosts that are up, and come along.
+    wheels from the package index, for each kind of host that there is, and come along.
 
     The code is first loaded in a space. When that fails, the app's own traceback is shown, the exit code is 6, and
     what was deployed before goes on. A new release takes over while calls run.
@@ -101,6 +101,7 @@ async def deploy(
         lock=lock,
         placing=placing or EVERYWHERE,
         on_progress=on_progress,
+        on_notice=_show_notice,
     )
     deployed = await submit(cluster, release, on_progress)
     http = cluster.home.cluster()["http"]
@@ -111,6 +112,12 @@ async def deploy(
         "http": http,
         "workloads": ways_in(release.manifest, http),
     }
+
+
+def _show_notice(what: str) -> None:
+    from motes.cli.table import plain
+
+    click.echo(plain(f"motes: {what}"), err=True)
 
 
 @contextlib.contextmanager

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from motes.cli.amounts import DURATION
 from motes.cli.session import with_cluster
 from motes.errors import BadInput, Refused
 from motes.home import ANY_ADDRESS, Home, Keeper, Listen
-from motes.model.units import parse_seconds
 
 if TYPE_CHECKING:
     from motes.client.cluster import Cluster
@@ -30,11 +30,13 @@ _GLOBAL, _PASSING, _UNUSABLE = 0x00, 0x01, 0x08 | 0x20 | 0x40
 
 
 @click.command(short_help="Let another machine join this cluster.")
-@click.option("--expires", default="1h", show_default=True, metavar="TIME", help="How long it is good for.")
-@click.option("--uses", default=1, show_default=True, type=int, help="How many machines may join with it.")
+@click.option("--expires", type=DURATION, default="1h", show_default=True, help="How long it is good for.")
+@click.option(
+    "--uses", default=1, show_default=True, type=click.IntRange(1), help="How many machines may join with it."
+)
 @click.option("--address", "more", multiple=True, metavar="HOST:PORT", help="One more address of this keeper.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: invite, addresses, expires_at, uses.")
-def command(expires: str, uses: int, more: tuple[str, ...], as_json: bool) -> None:
+def command(expires: float, uses: int, more: tuple[str, ...], as_json: bool) -> None:
     """Print one line with which another machine joins: motes join LINE
 
     Whoever has the line may lend a machine to this cluster, and sees what runs on that machine.
@@ -50,8 +52,7 @@ def command(expires: str, uses: int, more: tuple[str, ...], as_json: bool) -> No
         port = listed[0].rpartition(":")[2]
         raise BadInput(f"--address {wrong[0][:80]!r} is no address; write it like keeper.example:{port}")
     addresses = tuple(dict.fromkeys((*more, *listed)))[:MOST_ADDRESSES]
-    seconds = parse_seconds(expires)
-    invite = with_cluster(lambda cluster: invited(cluster, addresses, certificate, seconds, uses))
+    invite = with_cluster(lambda cluster: invited(cluster, addresses, certificate, expires, uses))
     told = {"invite": invite.line(), "addresses": addresses, "expires_at": invite.expires_at, "uses": uses}
     if as_json:
         click.echo(json.dumps(told))

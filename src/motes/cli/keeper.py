@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
+from motes.cli.amounts import DURATION_OR_NONE
 from motes.errors import BadInput, Refused, TimedOut, Unavailable
 from motes.home import ANY_ADDRESS, Home, Listen
-from motes.model.units import parse_seconds
 
 READY_TIMEOUT_S = 60.0
 _POLL_S = 0.05
@@ -135,9 +135,11 @@ def _become(home: Home, http: str) -> dict[str, Any]:
 @command.command()
 @click.argument("host")
 @click.argument("line", required=False)
-@click.option("--forward", "forward_for", default="7d", show_default=True, metavar="TIME", help="How long to forward.")
+@click.option(
+    "--forward", "forward_s", type=DURATION_OR_NONE, default="7d", show_default=True, help="How long to forward."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print an object: host, address, missing.")
-def move(host: str, line: str | None, forward_for: str, as_json: bool) -> None:
+def move(host: str, line: str | None, forward_s: float, as_json: bool) -> None:
     """Move the keeper from this machine to HOST, with the LINE that `motes keeper accept` shows there.
 
     Stored code goes first. While the rest moves, about a second, nothing can be deployed; calls are interrupted for as
@@ -153,7 +155,6 @@ def move(host: str, line: str | None, forward_for: str, as_json: bool) -> None:
 
     home = Home()
     home.cluster()
-    forward_s = parse_seconds(forward_for)
     if home.foreign() is not None:
         raise Refused(_IN_FOREIGN)
     if home.moved_file.exists() and home.keeper_file.exists():

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from motes.cli.amounts import DURATION, SIZE
 from motes.errors import BadBundle, MotesError
 from motes.model.instance import EndReason
-from motes.model.units import format_bytes, parse_bytes, parse_seconds
+from motes.model.units import format_bytes
 
 if TYPE_CHECKING:
     from motes.space.view import View
@@ -30,39 +31,13 @@ LIMIT_CODES = {
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def _parsed_by(parse: Callable[[str], float]) -> Callable[[click.Context, click.Parameter, str], float]:
-    """A callback for an option that holds a size or a duration as people write them."""
-
-    def convert(_context: click.Context, _parameter: click.Parameter, text: str) -> float:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
-
-    return convert
-
-
-SIZE, DURATION = _parsed_by(parse_bytes), _parsed_by(parse_seconds)
-
-
 @click.command(
     short_help="Run a script once, in a space, without a cluster.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
-@click.option(
-    "--memory", metavar="SIZE", callback=SIZE, default="256 MiB", show_default=True, help="The most memory it may use."
-)
-@click.option(
-    "--timeout", metavar="TIME", callback=DURATION, default="10 min", show_default=True, help="The longest it may run."
-)
-@click.option(
-    "--tmp",
-    metavar="SIZE",
-    callback=SIZE,
-    default="64 MiB",
-    show_default=True,
-    help="The size of its /tmp, and of a file.",
-)
+@click.option("--memory", type=SIZE, default="256 MiB", show_default=True, help="The most memory it may use.")
+@click.option("--timeout", type=DURATION, default="10 min", show_default=True, help="The longest it may run.")
+@click.option("--tmp", type=SIZE, default="64 MiB", show_default=True, help="The size of its /tmp, and of a file.")
 @click.option(
     "--processes",
     type=click.IntRange(1, 4096),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from motes.cli.session import with_cluster
-from motes.errors import MotesError
+from motes.errors import MotesError, Refused
 
 if TYPE_CHECKING:
     from motes.client.cluster import Cluster
@@ -28,7 +28,7 @@ def command() -> None:
 
     Arrow keys choose a workload; Enter looks into it: the same figures for each host, its instances, what it prints and
     what happened to it. Tab goes to the next part, to scroll in it; Escape goes back, q ends. Times are of the last
-    second, from a call's arrival at its host to its answer; CPU is in processors.
+    second, from a call's arrival at its host to its answer; CPU is in processors. It takes the owner's key.
 
     \b
     Example:
@@ -44,6 +44,7 @@ async def _show(cluster: Cluster) -> None:
     from motes.live.screen import Top
     from motes.tasks import Tasks
 
+    await _check_may_look(cluster)
     source, tasks = _Source(cluster), Tasks("top")
     tasks.spawn(source.listen())
     try:
@@ -51,6 +52,16 @@ async def _show(cluster: Cluster) -> None:
     finally:
         tasks.cancel()
         await tasks.wait()
+
+
+async def _check_may_look(cluster: Cluster) -> None:
+    """Raises Refused: a screen would only repeat it. Where the cluster is away for a moment, the screen waits."""
+    try:
+        await cluster.hosts()
+    except Refused as error:
+        raise Refused(f"motes top takes the owner's key, for it shows all hosts and apps: {error.message}") from None
+    except MotesError:
+        return
 
 
 class _Source:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
+from motes.cli.amounts import DURATION_OR_NONE
 from motes.cli.table import plain, print_json, print_table
 from motes.errors import BadInput, Untrusted
 from motes.home import Home
 from motes.model.names import is_name
-from motes.model.units import format_bytes, format_seconds, parse_seconds
+from motes.model.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from motes.client.cluster import Cluster
@@ -38,7 +39,13 @@ class Sink(Protocol):
 @click.command(short_help="Show what ran where, whose, and what it used.")
 @click.option("--app", help="Of this app only.")
 @click.option("--host", help="On this host only.")
-@click.option("--since", default="1d", show_default=True, help="Of this long ago until now, as in 30min, 12h or 7d.")
+@click.option(
+    "--since",
+    type=DURATION_OR_NONE,
+    default="1d",
+    show_default=True,
+    help="Of this long ago until now, as in 30min, 12h or 7d.",
+)
 @click.option(
     "--format",
     "kind",
@@ -54,7 +61,7 @@ class Sink(Protocol):
     help="Print a list of sums: app, host, owner, began_at, ended_at, batches, calls, starts, instance_s, cpu_s, "
     "memory_byte_s, in_bytes, out_bytes.",
 )
-def command(app: str | None, host: str | None, since: str, kind: str, as_json: bool) -> None:
+def command(app: str | None, host: str | None, since: float, kind: str, as_json: bool) -> None:
     """Show what each app used on each host: calls, starts of instances, how long these were there, CPU seconds, memory
     times seconds, bytes of calls and of their answers, and whose app it is.
 
@@ -67,7 +74,7 @@ def command(app: str | None, host: str | None, since: str, kind: str, as_json: b
       motes usage --since 7d
       motes usage --app hello --format csv > hello.csv
     """
-    home, since_at = Home(), max(time.time() - _seconds(since), 0.0)
+    home, since_at = Home(), max(time.time() - since, 0.0)
     if app is not None and not is_name(app):
         raise BadInput(f"{app!r} names no app")
     if host is not None and not is_name(host):
@@ -186,13 +193,6 @@ def _sink(kind: str, as_json: bool) -> Sink:
     if kind == "table" or as_json:
         return TableSink(as_json)
     return LinesSink() if kind == "jsonl" else CsvSink()
-
-
-def _seconds(text: str) -> float:
-    try:
-        return parse_seconds(text)
-    except ValueError as error:
-        raise BadInput(f"--since: {error}") from None
 
 
 def _row(total: Total) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ from motes.bundle.pack import app_name, pack
 from motes.client.cluster import Cluster
 from motes.client.placing import EVERYWHERE, Placing
 from motes.client.requirements import requirements_of
-from motes.errors import MotesError, NoPackages, Refused, TimedOut, TooLarge, Unavailable, Untrusted
+from motes.client.targets import Notice, hosts_there, targets_of
+from motes.errors import MotesError, Refused, TimedOut, TooLarge, Untrusted
 from motes.grants.keys import Key, Tag, load_or_create, sign
 from motes.home import Home
 from motes.model.keeper import (
@@ -37,7 +38,6 @@ from motes.model.keeper import (
     Remove,
 )
 from motes.model.naming import as_name
-from motes.model.platform import accepts, target
 from motes.model.release import Daemon, Manifest, Packages, Release, Removal
 from motes.model.units import format_bytes
 
@@ -55,9 +55,6 @@ DEPLOY_TIMEOUT_S = 40.0
 LATER_S = 0.001
 T = TypeVar("T")
 
-HOSTS_TIMEOUT_S = 3.0
-"""How long a deploy with packages waits for a first host to be heard."""
-
 
 class Progress(Protocol):
     """Told what is being done, and where that is counted, how far it is."""
@@ -66,6 +63,9 @@ class Progress(Protocol):
 
 
 def _say_nothing(step: str, done: int = 0, total: int = 0) -> None: ...
+
+
+def _heed_nothing(what: str) -> None: ...
 
 
 async def deploy(
@@ -79,6 +79,7 @@ async def deploy(
     lock: bool = False,
     placing: Placing = EVERYWHERE,
     on_progress: Progress | None = None,
+    on_notice: Notice = _heed_nothing,
 ) -> Deployed:
     """Deploy `path` as app `name`; returns when the release is stored and its daemons serve.
 
@@ -94,6 +95,7 @@ async def deploy(
         lock=lock,
         placing=placing,
         on_progress=on_progress,
+        on_notice=on_notice,
     )
     return await submit(cluster, release, on_progress)
 
@@ -109,6 +111,7 @@ async def prepare(
     lock: bool = False,
     placing: Placing = EVERYWHERE,
     on_progress: Progress | None = None,
+    on_notice: Notice = _heed_nothing,
 ) -> Release:
     """The release of `path`, uploaded and looked at, not yet deployed; `lock` first writes the pins of its packages.
 
@@ -117,7 +120,7 @@ async def prepare(
     owner_key(cluster.home)
     say = on_progress or _say_nothing
     app = as_name(name, "an app's name") if name is not None else app_name(path)
-    packages = await _packages(cluster, path, say, lock)
+    packages = await _packages(cluster, path, say, on_notice, lock)
     say("packing")
     bundle = await asyncio.to_thread(pack, path)
     await upload(cluster, bundle.hash, bundle.data, say, "the app")
@@ -204,41 +207,26 @@ async def _as_the_newest(ask: Callable[[float], Awaitable[T]], at: float) -> T:
         return await ask(max(newest_at, at) + LATER_S)
 
 
-async def _packages(cluster: Cluster, path: Path, say: Progress, lock: bool) -> Packages:
-    """What the app needs beside its files, uploaded, for every kind of host that is up. Raises NoPackages."""
+async def _packages(cluster: Cluster, path: Path, say: Progress, notice: Notice, lock: bool) -> Packages:
+    """What the app needs beside its files, uploaded, for every kind of host that there is.
+
+    Raises NoPackages and Unavailable.
+    """
     wanted = await asyncio.to_thread(requirements_of, path)
     if not wanted.lines:
+        if lock:
+            notice(f"{path} names no packages, so there is nothing to pin: {wanted.lock.name} is not written")
         return Packages(wanted.python)
     from motes.client.packages import Layers
 
-    there = await _hosts_up(cluster)
-    fitting = [each for each in there if not wanted.python or accepts(wanted.python, each[0])]
-    targets = {target(python, platform) for python, platform in fitting}
-    targets.discard("")
-    if not targets:
-        kinds = ", ".join(sorted({f"Python {python} on {platform or 'another system'}" for python, platform in there}))
-        needed = f"Python {wanted.python}" if wanted.python else "a known platform"
-        mend = "add one that fits: `motes host start --python ...`"
-        raise NoPackages(f"{path} needs packages and {needed}; the hosts have {kinds} ({mend})")
-    layers = await Layers(cluster.home.layers, say).make(wanted, targets, path.name if lock else "")
+    targets = targets_of(await hosts_there(cluster), wanted, notice)
+    layers = await Layers(cluster.home.layers, say, notice).make(wanted, targets, path.name if lock else "")
     hashes = {}
     for kind, layer in layers.items():
         hashes[kind] = await asyncio.to_thread(_hash_of, layer)
         with _mapped(layer) as data:
             await upload(cluster, hashes[kind], data, say, "packages")
     return Packages(wanted.python, hashes)
-
-
-async def _hosts_up(cluster: Cluster) -> list[tuple[str, str]]:
-    """The Python and the platform of each host. Raises Unavailable."""
-    async with asyncio.timeout(HOSTS_TIMEOUT_S):
-        with contextlib.suppress(TimeoutError):
-            while True:
-                found = [(each.python, each.platform) for each in await cluster.hosts() if each.state == "up"]
-                if found:
-                    return found
-                await asyncio.sleep(0.05)
-    raise Unavailable("no host is up to run the app (see `motes host ls`)")
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from motes.bundle.sources import LAYER
 from motes.client.layer import finish
 from motes.client.requirements import Requirements
 from motes.errors import NoPackages, Unavailable
-from motes.model.platform import MOST_TARGETS, accepts, split_target, this_platform
+from motes.model.platform import accepts, split_target, this_platform
 from motes.model.platform import target as target_of
 
 UV_TIMEOUT_S = 600.0
@@ -37,12 +37,16 @@ _LOCK_HEAD = (
 Say = Callable[[str], None]
 
 
-class Layers:
-    """Makes the archives of layers, and keeps them in `folder`."""
+def _say_nothing(what: str) -> None: ...
 
-    def __init__(self, folder: Path, say: Say) -> None:
+
+class Layers:
+    """Makes the archives of layers, and keeps them in `folder`; `say` hears each step, `notice` what is left out."""
+
+    def __init__(self, folder: Path, say: Say, notice: Say) -> None:
         self._folder = folder
         self._say = say
+        self._notice = notice
 
     async def make(self, requirements: Requirements, targets: Iterable[str], lock: str = "") -> dict[str, Path]:
         """The archive of the layer for each target, by the pins of its lock file where there is one.
@@ -53,7 +57,7 @@ class Layers:
         """
         made: dict[str, Path] = {}
         failed: dict[str, NoPackages] = {}
-        targets = sorted(set(targets))[:MOST_TARGETS]
+        targets = sorted(set(targets))
         if lock:
             await self._lock(requirements, lock, min(targets, key=_minor))
         pins = read_lock(requirements)
@@ -65,7 +69,7 @@ class Layers:
         if failed and not made:
             raise next(iter(failed.values()))
         for target, why in failed.items():
-            self._say(f"no packages for hosts of {target}: {why.message}")
+            self._notice(f"the app will not run on hosts of {target}: {why.message}")
         return made
 
     async def _lock(self, requirements: Requirements, name: str, oldest: str) -> None:
@@ -179,7 +183,7 @@ def folder_for_this_python(requirements: Requirements, layers: Path) -> Iterator
     kind = target_of(python, platform)
     if not kind:
         raise NoPackages(f"no packages can be had for Python {python} on this machine")
-    made = asyncio.run(Layers(layers, lambda step: None).make(requirements, [kind]))[kind]
+    made = asyncio.run(Layers(layers, _say_nothing, _say_nothing).make(requirements, [kind]))[kind]
     with tempfile.TemporaryDirectory(prefix="motes-run-") as place:
         os.chmod(place, 0o755)
         with open(made, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

@@ -6,9 +6,13 @@ import hashlib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from motes.client.elsewhere import refuse_elsewhere, refuse_elsewhere_beside
 from motes.errors import NoPackages
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 OWN_NAME = "motes"
 """Every space has it."""
@@ -32,18 +36,24 @@ def requirements_of(path: Path) -> Requirements:
     """What the file or folder says that it needs; no lines when it says nothing. Raises NoPackages."""
     if path.is_dir():
         file, lock = path / "pyproject.toml", path / "requirements.lock"
-        table = _parsed(file, _text(file)).get("project", {})
+        document = _parsed(file, _text(file))
+        table = document.get("project", {})
         if isinstance(table, dict) and "dependencies" in table.get("dynamic", ()):
             raise NoPackages(f"{file}: its dependencies are dynamic; write them down in [project] dependencies")
     else:
         file, lock = path, path.with_suffix(".requirements.lock")
-        table = _parsed(file, _header(file))
+        table = document = _parsed(file, _header(file))
     if not isinstance(table, dict):
         raise NoPackages(f"{file}: [project] is no table")
     python, lines = table.get("requires-python", ""), table.get("dependencies", [])
     if not isinstance(python, str) or not isinstance(lines, list) or not all(isinstance(each, str) for each in lines):
         raise NoPackages(f"{file}: dependencies must be a list of texts, and requires-python a text")
-    return Requirements(tuple(sorted(filter(None, (_checked(file, each) for each in lines)))), python, lock)
+    wanted = [found for each in lines if (found := _checked(file, each)) is not None]
+    names = [_normal(each.name) for each in wanted]
+    refuse_elsewhere(file, document, names)
+    if path.is_dir():
+        refuse_elsewhere_beside(path, names)
+    return Requirements(tuple(sorted(map(str, wanted))), python, lock)
 
 
 def _text(file: Path) -> str:
@@ -77,10 +87,9 @@ def _parsed(file: Path, text: str) -> dict[str, Any]:
         raise NoPackages(f"{file}: its dependencies cannot be read: {error}") from None
 
 
-def _checked(file: Path, line: str) -> str:
-    """The requirement in its normal form; empty for Motes itself."""
+def _checked(file: Path, line: str) -> Requirement | None:
+    """What a line requires; None for Motes itself."""
     from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.utils import canonicalize_name
 
     try:
         requirement = Requirement(line)
@@ -91,4 +100,10 @@ def _checked(file: Path, line: str) -> str:
             f"{file}: {line!r} names an address; packages come as wheels from a package index, so write a name and a"
             " version, or put the code into the app's folder"
         )
-    return "" if canonicalize_name(requirement.name) == OWN_NAME else str(requirement)
+    return None if _normal(requirement.name) == OWN_NAME else requirement
+
+
+def _normal(name: str) -> str:
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(name)

@@ -13,6 +13,7 @@ from typing import cast
 
 from motes.errors import MotesError
 from motes.gateway.activity import Activity
+from motes.gateway.daemon_counts import Visit
 from motes.gateway.daemons import Daemons
 from motes.gateway.problems import Problem, problem_of, say_farewell
 from motes.gateway.switch_watch import SwitchWatch
@@ -27,10 +28,13 @@ _ENDED_EARLY = Problem(502, "daemon_ended", "the daemon closed the connection wi
 class DaemonProxy(asyncio.Protocol):
     """The client's side of one proxied connection; owns the daemon's side."""
 
-    def __init__(self, watch: RequestWatch, daemons: Daemons, app: str, ended: Callable[[DaemonProxy], None]) -> None:
+    def __init__(
+        self, watch: RequestWatch, daemons: Daemons, app: str, visit: Visit, ended: Callable[[DaemonProxy], None]
+    ) -> None:
         self._watch = watch
         self._daemons = daemons
         self._app = app
+        self._visit = visit
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._client: asyncio.Transport | None = None
@@ -85,6 +89,7 @@ class DaemonProxy(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._client = None
         self._stop_timer()
+        self._visit.ended()
         self._ended(self)
         if self._opening is not None:
             self._opening.cancel()
@@ -98,6 +103,7 @@ class DaemonProxy(asyncio.Protocol):
     def daemon_data(self, data: bytes) -> None:
         self._answered = True
         self._activity.answered()
+        self._visit.answered()
         if self._client is not None:
             self._client.write(data)
         if self._switch is not None:
@@ -159,6 +165,7 @@ class DaemonProxy(asyncio.Protocol):
                 connection.close()
                 raise
         except MotesError as error:
+            self._visit.failed()
             self._end_with(problem_of(error))
         except OSError:
             self._end_with(_ENDED_EARLY)
@@ -175,6 +182,7 @@ class DaemonProxy(asyncio.Protocol):
         if self._client is None:
             self._daemon.abort()
             return
+        self._visit.opened()
         if self._refusal is None and not self._watch.in_head:
             self._flush()
         if self._client_ended:
@@ -185,7 +193,9 @@ class DaemonProxy(asyncio.Protocol):
         """Pass on what belongs to judged requests, keep what does not yet."""
         if self._watch.problem is not None:
             self._refuse(self._watch.problem)
-        elif self._watch.upgrade is not None:
+            return
+        self._visit.asked(self._watch.requests)
+        if self._watch.upgrade is not None:
             self._ask_switch(data[:http_size], data[http_size:])
         elif self._watch.in_head:
             self._keep(data)
@@ -268,6 +278,8 @@ class DaemonProxy(asyncio.Protocol):
     def _end_with(self, problem: Problem) -> None:
         if self._client is None or self._is_over:
             return
+        if problem is _ENDED_EARLY:
+            self._visit.failed()
         self._is_over = True
         self._holds.clear()
         self._client.resume_reading()

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
+from motes.gateway.daemon_counts import DaemonCounts
 from motes.gateway.daemon_proxy import DaemonProxy
 from motes.gateway.daemons import Daemons
 from motes.gateway.function_connection import FunctionConnection
@@ -27,9 +28,16 @@ _FULL = Problem(503, "overloaded", "too many connections; try again in a moment"
 class House:
     """All open connections of a gateway, whoever has them now, and what is behind them."""
 
-    def __init__(self, port: int, daemons: Daemons, make_function_connection: Callable[[], FunctionConnection]) -> None:
+    def __init__(
+        self,
+        port: int,
+        daemons: Daemons,
+        counts: DaemonCounts,
+        make_function_connection: Callable[[], FunctionConnection],
+    ) -> None:
         self.port = port
         self.daemons = daemons
+        self.counts = counts
         self.make_function_connection = make_function_connection
         self.doors: set[FrontDoor] = set()
         self.functions: set[FunctionConnection] = set()
@@ -93,7 +101,8 @@ class FrontDoor(asyncio.Protocol):
             self._to_functions()
         else:
             proxies = self._house.proxies
-            proxy = DaemonProxy(self._watch, self._house.daemons, app, proxies.discard)
+            visit = self._house.counts.visit(app, asyncio.get_running_loop().time)
+            proxy = DaemonProxy(self._watch, self._house.daemons, app, visit, proxies.discard)
             proxies.add(proxy)
             proxy.begin(self._transport, self._data, http_size)
 

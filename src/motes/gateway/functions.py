@@ -30,6 +30,7 @@ from motes.gateway.call_request import (
     header,
     timeout_of,
 )
+from motes.gateway.daemon_counts import DaemonCounts
 from motes.gateway.media import JSON, from_json, needs_route, to_json
 from motes.gateway.metrics import CONTENT_TYPE, Metrics
 from motes.gateway.openapi import openapi
@@ -58,12 +59,12 @@ _OPENAPI = "openapi.json"
 class Functions:
     """The ASGI application for one gateway."""
 
-    def __init__(self, backend: Backend, port: int) -> None:
+    def __init__(self, backend: Backend, port: int, counts: DaemonCounts) -> None:
         self._backend = backend
         self._port = port
         self._calls = 0
         self._bodies = HeldBytes()
-        self._metrics = Metrics(backend)
+        self._metrics = Metrics(backend, counts)
         self._tools: Tools | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:

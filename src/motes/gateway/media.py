@@ -28,7 +28,7 @@ def needs_route(headers: Headers) -> bool:
 def to_json(headers: Headers, body: bytes, route: Route) -> bytes:
     """The body as JSON. Raises Refusal when it is not what its content type says, and TooLarge."""
     sent = _sent(headers)
-    if sent == RAW and _is_bytes(route.parameters, route.parameters):
+    if sent == RAW and is_bytes(route.parameters, route.parameters):
         return _within_limit(b'"%b"' % binascii.b2a_base64(body, newline=False))
     if sent not in MSGPACK or not body:
         return body
@@ -43,7 +43,7 @@ def from_json(headers: Headers, result: bytes, route: Route) -> tuple[bytes, byt
     """`(content type, body)` of a result, as the caller wants it where that can be, else JSON. Raises BadResult."""
     wanted = _wanted(headers)
     try:
-        if wanted == RAW and _is_bytes(route.result, route.result):
+        if wanted == RAW and is_bytes(route.result, route.result):
             return RAW, base64.b64decode(msgspec.json.decode(result, type=str), validate=True)
         if wanted in MSGPACK:
             value = _with_bytes(msgspec.json.decode(result), route.result, route.result, 0)
@@ -74,7 +74,8 @@ def _wanted(headers: Headers) -> bytes:
     return JSON
 
 
-def _is_bytes(schema: Schema, root: Schema) -> bool:
+def is_bytes(schema: Schema, root: Schema) -> bool:
+    """Whether raw bytes can stand for a value of this type."""
     return resolve(schema, root).get("contentEncoding") == "base64"
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from motes.gateway.call_request import MAX_TIMEOUT_S, RAW
+from motes.gateway.media import is_bytes
 from motes.gateway.streams import EVENTS, LINES
+from motes.model.caller import NAME_LIMIT
 from motes.model.routes import Route, Routes
 
 _DEFINITIONS = "#/$defs/"
@@ -20,13 +23,14 @@ def openapi(routes: Routes, server: str) -> dict[str, Any]:
         "info": {"title": routes.app, "version": str(routes.epoch)},
         "servers": [{"url": server}],
         "paths": paths,
-        "components": {"schemas": shared},
+        "components": {"schemas": shared, "parameters": _HEADERS},
     }
 
 
 def _operation(name: str, route: Route, shared: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": name,
+        "parameters": [{"$ref": f"#/components/parameters/{each}"} for each in _HEADERS],
         "responses": {
             "200": _answer(route, _own(name, route.result, shared)),
             "default": {
@@ -37,20 +41,28 @@ def _operation(name: str, route: Route, shared: dict[str, Any]) -> dict[str, Any
     }
     if route.parameter_names:
         body = _own(name, route.parameters, shared)
-        operation["requestBody"] = {"required": True, "content": _json(body)}
+        content = _packed(body) | _raw(route.parameters)
+        operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
 def _answer(route: Route, schema: Any) -> dict[str, Any]:
     if not route.streams:
-        return {"description": "the result", "content": _json(schema)}
+        return {"description": "the result", "content": _packed(schema) | _raw(route.result)}
     items: dict[str, Any] = {str(kind, "ascii"): {"schema": schema} for kind in (EVENTS, LINES)}
-    whole = _json({"type": "array", "items": schema})
-    return {"description": "the items, as they come; as JSON, all of them at the end", "content": items | whole}
+    whole = _packed({"type": "array", "items": schema})
+    description = "the items, as they come; as JSON and MessagePack, all of them at the end"
+    return {"description": description, "content": items | whole}
 
 
-def _json(schema: Any) -> dict[str, Any]:
-    return {"application/json": {"schema": schema}}
+def _packed(schema: Any) -> dict[str, Any]:
+    """As JSON, or the same as MessagePack, in which bytes may be bytes."""
+    return {kind: {"schema": schema} for kind in ("application/json", "application/msgpack")}
+
+
+def _raw(schema: Any) -> dict[str, Any]:
+    """As they are where it is bytes; OpenAPI 3.1 gives these no schema."""
+    return {str(RAW, "ascii"): {}} if is_bytes(schema, schema) else {}
 
 
 def _own(function: str, schema: Any, shared: dict[str, Any]) -> Any:
@@ -74,6 +86,20 @@ def _reference(function: str, reference: Any) -> Any:
     return _moved(function, reference)
 
 
+_HEADERS = {
+    "motes-timeout": {
+        "name": "motes-timeout",
+        "in": "header",
+        "description": f"how long to wait, as 5, 500ms or 5min; at most {MAX_TIMEOUT_S:g} s",
+        "schema": {"type": "string"},
+    },
+    "motes-caller": {
+        "name": "motes-caller",
+        "in": "header",
+        "description": 'whose call it is, for functions with reuse="caller"',
+        "schema": {"type": "string", "minLength": 1, "maxLength": NAME_LIMIT, "pattern": "^[!-~]+$"},
+    },
+}
 _PROBLEM = {
     "type": "object",
     "properties": {

@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 
 from motes.errors import Refused, Unavailable
 from motes.gateway.backend import Backend
+from motes.gateway.daemon_counts import DaemonCounts
 from motes.gateway.daemons import Daemons
 from motes.gateway.front_door import FrontDoor, House
 from motes.gateway.function_connection import FunctionConnection
@@ -46,9 +47,10 @@ class Server:
         bound = listening_socket(host, port)
         port = bound.getsockname()[1]
         state = ServerState()
-        config = _uvicorn_config(Functions(backend, port))
+        counts = DaemonCounts()
+        config = _uvicorn_config(Functions(backend, port, counts))
         daemons = Daemons(backend, run_folder)
-        house = House(port, daemons, lambda: FunctionConnection(config, state, {}))
+        house = House(port, daemons, counts, lambda: FunctionConnection(config, state, {}))
         house.functions = cast("set[FunctionConnection]", state.connections)
         loop = asyncio.get_running_loop()
         listener = await loop.create_server(lambda: FrontDoor(house), sock=bound, backlog=_BACKLOG)

@@ -179,6 +179,8 @@ class HostInstances(msgspec.Struct, frozen=True):
     """By address."""
     totals: Annotated[dict[str, Totals], msgspec.Meta(max_length=MOST_LISTED)] = {}
     """By address, also of workloads that have no instance now."""
+    daemons: Annotated[tuple[Short, ...], msgspec.Meta(max_length=MOST_LISTED)] = ()
+    """Which of the addresses are those of daemons: what passes to these no host sees."""
 
 
 BEAT_INTERVAL_S = 0.25

@@ -22,8 +22,8 @@ class Totals(msgspec.Struct, frozen=True, array_like=True):
     """Of instances."""
     cpu_s: Number = 0.0
     answers: Size = 0
-    """Calls that an instance answered itself: those of which the time is known."""
+    """Calls that an instance answered itself, or whose time was over: those of which it is known how long they took."""
     answered_s: Number = 0.0
-    """Of those, from the arrival at the host to the answer, all together."""
+    """Of those, from the arrival at the host to the answer or the end of the time, all together."""
     buckets: Annotated[tuple[Size, ...], msgspec.Meta(max_length=len(LATENCY_BOUNDS_S))] = ()
     """How many of those took at most LATENCY_BOUNDS_S and more than the bound before."""

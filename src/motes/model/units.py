@@ -4,13 +4,14 @@ from __future__ import annotations
 
 _BYTES = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _SECONDS = {"": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_ENDLESS = float("inf")
 
 
 def _parse(text: str | int | float, units: dict[str, float] | dict[str, int], what: str, example: str) -> float:
     if isinstance(text, int | float):
         value = float(text)
-        if value < 0:
-            raise ValueError(f"a {what} cannot be negative: {text}")
+        if not 0 <= value < _ENDLESS:
+            raise ValueError(f"a {what} cannot be {'negative' if value < 0 else 'without end'}: {text}")
         return value
     written = text.strip()
     unit = written.lstrip("0123456789.")
@@ -19,7 +20,9 @@ def _parse(text: str | int | float, units: dict[str, float] | dict[str, int], wh
     unit = unit.strip().lower()
     if unit not in units or not whole.isdecimal() or (point and not part.isdecimal()):
         raise ValueError(f"{text!r} is not a {what}; write it like {example!r}")
-    return float(number) * units[unit]
+    if (value := float(number) * units[unit]) >= _ENDLESS:
+        raise ValueError(f"a {what} cannot be without end: {text!r}")
+    return value
 
 
 def parse_bytes(text: str | int | float) -> int:

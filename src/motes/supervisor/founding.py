@@ -42,7 +42,7 @@ def listen(home: Home, host: str, port: int) -> None:
 
     home.create()
     if not home.tls_certificate.exists():
-        key, certificate = tls.make_certificate("motes")
+        key, certificate = tls.make_certificate(tls.SERVER_NAME)
         home.write_text(home.tls_key, key)
         home.write_text(home.tls_certificate, certificate)
     home.set_listen(host=host, port=port)
