@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ports import free_port
 from system.running import DEADLINE_S, MOTES, RunningCluster, family, is_alive, wait_until
 
 APP = """
@@ -17,6 +19,11 @@ APP = """
 
     @function(idempotent=True)
     def nap(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    @function
+    def once(seconds: float) -> float:
         time.sleep(seconds)
         return seconds
 """
@@ -58,23 +65,56 @@ def test_a_paused_machine_is_free_at_once_and_stays_so_until_it_is_resumed(clust
 
 
 def test_what_runs_on_a_machine_that_is_paused_is_run_elsewhere_where_that_is_harmless(cluster: RunningCluster) -> None:
-    cluster.deploy("work", APP)
-    other = RunningCluster(cluster.folder.parent / "other")
-    cluster.down()
-    cluster.motes("up", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:17429")
-    other.motes("join", cluster.json("invite")["invite"], "--name", "other")
-    try:
-        cluster.motes("host", "stop", "--name", "local")
-        call = subprocess.Popen(
-            [MOTES, "call", "work.nap", "6"], env=cluster.environment, stdout=subprocess.PIPE, text=True
-        )
-        wait_until(lambda: any(each["state"] == "busy" for each in cluster.instances()))
+    with joined(cluster) as other:
+        call = begun(cluster, "work.nap", "6")
         cluster.motes("host", "start", "--name", "local")
         other.motes("pause")
         assert call.communicate(timeout=DEADLINE_S)[0] == "6.0\n"
+
+
+def test_what_may_run_only_once_ends_as_lost_with_its_host_however_its_owner_takes_that_back(
+    cluster: RunningCluster,
+) -> None:
+    """That is no fault of the function, whose process did not end by itself."""
+    with joined(cluster) as other:
+        for taken, again in (("pause", "resume"), ("down", "up"), ("leave", "")):
+            call = begun(cluster, "work.once", "60")
+            other.motes(taken)
+            said = call.communicate(timeout=DEADLINE_S)[1]
+            assert call.returncode == 7 and "its host was stopped or paused" in said, (taken, said)
+            if again:
+                other.motes(again)
+    cluster.motes("host", "start", "--name", "local")
+    call = begun(cluster, "work.once", "60")
+    cluster.motes("host", "stop", "--name", "local")
+    call.communicate(timeout=DEADLINE_S)
+    assert call.returncode == 7
+
+
+@contextlib.contextmanager
+def joined(cluster: RunningCluster) -> Iterator[RunningCluster]:
+    """Another machine's home, whose host is the only one of the cluster, with an app."""
+    cluster.deploy("work", APP)
+    other = RunningCluster(cluster.folder.parent / "other")
+    cluster.down()
+    cluster.motes("up", "--http", "127.0.0.1:0", "--listen", f"127.0.0.1:{free_port()}")
+    other.motes("join", cluster.json("invite")["invite"], "--name", "other")
+    try:
+        cluster.motes("host", "stop", "--name", "local")
+        yield other
     finally:
         other.motes("resume")
         other.down()
+
+
+def begun(cluster: RunningCluster, *words: str) -> subprocess.Popen[str]:
+    """A call that runs by now."""
+    command = [MOTES, "call", *words]
+    call = subprocess.Popen(
+        command, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: any(each["state"] == "busy" for each in cluster.instances()))
+    return call
 
 
 def test_pausing_what_does_not_run_holds_for_the_next_start(tmp_path: Path) -> None:

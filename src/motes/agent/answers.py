@@ -28,6 +28,11 @@ LIMITS = {
     EndReason.FILE_LIMIT,
     EndReason.OUTPUT_LIMIT,
 }
+HOST_GONE = {
+    EndReason.WITHDRAWN: "its host was withdrawn",
+    EndReason.HOST_STOPPED: "its host was stopped or paused in the middle of it",
+}
+"""Ends that are the doing of the machine's owner, and not of the process."""
 
 
 def refusal(state: HostState, pool: Pool | None, call: Call, now: float) -> Outcome | None:
@@ -106,8 +111,8 @@ def why_lost(state: HostState, pool: Pool, call: Call, reason: EndReason, detail
         return TimedOut(message, timeout_s=pool.function.timeout_s, reason=reason.value)
     if reason in LIMITS:
         return LimitExceeded(f"{call.address} {detail or 'went over a limit'}", reason=reason.value)
-    if reason == EndReason.WITHDRAWN:
-        message = f"{call.address}: {detail or 'its host was withdrawn'}; whether the call has done its work is unknown"
+    if reason in HOST_GONE:
+        message = f"{call.address}: {detail or HOST_GONE[reason]}; whether the call has done its work is unknown"
         return HostLost(message, host=state.host, reason=reason.value)
     why = detail or reason.value.replace("_", " ")
     return Exited(f"{call.address}: the process ended in the middle of the call: {why}", reason=reason.value)

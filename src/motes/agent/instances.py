@@ -3,7 +3,7 @@ agent's core."""
 
 from __future__ import annotations
 
-from motes.agent.answers import answer, no_lease, waited_too_long, why_lost
+from motes.agent.answers import HOST_GONE, answer, no_lease, waited_too_long, why_lost
 from motes.agent.effects import Deliver, Effect, End, Stop, Tell
 from motes.agent.pool import Call, Instance, Pool
 from motes.agent.state import HostState
@@ -103,7 +103,7 @@ def _lose_call(
         pool.push(call, first=True)
         return []
     # Whoever stops a host, or wants it back, does not stop what may run twice: another host does it.
-    elsewhere = reason in (EndReason.HOST_STOPPED, EndReason.WITHDRAWN) and may_run_twice(pool)
+    elsewhere = reason in HOST_GONE and may_run_twice(pool)
     return [answer(state, call, failed(why_lost(state, pool, call, reason, detail), try_elsewhere=elsewhere))]
 
 
