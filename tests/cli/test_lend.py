@@ -75,6 +75,29 @@ def test_a_machine_serves_no_stranger_and_says_what_is_possible(whom: str) -> No
         parse_lend(f"cpus=1,serve={whom}")
 
 
+HUGE = "9" * 400
+UNFIT = [
+    *("spaces=3000000000", "spaces=2147483648", f"spaces={HUGE}", "cpus=1e16", f"cpus={HUGE}"),
+    *("memory=9999999999GiB", f"memory={HUGE}", "disk=9007199254740995", f"disk={HUGE}GiB"),
+    *("cpus=-0", "memory=-1", "memory=0.1", "disk=nan", "spaces=-3", "spaces=0", "memory=inf", "cpus=-inf", "cpus=NaN"),
+]
+
+
+@pytest.mark.parametrize("text", UNFIT)
+def test_what_no_host_can_lend_is_refused_before_anything_is_kept(text: str) -> None:
+    for attempt in (lambda: parse_lend(text), lambda: changed(ENTRY, (text,))):
+        with pytest.raises(BadInput, match=r"(is not understood|no host can lend).*write: cpus=2"):
+            attempt()
+
+
+def test_what_an_earlier_version_took_and_no_host_can_lend_is_named_with_the_way_out() -> None:
+    bad = {**ENTRY, "spaces": 3_000_000_000, "hours": "99", "labels": "gpu"}
+    with pytest.raises(BadInput, match=r"motes lend spaces=default hours=default labels=default"):
+        changed(bad, ("cpus=1",))
+    mended = changed(bad, ("spaces=default", "hours=default", "labels=gpu"))
+    assert (mended["spaces"], mended["labels"]) == (100, ["gpu"]) and "hours" not in mended
+
+
 @pytest.mark.parametrize("words", [("hats=default",), ("default",), ("spaces",), ("=default",)])
 def test_lend_refuses_what_it_does_not_know(words: tuple[str, ...]) -> None:
     with pytest.raises(BadInput, match=r"write: cpus=2"):

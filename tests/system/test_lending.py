@@ -226,7 +226,7 @@ def test_hours_that_are_over_hold_over_restarts_and_a_pause_beyond_them(cluster:
 def test_a_machine_that_has_joined_says_itself_when_it_lends(cluster: RunningCluster) -> None:
     other = RunningCluster(cluster.folder.parent / "other")
     cluster.down()
-    cluster.motes("up", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:17431")
+    cluster.motes("up", "--http", "127.0.0.1:0", "--listen", f"127.0.0.1:{free_port()}")
     try:
         invite = cluster.json("invite")["invite"]
         other.motes("join", invite, "--name", "other", "--lend", "spaces=5,when=idle")

@@ -21,7 +21,7 @@ from motes.agent.lending import Lending, Signs
 from motes.agent.service import Agent
 from motes.agent.sources import Said, Sources
 from motes.model.host import Offer
-from motes.model.terms import Terms, terms_of
+from motes.model.terms import Terms, offer_of, terms_of
 from motes.supervised import ORDER_LIMIT_BYTES
 
 LOOK_S = 1.0
@@ -46,7 +46,7 @@ def word_of(entry: Mapping[str, Any], unsaid: Mapping[str, Any]) -> Word:
     pretended = entry.get(PRETENDED)
     try:
         signs = None if pretended is None else msgspec.convert(pretended, Signs)
-        return Word(msgspec.convert({**unsaid, **entry}, Offer), terms_of(entry), signs)
+        return Word(offer_of({**unsaid, **entry}), terms_of(entry), signs)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
 

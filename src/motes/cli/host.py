@@ -17,7 +17,7 @@ from motes.home import Home
 from motes.model.names import HOST_PREFIX, MOST_LABELS, is_name
 from motes.model.naming import as_name
 from motes.model.served import in_words, parse_served
-from motes.model.terms import normal_hours, normal_when
+from motes.model.terms import normal_hours, normal_when, offer_of
 from motes.model.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
@@ -304,10 +304,15 @@ def parse_lend(text: str) -> dict[str, Any]:
         field, parse = LENT.get(key, ("", _name))
         try:
             offer[field] = parse(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             field = ""
         if not field:
-            raise BadInput(f"{part!r} is not understood; write: {LENT_EXAMPLE}")
+            raise BadInput(f"{part[:80]!r} is not understood; write: {LENT_EXAMPLE}")
+        try:
+            offer_of({field: offer[field]})
+        except ValueError as error:
+            why = str(error).partition(" - at ")[0]
+            raise BadInput(f"no host can lend {part[:80]!r} ({why}); write: {LENT_EXAMPLE}") from None
     return offer
 
 

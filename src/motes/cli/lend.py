@@ -46,7 +46,9 @@ def command(words: tuple[str, ...], host: str | None, as_json: bool) -> None:
         with home.changing_offers() as offers:
             name = _which(offers, name)
             offers[name] = changed(offers[name], words)
-    told = {"host": name, "lends": home.offers()[name], **_now(home, name)}
+    entry = home.offers()[name]
+    refuse_unfit(entry)
+    told = {"host": name, "lends": entry, **_now(home, name)}
     if as_json:
         click.echo(json.dumps(told))
         return
@@ -69,7 +71,28 @@ def changed(entry: Mapping[str, Any], words: tuple[str, ...]) -> dict[str, Any]:
         raise BadInput(f"{unknown[0]!r} is nothing that is lent; write: {LENT_EXAMPLE}")
     said = parse_lend(",".join(part for part in parts if part.removesuffix(f"={DEFAULT}") == part))
     kept = {key: value for key, value in entry.items() if key not in {LENT[key][0] for key in forgotten}}
-    return {**founding.default_offer(), **kept, **said}
+    found = {**founding.default_offer(), **kept, **said}
+    refuse_unfit(found)
+    return found
+
+
+def refuse_unfit(entry: Mapping[str, Any]) -> None:
+    """Raises BadInput for an entry that no host can lend by, as one that an earlier version took."""
+    from motes.cli.host import LENT
+    from motes.model.terms import offer_of, terms_of
+
+    wrong = []
+    for key, (field, _) in LENT.items():
+        part = {field: entry[field]} if field in entry else {}
+        try:
+            offer_of(part)
+            terms_of(part)
+        except ValueError:
+            wrong.append(key)
+    if wrong:
+        kept = ", ".join(f"{key}={str(entry[LENT[key][0]])[:80]}" for key in wrong)
+        mend = " ".join(f"{key}={DEFAULT}" for key in wrong)
+        raise BadInput(f"this host was to lend {kept}, which no host can; say it anew, or: motes lend {mend}")
 
 
 def described(entry: Mapping[str, Any]) -> str:

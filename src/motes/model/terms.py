@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from motes.model.host import Offer
 from motes.model.hours import Span, parse_hours
 
 ALWAYS = "always"
@@ -27,8 +28,16 @@ class Terms(msgspec.Struct, frozen=True):
     """Only on mains."""
 
 
+def offer_of(entry: Mapping[str, Any]) -> Offer:
+    """The offer in a host's entry of hosts.json. Raises ValueError with the words of what no host can lend."""
+    try:
+        return msgspec.convert(dict(entry), Offer)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
+
+
 def terms_of(entry: Mapping[str, Any]) -> Terms:
-    """The terms in a host's entry of hosts.json, whose other keys are no business of theirs. Raises ValueError."""
+    """The terms in the same entry, whose other keys are no business of theirs. Raises ValueError."""
     when = _conditions(str(entry.get("when", "")))
     return Terms(parse_hours(str(entry.get("hours", ""))), "idle" in when, "charging" in when)
 

@@ -18,6 +18,8 @@ OTHERS = f"{PREFIX}others"
 PERIOD_US = 20_000
 """Short, for the agent rests with all others when their time is used up, and has to be heard."""
 LEAST_QUOTA_US = 1_000
+MOST_QUOTA_US, MOST_PROCESSES = 2**40, 2**22
+"""The kernel takes no more of either; it has no more."""
 PROCESSES_BESIDE, PROCESSES_EACH = 256, 96
 """Processes and threads of the agent and of walls, and of each space."""
 
@@ -32,7 +34,8 @@ class Setting(NamedTuple):
 
 def settings(offer: Offer, controllers: frozenset[str]) -> list[Setting]:
     """All that keeps a host to its offer, of what the controllers can do."""
-    quota_us = max(round(offer.cpus * PERIOD_US), LEAST_QUOTA_US)
+    quota_us = min(max(round(offer.cpus * PERIOD_US), LEAST_QUOTA_US), MOST_QUOTA_US)
+    processes = min(PROCESSES_BESIDE + PROCESSES_EACH * offer.spaces, MOST_PROCESSES)
     found = {
         "cpu": [
             Setting("cpu.max", f"{quota_us} {PERIOD_US}"),
@@ -44,7 +47,7 @@ def settings(offer: Offer, controllers: frozenset[str]) -> list[Setting]:
             # Lent memory that is swapped out would still be in its owner's way.
             Setting("memory.swap.max", "0"),
         ],
-        "pids": [Setting("pids.max", str(PROCESSES_BESIDE + PROCESSES_EACH * offer.spaces))],
+        "pids": [Setting("pids.max", str(processes))],
     }
     return [each for name in CONTROLLERS if name in controllers for each in found[name]]
 

@@ -175,7 +175,10 @@ class Supervisor:
 
     def _fail(self, child: Child, what: str) -> None:
         host = child.name.removeprefix("agent-")
-        what += f" (to go on without it: motes host stop --name {host})" if host != child.name else ""
+        if host != child.name:
+            joined = self.home.keeper_file.exists()
+            way = "motes leave" if joined else f"motes host stop --name {host}"
+            what += f" (what it lends: motes lend --host {host}; to go on without it: {way})"
         listen = self.home.listen() if child.name == "nats-server" else None
         if listen is not None:
             what += f" (it listens at {listen.host}:{listen.port}; for this machine only: motes up --listen off)"
