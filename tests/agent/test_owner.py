@@ -13,9 +13,10 @@ import pytest
 from motes.agent import owner as owner_module
 from motes.agent.inspection import Inspection
 from motes.agent.lending import Signs
-from motes.agent.owner import CONNECTING, Owner, word_of
+from motes.agent.owner import Owner, word_of
+from motes.agent.standing import CONNECTING, REMOVED, Standing
 from motes.agent.state import HostState
-from motes.errors import SpaceFailed
+from motes.errors import SpaceFailed, Unavailable
 from motes.model.host import Offer
 from motes.model.keeper import Inspect, decode_answer
 from motes.model.release import Manifest
@@ -54,7 +55,8 @@ def test_orders_are_heard_before_there_is_a_keeper_and_nonsense_changes_nothing(
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         theirs.setblocking(False)
         ours.setblocking(False)
-        owner = Owner(word_of(ENTRY, UNSAID), UNSAID, theirs)
+        standing = Standing(has_joined=True)
+        owner = Owner(word_of(ENTRY, UNSAID), UNSAID, theirs, standing)
         loop = asyncio.get_running_loop()
 
         async def say(data: bytes) -> Any:
@@ -64,8 +66,14 @@ def test_orders_are_heard_before_there_is_a_keeper_and_nonsense_changes_nothing(
         assert (await say(json.dumps({**ENTRY, "spaces": 9}).encode()))["away"] == CONNECTING
         assert owner.word.offer.spaces == 9
         for nonsense in (b"{", b"[]", b"7", b'{"spaces": "all"}', b'{"hours": "99"}', b"\xff"):
-            await say(nonsense)
+            assert "the old ones stay" in (await say(nonsense))["error"]
             assert owner.word.offer.spaces == 9 and owner.word.terms.idle
+        # Nor is he told that it lends while nobody takes it.
+        standing.trouble = Unavailable("no connection", refused="Authorization Violation")
+        told = await say(json.dumps(ENTRY).encode())
+        assert "error" not in told and told["away"] == REMOVED and not told["keeper"]["connected"]
+        standing.trouble = Unavailable("no connection to NATS at tls://attic:7423")
+        assert "its keeper is not there, for 0 ms now: no conn" in (await say(json.dumps(ENTRY).encode()))["away"]
         ours.close()
         # The supervisor is gone, which ends the agent by other ways: it must not spin on it.
         await asyncio.sleep(0.05)
@@ -104,6 +112,6 @@ def test_a_process_that_does_not_end_keeps_the_owner_from_nothing(monkeypatch: p
             let_finish=let_finish,
             now=lambda: 0.0,
         )
-        await asyncio.wait_for(Owner(word_of(ENTRY, UNSAID), UNSAID, None)._withdraw(agent), 10.0)
+        await asyncio.wait_for(Owner(word_of(ENTRY, UNSAID), UNSAID, None, Standing(True))._withdraw(agent), 10.0)
 
     asyncio.run(story())

@@ -83,6 +83,9 @@ def test_the_owner_commands_the_cluster_from_a_machine_without_a_home(
     away.motes("context", "use", "mine")
     assert away.json("call", "far.double", "21") == 42
     assert [each["app"] for each in away.json("apps")] == ["far"]
+    seen = away.run("doctor").stdout
+    assert f"'mine', leads to the one at tls://127.0.0.1:{keeper.port}, which answers" in seen and "joined" not in seen
+    assert json.loads(away.run("doctor", "--json").stdout)["keeper"] is None
     assert {each["app"] for each in away.json("ps")} == {"far"}
     wait_until(lambda: "21" in away.motes("logs", "far"))
     assert any(each["what"] == "app.deployed" and each["app"] == "far" for each in away.json("events"))

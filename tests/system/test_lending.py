@@ -21,6 +21,7 @@ from motes.errors import MotesError
 from motes.space import cgroup
 from motes.supervised import ORDERS_FD_VARIABLE
 from motes.supervisor import control
+from ports import free_port
 from system.running import DEADLINE_S, MOTES, RunningCluster, family, is_alive, wait_until
 
 APP = """

@@ -110,9 +110,7 @@ def joined(cluster: RunningCluster) -> Iterator[RunningCluster]:
 def begun(cluster: RunningCluster, *words: str) -> subprocess.Popen[str]:
     """A call that runs by now."""
     command = [MOTES, "call", *words]
-    call = subprocess.Popen(
-        command, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    call = subprocess.Popen(command, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: any(each["state"] == "busy" for each in cluster.instances()))
     return call
 

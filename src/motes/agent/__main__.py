@@ -23,8 +23,9 @@ from motes.agent.following import adopt
 from motes.agent.holding import Holding, hold
 from motes.agent.owner import Owner, Word, word_of
 from motes.agent.service import Agent
+from motes.agent.standing import Standing
 from motes.agent.trust import Trust
-from motes.bus.connection import Connection
+from motes.bus.connection import Connection, next_wait_s
 from motes.errors import BadInput, MotesError, NotFound, Unavailable, Untrusted
 from motes.grants.keys import load_public
 from motes.home import Home
@@ -111,9 +112,10 @@ async def serve(settings: Settings, holding: Holding) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    owner = Owner(settings.word, settings.unsaid, orders())
+    standing = Standing(has_joined=bool(settings.certificate))
+    owner = Owner(settings.word, settings.unsaid, orders(), standing)
     async with contextlib.AsyncExitStack() as stack:
-        connecting = asyncio.create_task(connected(settings))
+        connecting = asyncio.create_task(connected(settings, standing))
         await asyncio.wait((connecting, asyncio.create_task(stop.wait())), return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done():
             connecting.cancel()
@@ -136,14 +138,14 @@ async def serve(settings: Settings, holding: Holding) -> None:
         raise SystemExit(ENDED_FOR_GOOD)
 
 
-async def connected(settings: Settings) -> Connection:
+async def connected(settings: Settings, standing: Standing) -> Connection:
     """A connection to the keeper. On another machine than the keeper's this waits for it, for as long as it takes.
 
     Raises Unavailable.
     """
     if not settings.certificate:
         return await Connection.open(settings.server, settings.credentials)
-    told = ""
+    wait_s = KEEPER_RETRY_S
     # This machine is up; that the keeper is not is no failure of it. A single attempt may take longer than this.
     patience = asyncio.get_running_loop().call_later(KEEPER_AWAY_S, announce_ready)
     try:
@@ -151,10 +153,11 @@ async def connected(settings: Settings) -> Connection:
             try:
                 return await Connection.open(settings.server, settings.credentials, certificate=settings.certificate)
             except (Unavailable, Untrusted) as error:
-                if error.message != told:
-                    told = error.message
-                    _log.warning("the keeper is not there: %s; trying again every second", told)
-            await asyncio.sleep(KEEPER_RETRY_S)
+                if standing.trouble is None or error.message != standing.trouble.message:
+                    _log.warning("the keeper is not there: %s; trying again", error.message)
+                standing.trouble = error
+            await asyncio.sleep(wait_s)
+            wait_s = next_wait_s(wait_s, standing.trouble, KEEPER_RETRY_S)
     finally:
         patience.cancel()
 

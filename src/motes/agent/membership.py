@@ -38,7 +38,8 @@ class Membership:
         self.displaced = asyncio.Event()
         """Another agent is the host."""
         self._newest_epoch = 0
-        self._said = ""
+        self.said = ""
+        """Why the keeper gives this host no work, as it said last."""
         self._taken_since: float | None = None
         self._joining: asyncio.Task[None] | None = None
 
@@ -73,8 +74,8 @@ class Membership:
             return None
 
     def _note_refusal(self, welcome: Welcome) -> None:
-        if welcome.refusal != self._said:
-            self._said = welcome.refusal
+        if welcome.refusal != self.said:
+            self.said = welcome.refusal
             _log.error("the keeper gives this host no work: %s", welcome.refusal)
         now = self._agent.now()
         self._taken_since = (self._taken_since or now) if welcome.is_taken else None

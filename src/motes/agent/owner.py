@@ -20,6 +20,7 @@ import msgspec
 from motes.agent.lending import Lending, Signs
 from motes.agent.service import Agent
 from motes.agent.sources import Said, Sources
+from motes.agent.standing import CONNECTING, Standing
 from motes.model.host import Offer
 from motes.model.terms import Terms, offer_of, terms_of
 from motes.supervised import ORDER_LIMIT_BYTES
@@ -27,7 +28,6 @@ from motes.supervised import ORDER_LIMIT_BYTES
 LOOK_S = 1.0
 CLOSED_WITHIN_S = 10.0
 """A process that the kernel does not let end is not waited for any longer: its owner is to be heard meanwhile."""
-CONNECTING = "it is not connected to its keeper yet"
 PRETENDED = "pretended"
 """The key in hosts.json under which tests say Signs that then count instead of the machine's own."""
 _log = logging.getLogger("motes.agent")
@@ -54,8 +54,11 @@ def word_of(entry: Mapping[str, Any], unsaid: Mapping[str, Any]) -> Word:
 class Owner:
     """Hears the owner from its making on; `follow` does as he says."""
 
-    def __init__(self, word: Word, unsaid: Mapping[str, Any], orders: socket.socket | None) -> None:
+    def __init__(self, word: Word, unsaid: Mapping[str, Any], orders: socket.socket | None, standing: Standing) -> None:
         self.word = word
+        self._standing = standing
+        self._unread = ""
+        """Why the last that he said cannot be done."""
         self._unsaid = unsaid
         self._orders = orders
         self._why = CONNECTING
@@ -81,9 +84,10 @@ class Owner:
             asyncio.get_running_loop().remove_reader(orders)
             return
         try:
-            self.word = word_of(json.loads(data), self._unsaid)
+            self.word, self._unread = word_of(json.loads(data), self._unsaid), ""
         except (ValueError, TypeError, AttributeError) as error:
-            _log.warning("new terms cannot be read, the old ones stay: %s", error)
+            self._unread = f"new terms cannot be read, the old ones stay: {error}"
+            _log.warning("%s", self._unread)
         self._was_ordered.set()
         if self._agent is None:
             self._tell()
@@ -92,7 +96,13 @@ class Owner:
         """Answer what he has said with what is so."""
         if self._orders is None:
             return
-        told = {"away": self._why, "sources": [each._asdict() for each in self._said]}
+        keeper = self._standing.told()
+        told = {
+            "away": keeper["trouble"] or self._why,
+            "keeper": keeper,
+            "sources": [each._asdict() for each in self._said],
+            **({"error": self._unread} if self._unread else {}),
+        }
         with contextlib.suppress(OSError):
             self._orders.send(json.dumps(told).encode())
 
@@ -100,7 +110,7 @@ class Owner:
 
     async def begin(self, agent: Agent) -> None:
         """The first look, before the host says for the first time what it lends."""
-        self._agent = agent
+        self._agent = self._standing.agent = agent
         if await self._look(agent):
             self._prepare(agent)
             # Nothing runs yet, and nobody is to be told: the first report says it.

@@ -13,7 +13,7 @@ import itertools
 import logging
 import secrets
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -29,6 +29,10 @@ WEB_TIMEOUT_S = 3.0
 """For a WebSocket: a proxy, TLS and HTTP come before the first word."""
 RECONNECT_WAIT_S = 0.05
 RECONNECT_WAIT_MAX_S = 0.25
+NOT_TAKEN = "Authorization Violation"
+"""How nats-server answers a key that opens nothing (any more) ..."""
+NOT_TAKEN_WAIT_MAX_S = 60.0
+"""... and the longest wait before it is asked again: it says the same for long."""
 PING_INTERVAL_S = 1.0
 PINGS_UNANSWERED = 2
 """A server that has not answered this many pings is gone."""
@@ -78,6 +82,10 @@ class Connection:
         self.connected = False
         self.refused = ""
         """The server's last refusal, for example a permission that the user does not have."""
+        self.trouble: MotesError | None = None
+        """Why it is not connected, as far as the last attempt has shown."""
+        self.lost_at = 0.0
+        """Since when it is not, by the loop's clock."""
         self._on_disconnected = on_disconnected
         self.on_reconnected = on_reconnected
         self._numbers = itertools.count(1)
@@ -240,22 +248,23 @@ class Connection:
     # From here on: connecting, and coming back.
 
     async def _connect(self) -> None:
-        """To the first of the servers that takes this user. Raises what the last one's failure was."""
-        servers = self.server.split(",")
-        for server in servers:
+        """To the first of the servers that takes this user. Raises the most telling of what they said."""
+        failures: list[MotesError] = []
+        for server in self.server.split(","):
             try:
                 return await self._connect_to(server)
-            except (Unavailable, Untrusted):
-                if server == servers[-1]:
-                    raise
+            except (Unavailable, Untrusted) as error:
+                failures.append(error)
+        raise most_telling(failures)
 
     async def _connect_to(self, server: str) -> None:
         wire: Wire | None = None
+        said: list[str] = []
         is_web = server.startswith(WEB_SCHEME)
         is_secure = bool(self.certificate) and server not in self._plain and not is_web
         try:
             async with asyncio.timeout(WEB_TIMEOUT_S if is_web else CONNECT_TIMEOUT_S):
-                wire = self._new_wire(is_secure)
+                wire = self._new_wire(is_secure, said)
                 await self._reach(wire, server, is_web)
                 await self._greet(wire, server, is_secure)
                 told = await self._subscribe_again(wire)
@@ -267,10 +276,12 @@ class Connection:
             # An address may be none, and what answers there anything.
             if not isinstance(error, (OSError, TimeoutError, ValueError, TypeError, LookupError, OverflowError)):
                 raise  # Somebody closes this connection meanwhile.
-            why = self.refused or str(error) or type(error).__name__
-            raise Unavailable(f"no connection to NATS at {server} as {self.user!r}: {why}") from error
+            why = said[-1] if said else str(error) or type(error).__name__
+            refusal = {"refused": said[-1]} if said else {}
+            raise Unavailable(f"no connection to NATS at {server} as {self.user!r}: {why}", **refusal) from error
         self._wire = wire
         self.connected = True
+        self.trouble = None
         for number in self._subjects.keys() - told:
             wire.subscribe(number, *self._subjects[number])
         for number in told - self._subjects.keys():
@@ -286,9 +297,17 @@ class Connection:
             return
         await asyncio.get_running_loop().create_connection(lambda: wire, *_parts(server))
 
-    def _new_wire(self, is_secure: bool) -> Wire:
+    def _new_wire(self, is_secure: bool, said: list[str]) -> Wire:
         wire: Wire
-        wire = Wire(self._handlers, self._note_refusal, lambda: self._note_loss(wire), deaf=is_secure)
+
+        def on_refused(what: str) -> None:
+            self.refused = what
+            if wire is self._wire:
+                _log.warning("NATS refuses something to %s: %s", self.user, what)
+            else:
+                said.append(what)  # Whoever connects says so.
+
+        wire = Wire(self._handlers, on_refused, lambda: self._note_loss(wire), deaf=is_secure)
         return wire
 
     async def _greet(self, wire: Wire, server: str, is_secure: bool) -> None:
@@ -328,15 +347,13 @@ class Connection:
             "sig": base64.b64encode(signature).decode(),
         }
 
-    def _note_refusal(self, what: str) -> None:
-        self.refused = what
-        _log.warning("NATS refuses something to %s: %s", self.user, what)
-
     def _note_loss(self, wire: Wire) -> None:
         if wire is not self._wire or self._closed:
             return
         self._wire = None
         self.connected = False
+        self.trouble = Unavailable(f"the connection to NATS at {self.server} was lost")
+        self.lost_at = asyncio.get_running_loop().time()
         self._fail_requests()
         self._healing = asyncio.create_task(self._reconnect())
         if self._on_disconnected is not None:
@@ -350,9 +367,11 @@ class Connection:
                 await self._connect()
                 break
             except (Unavailable, Untrusted) as error:
-                _log.debug("%s", error)
+                if is_not_taken(error) and not is_not_taken(self.trouble):
+                    _log.warning("%s; trying again every now and then", error)
+                self.trouble = error
             await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * 1.2, RECONNECT_WAIT_MAX_S)
+            wait_s = next_wait_s(wait_s, self.trouble)
         if self.on_reconnected is not None:
             self.on_reconnected()
 
@@ -396,3 +415,26 @@ def _parts(server: str) -> tuple[str, int]:
     """Host and port of a URL. Raises ValueError."""
     host, _, port = server.rpartition("//")[2].rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def most_telling(failures: Sequence[MotesError]) -> MotesError:
+    """Of what several addresses of one server said: that it does not want this user, that it is another, or the first,
+    which is where it most likely is."""
+    return next(
+        (error for kind in (is_not_taken, _is_another) for error in failures if kind(error)),
+        failures[0],
+    )
+
+
+def is_not_taken(error: MotesError | None) -> bool:
+    """Whether the server itself says that this user's key opens nothing."""
+    return error is not None and NOT_TAKEN in str(error.detail.get("refused", ""))
+
+
+def _is_another(error: MotesError) -> bool:
+    return isinstance(error, Untrusted)
+
+
+def next_wait_s(wait_s: float, error: MotesError | None, most_s: float = RECONNECT_WAIT_MAX_S) -> float:
+    """How long to wait before the next attempt but one, after a wait and a failure."""
+    return min(wait_s * 2, NOT_TAKEN_WAIT_MAX_S) if is_not_taken(error) else min(wait_s * 1.2, most_s)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LEAST_PYTHON = (3, 11)
 STATUS_TIMEOUT_S = 5.0
+LENDS_NOTHING = "lends nothing now"
 
 
 @click.command(short_help="Say what this machine can do, and how to mend what it cannot.")
@@ -44,6 +45,7 @@ def command(as_json: bool) -> int:
         layers = _layers()
         namespaces = all(layer["required"] for layer in layers if layer["name"] == "user namespaces")
         checks += [_nats(home), _bubblewrap(namespaces), *layers, _limits(cluster), *_signs()]
+        checks += _lending(home, cluster)
     works = all(check["works"] for check in checks if check["required"])
     told = {
         "motes": __version__,
@@ -58,7 +60,7 @@ def command(as_json: bool) -> int:
 
         print_json(told)
     else:
-        _print(told)
+        _print(home, told)
     return 0 if works else 1
 
 
@@ -189,6 +191,24 @@ def _signs() -> list[dict[str, Any]]:
     return [_check(f"lending: {each.name}", each.is_there, each.says, required=False) for each in said]
 
 
+def _lending(home: Home, cluster: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Whether the hosts of a machine that has joined reach their keeper, where they run."""
+    from motes.cli.lend import now
+
+    if cluster is None or not home.keeper_file.exists() or home.client_file.exists():
+        return []
+    told = {name: now(home, name) for name in sorted(home.offers())}
+    return [
+        _check(
+            f"host {name}",
+            not each["keeper"] or not each["keeper"]["trouble"],
+            f"{LENDS_NOTHING}: {each['away']}" if each["away"] else "lends",
+            "see what is said there; where the keeper runs: motes host ls",
+        )
+        for name, each in told.items()
+    ]
+
+
 def _home(home: Home) -> dict[str, Any]:
     nearest = next(path for path in (home.path, *home.path.parents) if path.exists())
     works = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
@@ -200,7 +220,7 @@ def _cluster(home: Home) -> dict[str, Any] | None:
     from motes.errors import MotesError
 
     try:
-        if not sys.platform.startswith("linux"):
+        if home.client_file.exists() or not sys.platform.startswith("linux"):
             from motes.cli.session import with_cluster
 
             with_cluster(lambda cluster: cluster.hosts())
@@ -220,20 +240,27 @@ def _keeper(home: Home) -> str | None:
     from motes.errors import Unavailable
 
     try:
-        return home.keeper().servers if home.keeper_file.exists() else None
+        return home.keeper().servers if home.keeper_file.exists() and not home.client_file.exists() else None
     except Unavailable as error:
         return error.message
 
 
-def _where(cluster: dict[str, Any] | None, keeper: str | None) -> str:
+def _where(home: Home, cluster: dict[str, Any] | None, keeper: str | None, lends: bool) -> str:
     from motes.home import HOW_TO_START
 
+    if home.client_file.exists():
+        does = "answers" if cluster else "does not answer"
+        return f"the context in force, {home.path.name!r}, leads to the one at {home.keeper().servers}, which {does}"
+    if keeper is not None and cluster is None:
+        return f"joined at {keeper}; lend again: motes up"
     if keeper is not None:
-        return f"this machine lends to the one at {keeper}" if cluster else f"joined at {keeper}; lend again: motes up"
+        if home.paused_file.exists():
+            return f"joined at {keeper}, but this machine is paused; lend again: motes resume"
+        return f"this machine lends to the one at {keeper}" if lends else f"joined at {keeper}, but lends nothing now"
     return f"runs at {cluster['http']}" if cluster else f"none runs; {HOW_TO_START}"
 
 
-def _print(told: dict[str, Any]) -> None:
+def _print(home: Home, told: dict[str, Any]) -> None:
     click.echo(f"motes {told['motes']}")
     for check in told["checks"]:
         word = "ok" if check["works"] else "NO" if check["required"] else "no"
@@ -245,7 +272,8 @@ def _print(told: dict[str, Any]) -> None:
             for line in others:
                 click.echo(line)
     cluster = told["cluster"]
-    click.echo(f"cluster: {_where(cluster, told['keeper'])}")
+    lends = not any(each["detail"].startswith(LENDS_NOTHING) for each in told["checks"])
+    click.echo(f"cluster: {_where(home, cluster, told['keeper'], lends)}")
     for process in (cluster or {}).get("processes", ()):
         if process["state"] != "running":
             click.echo(f"      {process['name']} is {process['state']}, last ended with {process['last_end']}")

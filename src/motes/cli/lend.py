@@ -15,13 +15,15 @@ TIMEOUT_S = 15.0
 DEFAULT = "default"
 """A key with this value is as if it had never been said."""
 STOPPED, PAUSED = "it does not run (motes up)", "this machine is paused (motes resume)"
+UNKNOWN: dict[str, Any] = {"keeper": None, "sources": []}
+"""What nobody says of a host that does not run."""
 _WORDS = {"cpus": "cpus", "memory_bytes": "memory", "disk_bytes": "disk", "spaces": "spaces"}
 
 
 @click.command(short_help="Say or change what this machine lends, when, and to which apps.")
 @click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--host", help="Which host, where this machine has several.")
-@click.option("--json", "as_json", is_flag=True, help="Print an object: host, lends, running, away, sources.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object: host, lends, running, away, keeper, sources.")
 def command(words: tuple[str, ...], host: str | None, as_json: bool) -> None:
     """Change what this machine lends, at once and for good. Without words: say its terms, and what is so now.
 
@@ -48,7 +50,7 @@ def command(words: tuple[str, ...], host: str | None, as_json: bool) -> None:
             offers[name] = changed(offers[name], words)
     entry = home.offers()[name]
     refuse_unfit(entry)
-    told = {"host": name, "lends": entry, **_now(home, name)}
+    told = {"host": name, "lends": entry, **now(home, name)}
     if as_json:
         click.echo(json.dumps(told))
         return
@@ -124,15 +126,18 @@ def _which(offers: Mapping[str, Any], host: str | None) -> str:
     return host or names[0]
 
 
-def _now(home: Home, name: str) -> dict[str, Any]:
-    """Whether the host runs, why it lends nothing, and by which sources; it has taken on what was changed."""
+def now(home: Home, name: str) -> dict[str, Any]:
+    """Whether the host runs, why it lends nothing, how it stands with its keeper, and by which sources.
+
+    It has taken on what was changed.
+    """
     from motes.supervisor import control
     from motes.supervisor.launch import running
 
     if home.paused_file.exists() or running(home) is None:
-        return {"running": False, "away": PAUSED if home.paused_file.exists() else STOPPED, "sources": []}
+        return {"running": False, "away": PAUSED if home.paused_file.exists() else STOPPED, **UNKNOWN}
     try:
         told = control.ask(home, "lend", TIMEOUT_S, name=name)
     except Unavailable as error:
-        return {"running": False, "away": error.message, "sources": []}
-    return {"running": True, "away": str(told.get("away", "")), "sources": list(told.get("sources", ()))}
+        return {"running": False, "away": error.message, **UNKNOWN}
+    return {"running": True, **{key: told.get(key, value) for key, value in {"away": "", **UNKNOWN}.items()}}

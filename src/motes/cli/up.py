@@ -88,6 +88,8 @@ def command(
     already = launched.supervisor is None
     # Before anything is said: whoever reads it may tell this process to end at once.
     stays = _pass_signals_on(launched.supervisor) if foreground and launched.supervisor else None
+    if already:
+        _refuse_another(home, launched.facts["http"])
     if as_json:
         click.echo(json.dumps({**launched.facts, "already": already}))
     else:
@@ -95,10 +97,39 @@ def command(
     return stays.wait() if stays else 0
 
 
+def _refuse_another(home: Home, runs_at: str) -> None:
+    """Raises Refused where it runs, and not as was asked for; BadInput for what is no address at all."""
+    import click.core
+
+    from motes.supervisor.address import host_and_port
+
+    context = click.get_current_context()
+    if context.get_parameter_source("http") is not click.core.ParameterSource.COMMANDLINE:
+        return
+    wanted = str(context.params["http"])
+    host, port = host_and_port(wanted)
+    is_there = runs_at.removeprefix("http://") in (wanted, f"{host}:{port}")
+    is_any = not port and runs_at.removeprefix("http://").rpartition(":")[0] == host
+    if not (is_there or is_any or home.keeper_file.exists()):
+        raise Refused(
+            f"motes is up already and serves HTTP at {runs_at}; where it does is settled at its start (first: motes"
+            f" down; then: motes up --http {wanted})"
+        )
+
+
 def _told(home: Home, http: str, already: bool) -> str:
     up = f"motes is up{' already' if already else ''}"
-    up += f": lends to the cluster at {home.keeper().servers}" if home.keeper_file.exists() else f": {http}"
-    return f"{up} (paused: this machine lends nothing until `motes resume`)" if home.paused_file.exists() else up
+    paused = " (paused: this machine lends nothing until `motes resume`)" if home.paused_file.exists() else ""
+    if not home.keeper_file.exists():
+        return f"{up}: {http}{paused}"
+    from motes.cli.lend import now
+    from motes.cli.table import plain
+
+    why = "" if paused else next(filter(None, (now(home, name)["away"] for name in sorted(home.offers()))), "")
+    servers = home.keeper().servers
+    if why:
+        return plain(f"{up}, but does not lend to the cluster at {servers} now: {why}")
+    return f"{up}: lends to the cluster at {servers}{paused}"
 
 
 def _live_in(home: Home, url: str, creds: str | None, nats_ca: str | None, system_creds: str | None) -> None:
