@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motes.errors import MotesError, Refused, Unavailable, Untrusted
+from motes.errors import MotesError, Refused, TimedOut, Unavailable, Untrusted
 from motes.home import Home, servers_of
 from motes.model.naming import name_like
 
@@ -46,10 +46,7 @@ def command(invite: str, name: str | None, lend: str, as_json: bool) -> None:
     from motes.supervisor.launch import launch
 
     home = Home()
-    if home.nats_config.exists() or home.keeper_file.exists() or home.foreign_file.exists():
-        raise Refused(
-            f"{home.path} belongs to a cluster already; join from another home: MOTES_HOME=FOLDER motes join ..."
-        )
+    _refuse_used(home)
     parsed = invites.parse(sys.stdin.read(LONGEST_LINE) if invite == "-" else invite)
     name = name or own_name()
     offer = {**founding.default_offer(), **parse_lend(lend)}
@@ -58,9 +55,31 @@ def command(invite: str, name: str | None, lend: str, as_json: bool) -> None:
     # Last: its presence says that the rest is there.
     addresses = [address, *(each for each in parsed.addresses if each != address)]
     home.write_json(home.keeper_file, {"addresses": addresses, "certificate": parsed.certificate.hex()})
-    launched = launch(home, "127.0.0.1:0")
+    try:
+        launched = launch(home, "127.0.0.1:0")
+    except (Unavailable, TimedOut) as error:
+        # Its invite is used up: it must not look as if it had to join once more.
+        what = f"this machine has joined, but its host does not start: {error.message}; again: motes up"
+        raise type(error)(what, **error.detail) from None
     told = {"name": name, "address": address, "pid": launched.facts["pid"]}
     click.echo(json.dumps(told) if as_json else f"this machine is host {name!r} of the cluster at {address}")
+
+
+def _refuse_used(home: Home) -> None:
+    """Raises Refused where the home has a cluster."""
+    home.refuse_client()
+    if home.keeper_file.exists():
+        keeper = home.keeper().servers.partition(",")[0].rpartition("//")[2]
+        raise Refused(
+            f"{home.path} belongs to a cluster already, the one of the keeper at {keeper}: `motes lend` says whether it"
+            " lends to it, `motes up` starts it; to join another, or after it was removed there, first: motes leave"
+        )
+    if home.nats_config.exists() or home.foreign_file.exists():
+        raise Refused(
+            f"{home.path} belongs to a cluster already, one of this machine's own (motes up was given here); join from"
+            " another home, with MOTES_HOME=FOLDER before this and every later command for it; or, if nothing in this"
+            f" one is needed: motes down, then delete {home.path}"
+        )
 
 
 def own_name() -> str:
@@ -69,10 +88,11 @@ def own_name() -> str:
 
 
 async def _join(home: Home, invite: Invite, name: str, quiet: bool) -> str:
-    """Be admitted, at the first address that answers: returns it. Raises what the last one said."""
-    from motes.bus.connection import REFUSAL
+    """Be admitted, at the first address that answers: returns it. Raises the most telling of what the others said."""
+    from motes.bus.connection import is_not_taken, most_telling
+    from motes.cli.table import plain
 
-    failed: MotesError = Unavailable("the invite names no address")
+    failures: list[MotesError] = []
     for address in invite.addresses:
         if not quiet:
             click.echo(f"trying {address} ...", err=True)
@@ -81,8 +101,13 @@ async def _join(home: Home, invite: Invite, name: str, quiet: bool) -> str:
             return address
         except (Unavailable, Untrusted) as error:
             # In another network the same address is somebody else's.
-            failed = error if REFUSAL not in error.message else _refused(invite)
-    raise failed
+            failures.append(error)
+            if not quiet:
+                click.echo(plain(f"  {_refused(invite) if is_not_taken(error) else error}"), err=True)
+    if not failures:
+        raise Unavailable("the invite names no address")
+    failed = most_telling(failures)
+    raise _refused(invite) if is_not_taken(failed) else failed
 
 
 def _refused(invite: Invite) -> Refused:
