@@ -92,7 +92,7 @@ async def sign_another_off(scene: Scene) -> bool:
     attacker = await scene.attacker()
     attacker.publish(f"keeper.{user_of(VICTIM)}.leave", b"\xc0", f"_INBOX.{user_of(VICTIM)}.x.request.y")
     await attacker.flush()
-    return await scene.state(VICTIM) == "gone"
+    return await scene.state(VICTIM) in ("gone", "off")
 
 
 async def have_another_taken_for_gone(scene: Scene) -> bool:

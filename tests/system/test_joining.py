@@ -87,7 +87,7 @@ def test_a_machine_joins_with_one_line_and_comes_back_after_both_were_stopped(tm
         machine.down()
         keeper.down()
         keeper.up()
-        assert keeper.hosts() == {}
+        assert keeper.hosts() == {"b": "off"}
         machine.up()
         wait_until(lambda: keeper.hosts() == {"b": "up"}, "b is back")
         assert keeper.motes("call", "places.where").startswith('"/tmp')

@@ -13,6 +13,13 @@ from system.running import RunningCluster, wait_until
 from system.test_joining import Keeper
 
 HUGE = "spaces=3000000000"
+HELLO = """
+    from motes import function
+
+    @function
+    def greet() -> str:
+        return "hello"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +155,45 @@ def test_an_address_that_a_running_cluster_does_not_serve_is_refused(keeper: Kee
         assert here in told and "motes down" in told
     assert "is no address" in keeper.refusal(3, "up", "--http", "nonsense")
     assert "motes down" in keeper.refusal(3, "up", "--listen", "127.0.0.1:1")
+
+
+def test_a_machine_that_has_joined_is_listed_also_while_it_is_off_or_paused_until_it_goes_for_good(
+    tmp_path: Path,
+) -> None:
+    keeper, machine = Keeper(tmp_path / "keeper"), RunningCluster(tmp_path / "machine")
+    keeper.listen()
+    try:
+        machine.motes("join", keeper.invite(), "--name", "zed")
+        keeper.motes("host", "name", "lab", "zed")
+        machine.down()
+        assert keeper.hosts() == {"local": "up", "zed": "off"}
+        (row,) = [line for line in keeper.motes("host", "ls").splitlines() if line.startswith("zed ")]
+        assert row.split() == ["zed", "-", "off", "-", "-", "-", "-"]
+        assert "host zed is off; last seen 20" in keeper.motes("host", "ls")
+        shown = keeper.motes("host", "show", "zed")
+        assert "zed, off; last seen 20" in shown and "lab" in shown
+        seen_at = keeper.json("host", "show", "zed")["seen_at"]
+        assert "it is off (see `motes host ls`)" in keeper.motes("host", "drain", "zed")
+        keeper.motes("host", "drain", "zed", "--off")
+        machine.up()
+        wait_until(lambda: keeper.hosts()["zed"] == "up", "it is back")
+        machine.motes("pause")
+        assert keeper.hosts()["zed"] == "paused"
+        # The keeper remembers, whatever it has been through.
+        keeper.down()
+        keeper.up()
+        assert keeper.hosts()["zed"] == "paused"
+        assert "zed is paused by its owner; last seen 20" in keeper.motes("host", "ls")
+        assert keeper.json("host", "show", "zed")["seen_at"] > seen_at
+        machine.motes("resume")
+        wait_until(lambda: keeper.hosts()["zed"] == "up", "it lends again")
+        # One that is cut off is missed, and known all the same.
+        keeper.deploy("hello", HELLO)
+        machine.kill("agent-zed")
+        machine.down()
+        keeper.motes("call", "hello.greet")
+        keeper.motes("host", "rm", "zed")
+        assert keeper.hosts() == {"local": "up"}
+    finally:
+        machine.down()
+        keeper.down()

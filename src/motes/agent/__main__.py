@@ -134,6 +134,7 @@ async def serve(settings: Settings, holding: Holding) -> None:
         displaced = agent.membership.displaced
         ends = [asyncio.create_task(event.wait()) for event in (stop, displaced)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        agent.ends = owner.ends
     if displaced.is_set():
         raise SystemExit(ENDED_FOR_GOOD)
 

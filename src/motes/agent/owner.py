@@ -28,6 +28,8 @@ from motes.supervised import ORDER_LIMIT_BYTES
 LOOK_S = 1.0
 CLOSED_WITHIN_S = 10.0
 """A process that the kernel does not let end is not waited for any longer: its owner is to be heard meanwhile."""
+ENDS = "ends"
+"""The key under which he says why he ends this host."""
 PRETENDED = "pretended"
 """The key in hosts.json under which tests say Signs that then count instead of the machine's own."""
 _log = logging.getLogger("motes.agent")
@@ -57,6 +59,8 @@ class Owner:
     def __init__(self, word: Word, unsaid: Mapping[str, Any], orders: socket.socket | None, standing: Standing) -> None:
         self.word = word
         self._standing = standing
+        self.ends = ""
+        """Why he ends this host, when he has said so."""
         self._unread = ""
         """Why the last that he said cannot be done."""
         self._unsaid = unsaid
@@ -84,7 +88,11 @@ class Owner:
             asyncio.get_running_loop().remove_reader(orders)
             return
         try:
-            self.word, self._unread = word_of(json.loads(data), self._unsaid), ""
+            words = json.loads(data)
+            if ENDS in words:
+                self.ends = str(words[ENDS])
+                return
+            self.word, self._unread = word_of(words, self._unsaid), ""
         except (ValueError, TypeError, AttributeError) as error:
             self._unread = f"new terms cannot be read, the old ones stay: {error}"
             _log.warning("%s", self._unread)

@@ -103,6 +103,8 @@ class Agent:
         self.membership = Membership(self)
         self._shut_out = ShutOut(trust.controller)
         self.takes_calls = asyncio.Event()
+        self.ends = ""
+        """Why the owner ends this host, as far as he has said it."""
         self.relaying = Relaying(self)
         self.tunnels = Tunnels(self)
         self._receipts = Receipts(self, trust.controller, folder)
@@ -203,7 +205,9 @@ class Agent:
         if is_displaced:
             return
         with contextlib.suppress(MotesError):
-            await self.connection.request(subjects.keeper(self.connection.user, "leave"), b"\xc0", 1.0)
+            await self.connection.request(
+                subjects.keeper(self.connection.user, "leave"), msgspec.msgpack.encode(self.ends), 1.0
+            )
 
     async def let_finish(self) -> None:
         """Until nothing runs here any more, but at most DRAIN_S."""

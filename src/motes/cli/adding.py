@@ -163,7 +163,7 @@ def _wait(name: str) -> None:
 
     async def wait(cluster: Cluster) -> None:
         deadline = time.monotonic() + UP_TIMEOUT_S
-        while name not in {each.name for each in await cluster.hosts() if each.state != "silent"}:
+        while name not in {each.name for each in await cluster.hosts() if each.is_there and each.state != "silent"}:
             if time.monotonic() > deadline:
                 raise Unavailable(f"host {name!r} has joined and is not heard (there: motes up, and see its logs)")
             await asyncio.sleep(LOOK_S)

@@ -27,5 +27,5 @@ async def drain_host(cluster: Cluster, name: str, drained: bool, wait: bool) -> 
 
 
 async def _state(cluster: Cluster, name: str) -> str:
-    """`silent` also for one that is not there now."""
-    return {each.name: each.state for each in await cluster.hosts()}.get(name, "silent")
+    """`off` also for one of the keeper's own machine that is not there now."""
+    return {each.name: each.state for each in await cluster.hosts()}.get(name, "off")

@@ -62,10 +62,11 @@ for each in (host_sets.show, host_sets.name, host_sets.unname):
 def ls(as_json: bool) -> None:
     """List the cluster's hosts: what each lends, and how much of it is used now.
 
-    STATE is one of up, away, draining, drained, silent, too old, too new. Away is one that lends nothing now, by its
-    owner's terms, and why is said below; on a drained one nothing runs. A host whose Motes does not fit the keeper's
-    gets no work, and what to do is said below. So is which host serves some apps only, and which fetches the code or
-    the packages of an app. `motes host show NAME` says more of one.
+    STATE is one of up, away, draining, drained, silent, too old, too new, off, paused. Away is one that lends nothing
+    now, by its owner's terms, and why is said below; on a drained one nothing runs. A host whose Motes does not fit the
+    keeper's gets no work, and what to do is said below. One that has joined and is not there is off, or paused by its
+    owner, until it leaves or is removed. It is also said which host serves some apps only, and which fetches the code
+    or the packages of an app. `motes host show NAME` says more of one.
 
     \b
     Example:
@@ -84,6 +85,8 @@ def ls(as_json: bool) -> None:
             click.echo(f"host {host.name} is away: {plain(host.away)}")
         if host.lends.serve:
             click.echo(f"host {host.name} serves only {in_words(host.lends.serve)}, as its owner says")
+        if not host.is_there:
+            click.echo(f"host {host.name} is {absent(host)}")
         if host.advice:
             click.echo(host.advice)
     for each in fetching:
@@ -97,7 +100,17 @@ async def _hosts(cluster: Cluster) -> tuple[list[HostStatus], list[Fetching]]:
     return await cluster.hosts(), await cluster.ask("fetching", None, list[Fetching])
 
 
+def absent(host: HostStatus) -> str:
+    """Of a host that is not there: since when, as far as the keeper knows."""
+    from motes.cli.table import clock
+
+    what = "paused by its owner" if host.state == "paused" else host.state
+    return f"{what}; last seen {clock(host.seen_at)}" if host.seen_at else f"{what}; not seen since the keeper started"
+
+
 def _row(host: HostStatus) -> tuple[str, ...]:
+    if not host.is_there:
+        return (host.name, "-", host.state, "-", "-", "-", "-")
     return (
         host.name,
         str(host.pid or "-"),

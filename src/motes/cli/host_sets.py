@@ -40,12 +40,15 @@ def show(name: str, as_json: bool) -> None:
 
 
 def _lines(host: HostStatus) -> list[tuple[str, str]]:
+    if not host.is_there:
+        from motes.cli.host import absent
+
+        return [("host", f"{host.name}, {absent(host)}"), *_by_your_word(host)]
     used, lends = host.used, host.lends
     memory = f"{format_bytes(used.get('memory_bytes', 0))} of {format_bytes(lends.memory_bytes)}"
     return [
         ("host", f"{host.name}, {host.state}"),
-        ("own", "yes" if host.is_own else f"no: it joined (motes host name own {host.name} makes it so)"),
-        ("sets", ", ".join(host.sets) or "-"),
+        *_by_your_word(host),
         ("labels", ", ".join(lends.labels) or "-"),
         ("machine", lends.machine or "-"),
         ("processor", host.architecture or "-"),
@@ -53,6 +56,13 @@ def _lines(host: HostStatus) -> list[tuple[str, str]]:
         ("motes", host.version or "-"),
         ("serves", ", ".join(lends.serve) or "all apps of the cluster's owner"),
         ("lends", f"{lends.cpus:g} cpus, {memory} memory, {host.spaces} of {lends.spaces} spaces"),
+    ]
+
+
+def _by_your_word(host: HostStatus) -> list[tuple[str, str]]:
+    return [
+        ("own", "yes" if host.is_own else f"no: it joined (motes host name own {host.name} makes it so)"),
+        ("sets", ", ".join(host.sets) or "-"),
     ]
 
 

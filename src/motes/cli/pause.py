@@ -38,6 +38,6 @@ def command(as_json: bool) -> None:
 
 def _stop(home: Home, name: str) -> None:
     try:
-        control.ask(home, "stop-host", TIMEOUT_S, name=name)
+        control.ask(home, "stop-host", TIMEOUT_S, name=name, why="paused")
     except Unavailable:
         return  # It does not run.

@@ -100,7 +100,7 @@ class _Source:
         from motes.live.rates import Look
 
         hosts = await self._cluster.look()
-        return Look(time.monotonic(), hosts, {each.name: each for each in await self._cluster.hosts()})
+        return Look(time.monotonic(), hosts, {each.name: each for each in await self._cluster.hosts() if each.is_there})
 
     def happened(self) -> list[Happened]:
         return self._happened

@@ -189,7 +189,7 @@ class Cluster:
 
     async def instances(self) -> list[InstanceReport]:
         """Every instance, asked of the hosts themselves; a host that does not answer in time is left out."""
-        names = [host.name for host in await self.hosts() if host.state != "silent"]
+        names = [host.name for host in await self.hosts() if host.is_there and host.state != "silent"]
         answers = await asyncio.gather(*map(self._look_at, names))
         return [instance for answer in answers if answer is not None for instance in answer.instances]
 

@@ -183,6 +183,14 @@ class Admission:
             self._controller.carry_out(core.on_drained(wanted.host, wanted.drained, self._controller.now()))
         return True
 
+    async def note_absence(self, host: str, seen_at: float, paused: bool) -> None:
+        """When a host that has joined was there last. Raises Unavailable."""
+        async with self._door.lock:
+            member = await self._member(host)
+            if member is not None and not member.left_at:
+                seen = msgspec.structs.replace(member, seen_at=seen_at, paused=paused)
+                await self._controller.store.put_member(host, msgspec.msgpack.encode(seen))
+
     async def quit(self, sender: str, question: None) -> bool:
         """A host goes by itself. Raises NotFound."""
         name = sender.removeprefix(HOST_PREFIX)
@@ -227,6 +235,7 @@ class Admission:
         self._controller.core.state.drained.discard(name)
         self._controller.core.state.joined.discard(name)
         self._controller.core.state.removed.add(name)
+        self._controller.core.state.absences.pop(name, None)
         self._controller.forget_host(name)
 
     async def _member(self, name: str) -> Member | None:

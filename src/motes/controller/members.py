@@ -28,6 +28,10 @@ class Member(msgspec.Struct, frozen=True):
     """When it left or was removed, Unix time in seconds: what its key was given until then is worth nothing."""
     earlier: dict[str, int] = {}
     """The same of those who had this name before, by key."""
+    seen_at: float = 0.0
+    """When it was last there, as far as that is known, in Unix time."""
+    paused: bool = False
+    """Whether it went then because its owner paused it."""
 
     def revoked(self) -> dict[str, int]:
         """Keys that are worth nothing any more, each with when it became so."""

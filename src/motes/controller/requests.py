@@ -110,7 +110,7 @@ class Requests:
             "remove": Verb("owner", Remove, self._remove),
             "bundle-get": Verb("host", GetChunk, archives.get),
             "release-get": Verb("host", str, archives.release),
-            "leave": Verb("host", None, self._leave),
+            "leave": Verb("host", object, self._leave),
             "host-name": Verb("owner", NameHosts, admission.name),
             "invite": Verb("owner", AskInvite, admission.invite, stores=True),
             "join": Verb("guest", AskJoin, admission.join, stores=True),
@@ -235,9 +235,11 @@ class Requests:
     async def _successor(self, sender: str, question: AskSuccessor) -> Successor:
         return await self._controller.succession.successor(sender, question)
 
-    async def _leave(self, sender: str, question: None) -> bool:
-        controller = self._controller
-        controller.carry_out(controller.core.on_left(sender.removeprefix(HOST_PREFIX), controller.now()))
+    async def _leave(self, sender: str, word: object) -> bool:
+        controller, host = self._controller, sender.removeprefix(HOST_PREFIX)
+        if host in controller.core.state.hosts:
+            controller.absences.note_left(host, word)
+        controller.carry_out(controller.core.on_left(host, controller.now()))
         return True
 
 

@@ -14,6 +14,7 @@ from motes.bus import subjects
 from motes.bus.connection import Connection, Message
 from motes.bus.notices import ended_connection, user_in
 from motes.bus.store import Store
+from motes.controller.absence import Absences
 from motes.controller.admission import Admission
 from motes.controller.core import SETTLE_S, Core
 from motes.controller.disk import Disk
@@ -71,6 +72,7 @@ class Controller:
         self.readers = Readers(core.state)
         self._door = Door(self, seal)
         self.admission = Admission(self, self._door)
+        self.absences = Absences(self)
         self.succession = Succession(self, key)
         self.withdrawn = Withdrawn(self, key)
         self._requests = Requests(self, self._door)
@@ -104,6 +106,7 @@ class Controller:
             if release.created_at > controller.removed_at.get(release.app, float("-inf")):
                 controller.carry_out(core.on_deployed(release_id(signed), release, now), quiet=True)
         await controller.naming.load(lambda host: seal.own_key(host) is not None)
+        await controller.absences.load()
         core.state.drained = await store.drained()
         await controller._door.remind()
         if seal.gate is None:
@@ -144,6 +147,8 @@ class Controller:
             known = self.core.state.hosts.get(host)
             if known is not None and known.has_another(connection):
                 return  # It was cut off, and is back by another one.
+            if known is not None:
+                self.absences.note_gone(host)
             self.carry_out(self.core.on_gone(host, self.now(), connection))
             self.succession.on_gone(host)
             self.connection.publish(subjects.gone(host), subjects.LEFT if known is None else b"")
@@ -176,6 +181,7 @@ class Controller:
                     self.disk.tick()
                     self._hearing.tick()
                     self.withdrawn.tick()
+                    self.absences.tick()
                     self.carry_out(self.core.tick(self.now()))
                 except Exception:
                     # A mistake in one turn must not end all later ones: lost hosts would keep their work.

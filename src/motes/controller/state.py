@@ -27,6 +27,14 @@ class App(msgspec.Struct, frozen=True):
     release: Release
 
 
+class Absence(msgspec.Struct):
+    """Of a host that has joined and is not there."""
+
+    seen_at: float
+    """When it was heard last, in Unix time."""
+    paused: bool = False
+
+
 class Host(msgspec.Struct):
     """A host as it last told of itself. `lives` is False from its end or its silence until it is heard again."""
 
@@ -95,6 +103,8 @@ class State:
         """Hosts that came with an invite; the others are the keeper's own machine's."""
         self.removed: set[str] = set()
         """Hosts that were removed, and are not back by another invite: nothing is heard of them."""
+        self.absences: dict[str, Absence] = {}
+        """Of those that joined, by name; what it says of one that is there is of earlier."""
         self.sets: dict[str, frozenset[str]] = {}
         """By host, in which sets the cluster's owner has put it."""
         self.drained: set[str] = set()

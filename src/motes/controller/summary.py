@@ -5,7 +5,7 @@ from __future__ import annotations
 from motes.controller.draining import state_of
 from motes.controller.feasible import feasible, why_nowhere
 from motes.controller.state import App, Host, State
-from motes.model.host import HostStatus
+from motes.model.host import OFF, PAUSED, HostStatus, Offer
 from motes.model.keeper import AppSummary, Service, Tool
 from motes.model.release import Daemon, Function
 from motes.model.wire import misfit, what_to_do
@@ -13,11 +13,12 @@ from motes.version import __version__
 
 
 def statuses(state: State) -> list[HostStatus]:
-    """Every host, for `motes host ls`."""
-    return [
+    """Every host, for `motes host ls`; of those that joined also the ones that are not there."""
+    there = [
         _status(name, host, state_of(state, name, host), state.is_own(name), tuple(sorted(state.sets_of(name))))
-        for name, host in sorted(state.hosts.items())
+        for name, host in state.hosts.items()
     ]
+    return sorted([*there, *(_absent(state, name) for name in state.joined - state.hosts.keys())], key=_name)
 
 
 def summaries(state: State) -> list[AppSummary]:
@@ -77,6 +78,25 @@ def _summary(state: State, name: str, app: App) -> AppSummary:
             if held is not None and held.failing:
                 failing[workload.name] = f"{host}: {held.failing}"
     return AppSummary(name, app.release_id, app.release.created_at, app.release.manifest, instances, failing, nowhere)
+
+
+def _name(status: HostStatus) -> str:
+    return status.name
+
+
+def _absent(state: State, name: str) -> HostStatus:
+    absence = state.absences.get(name)
+    return HostStatus(
+        name,
+        0,
+        PAUSED if absence is not None and absence.paused else OFF,
+        Offer(cpus=0.0, memory_bytes=0, spaces=0, disk_bytes=0),
+        {},
+        0,
+        is_own=state.is_own(name),
+        sets=tuple(sorted(state.sets_of(name))),
+        seen_at=0.0 if absence is None else absence.seen_at,
+    )
 
 
 def _status(name: str, host: Host, state: str, is_own: bool, sets: tuple[str, ...]) -> HostStatus:

@@ -146,13 +146,17 @@ class HostReport(msgspec.Struct, frozen=True):
     """Why it lends nothing just now, by its owner's terms; empty while it lends. It is `draining` then as well."""
 
 
+OFF, PAUSED = "off", "paused"
+"""States of a host that has joined and is not there: as its owner has said, or nobody knows why."""
+
+
 class HostStatus(msgspec.Struct, frozen=True):
     """A host as the controller sees it, for `motes host ls`."""
 
     name: str
     pid: int
     state: str
-    """One of `up`, `away`, `draining`, `drained`, `silent`, `too old`, `too new`."""
+    """One of `up`, `away`, `draining`, `drained`, `silent`, `too old`, `too new`, `off`, `paused`."""
     lends: Offer
     used: dict[str, float]
     spaces: int
@@ -168,6 +172,13 @@ class HostStatus(msgspec.Struct, frozen=True):
     """What to do about a host that gets no work."""
     away: str = ""
     """Why it lends nothing just now."""
+    seen_at: float = 0.0
+    """Of one that is off or paused: when it was last there, in Unix time; 0: not since anybody has noted it."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether anything is known of it but that it has joined."""
+        return self.state not in (OFF, PAUSED)
 
 
 class HostInstances(msgspec.Struct, frozen=True):

@@ -257,6 +257,8 @@ class Supervisor:
             self._start_host(name, tell)
             return None
         if do == "stop-host" and (found := self.children.get(f"agent-{name}")) is not None:
+            # The keeper shows it; a host that does not hear it just goes.
+            found.order({"ends": str(request.get("why", ""))})
             self.end(found, tell)
             return None
         if do == "lend" and (found := self.children.get(f"agent-{name}")) is not None:
