@@ -26,6 +26,8 @@ _TAP, _NO_PACKET_INFORMATION = 0x0002, 0x1000
 _FRAME_BYTES = 65536
 _MOST_WAITING = 4096
 """Frames on the cable at a time; what is more is lost, as in a full queue."""
+_ARP, _IPV4, _IPV6 = b"\x08\x06", b"\x08\x00", b"\x86\xdd"
+_TCP, _ICMPV6, _NEIGHBOURS = 6, 58, (135, 136)
 _SYN, _ACK = 0x02, 0x10
 
 numbers = itertools.count(1)
@@ -95,16 +97,32 @@ class Cable(Line):
     def _passes(self, to: End, frame: bytes) -> bool:
         if self.is_cut[to]:
             return False
-        if frame[12:14] != b"\x08\x00" or frame[23] != 6:  # No TCP over IPv4: ARP, and what has no business here.
-            return frame[12:14] == b"\x08\x06" or not self.only_outgoing
-        packet = frame[14:]
-        head = (packet[0] & 15) * 4
-        source, target, ports, flags = packet[12:16], packet[16:20], packet[head : head + 4], packet[head + 13]
+        if (found := _segment(frame)) is None:
+            return not self.only_outgoing or _finds_neighbours(frame)
+        flow, flags = found
         if to == "keeper":
             if flags & _SYN and not flags & _ACK:
-                self._flows.add(Flow(source, target, ports))
+                self._flows.add(flow)
             return True
-        return not self.only_outgoing or Flow(target, source, ports[2:] + ports[:2]) in self._flows
+        back = Flow(flow.target, flow.source, flow.ports[2:] + flow.ports[:2])
+        return not self.only_outgoing or back in self._flows
+
+
+def _segment(frame: bytes) -> tuple[Flow, int] | None:
+    """Of TCP, as whoever sends it sees it, and its flags; None for what is none."""
+    kind, packet = frame[12:14], frame[14:]
+    if kind == _IPV4 and packet[9] == _TCP:
+        source, target, rest = packet[12:16], packet[16:20], packet[(packet[0] & 15) * 4 :]
+    elif kind == _IPV6 and packet[6] == _TCP:
+        source, target, rest = packet[8:24], packet[24:40], packet[40:]
+    else:
+        return None
+    return Flow(source, target, rest[:4]), rest[13]
+
+
+def _finds_neighbours(frame: bytes) -> bool:
+    """ARP, and what is in its place with IPv6. Nothing else has any business here."""
+    return frame[12:14] == _ARP or (frame[12:14] == _IPV6 and frame[20] == _ICMPV6 and frame[54] in _NEIGHBOURS)
 
 
 def _tap(namespace: str, name: str) -> int:

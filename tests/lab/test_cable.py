@@ -17,7 +17,7 @@ LONG_S, SHORT_S = 20.0, 1.0
 
 @pytest.fixture
 def lan() -> Iterator[Lan]:
-    made = Lan()
+    made = Lan(only_outgoing=False)
     made.machine()
     yield made
     made.close()
@@ -27,9 +27,10 @@ def cable(lan: Lan) -> Cable:
     return lan.cables[lan.machines[0]]
 
 
-def server_in(namespace: str) -> socket.socket:
+def server_in(namespace: str, address: str = "0.0.0.0") -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with namespaces.entered(namespace):
-        made = socket.create_server(("0.0.0.0", 0))
+        made = socket.create_server((address, 0), family=family)
     made.settimeout(LONG_S)
     return made
 
@@ -67,6 +68,32 @@ def test_a_firewall_lets_out_and_lets_nobody_in(lan: Lan) -> None:
             with there:
                 there.sendall(b"an answer")
                 assert client.recv(20) == b"an answer"
+
+
+def test_before_every_machine_is_that_firewall_unless_somebody_wants_none() -> None:
+    lan = Lan()
+    try:
+        with server_in(lan.machine()) as inside, pytest.raises(TimeoutError):
+            connect(lan.keeper, "10.77.0.2", inside, SHORT_S)
+    finally:
+        lan.close()
+
+
+def test_the_firewall_is_the_same_with_ipv6(lan: Lan) -> None:
+    (machine,) = lan.machines
+    for namespace, device, address in ((lan.keeper, "bridge", "fd77::1"), (machine, "wire", "fd77::2")):
+        namespaces.ip("-n", namespace, "addr", "add", f"{address}/64", "dev", device, "nodad")
+    cable(lan).only_outgoing = True
+    with server_in(machine, "::") as inside, server_in(lan.keeper, "::") as outside:
+        with pytest.raises(TimeoutError):
+            connect(lan.keeper, "fd77::2", inside, SHORT_S)
+        with connect(machine, "fd77::1", outside) as client:
+            there, _ = outside.accept()
+            with there:
+                there.sendall(b"an answer")
+                assert client.recv(20) == b"an answer"
+        cable(lan).only_outgoing = False
+        connect(lan.keeper, "fd77::2", inside).close()
 
 
 def test_machines_do_not_reach_each_other(lan: Lan) -> None:
