@@ -27,6 +27,9 @@ class Link:
     up: bool = False
     noticed: bool = True
     """Whether the server knows that the link is down."""
+    speaks: bool = True
+    hears: bool = True
+    """Of a line that is cut one way, what still passes; neither end knows it yet."""
     number: int = 0
     """How often it came up: what was sent over an earlier one does not arrive."""
 
@@ -43,13 +46,23 @@ class Network:
     def is_up(self, name: str) -> bool:
         return self.server_up and name in self._links and self._links[name].up
 
+    def is_whole(self, name: str) -> bool:
+        """Whether it is up, and both ways."""
+        return self.is_up(name) and self._links[name].speaks and self._links[name].hears
+
     def up(self, name: str) -> None:
         link = self._links.setdefault(name, Link())
         link.up, link.noticed, link.number = True, True, link.number + 1
+        link.speaks = link.hears = True
 
     def down(self, name: str, noticed: bool = True) -> None:
         link = self._links.setdefault(name, Link())
         link.up, link.noticed = False, noticed
+
+    def cut_one_way(self, name: str, *, speaks: bool) -> None:
+        """What the party says is lost, or what it is told."""
+        link = self._links.setdefault(name, Link())
+        link.speaks, link.hears = link.speaks and speaks, link.hears and not speaks
 
     def connections(self, name: str) -> int:
         """How often the party has connected so far."""
@@ -77,7 +90,11 @@ class Network:
         A `lossy` message may be lost; one that may come `twice` may come late the second time, behind newer ones. A
         `frail` one is lost when its sender's link breaks before it comes, as it may be.
         """
-        if not self.is_up(sender) or (lossy and self._chance.random() < self.weather.loss):
+        if (
+            not self.is_up(sender)
+            or not self._links[sender].speaks
+            or (lossy and self._chance.random() < self.weather.loss)
+        ):
             return
         receiver = self._links.setdefault(to, Link())
         number, sent_over = receiver.number, self._links[sender].number
@@ -89,7 +106,8 @@ class Network:
             if frail and not (self.is_up(sender) and self._links[sender].number == sent_over):
                 return
             if self.is_up(to) and receiver.number == number:
-                action()
+                if receiver.hears:
+                    action()
             elif nobody is not None and receiver.noticed and self.is_up(sender):
                 self._clock.after(self._delay_s(), nobody)
 

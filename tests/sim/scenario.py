@@ -23,6 +23,7 @@ FAULTS = (
     "host_serves_others",
     "host_frozen",
     "host_cut_off",
+    "host_cut_one_way",
     "host_fails",
     "host_boasts",
     "space_lost",
@@ -187,6 +188,12 @@ class Plan:
         host = self._host()
         if self.world.network.is_up(host.name):
             self.world.host_cut(host.name, noticed=self.chance.random() < 0.3)
+            self.later(6.0, lambda: host.lives and self.world.network.up(host.name))
+
+    def host_cut_one_way(self) -> None:
+        host = self._host()
+        if self.world.network.is_up(host.name):
+            self.world.host_cut_one_way(host.name, speaks=self.chance.random() < 0.5)
             self.later(6.0, lambda: host.lives and self.world.network.up(host.name))
 
     def host_fails(self) -> None:

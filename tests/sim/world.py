@@ -117,6 +117,18 @@ class World:
         number = self.network.connections(name)
         self.clock.after(0.001 if noticed else NOTICE_S, lambda: self._notice(name, number))
 
+    def host_cut_one_way(self, name: str, *, speaks: bool) -> None:
+        """What the host says passes, or what it is told, and not the other; after some pings both ends know of it."""
+        self.clock.note(f"{name} is {'not heard' if not speaks else 'told nothing'} any more")
+        self.network.cut_one_way(name, speaks=speaks)
+        number = self.network.connections(name)
+        self.clock.after(NOTICE_S, lambda: self._end_connection(name, number))
+
+    def _end_connection(self, name: str, number: int) -> None:
+        if self.network.connections(name) == number and self.network.is_up(name):
+            self.network.down(name, noticed=True)
+            self.keeper.on_disconnect_notice(name)
+
     def _notice(self, name: str, number: int) -> None:
         if self.network.connections(name) == number and not self.network.is_up(name):
             self.network.down(name, noticed=True)
@@ -156,7 +168,7 @@ class World:
                 continue
             if not host.lives or host.machine.stopping:
                 host.start()
-            elif not self.network.is_up(host.name):
+            elif not self.network.is_whole(host.name):
                 self.network.up(host.name)
             host.come_back()
             host.lend(self._spaces)
