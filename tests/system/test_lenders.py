@@ -135,16 +135,16 @@ def test_of_every_address_it_is_said_why_it_will_not_do_and_in_the_end_what_matt
 
 def test_who_has_a_cluster_here_already_is_told_how_to_lend_all_the_same(keeper: Keeper, tmp_path: Path) -> None:
     used, second = RunningCluster(tmp_path / "used"), RunningCluster(tmp_path / "second")
-    used.up()
     line = keeper.invite()
-    told = used.refusal(3, "join", line, "--name", "both")
-    assert "motes up was given here" in told and "MOTES_HOME=FOLDER" in told and "motes down" in told
-    used.down()
     try:
+        used.up()
+        told = used.refusal(3, "join", line, "--name", "both")
+        assert "motes up was given here" in told and "MOTES_HOME=FOLDER" in told and "motes down" in told
         second.motes("join", line, "--name", "both")
         assert "motes leave" in second.refusal(3, "join", line, "--name", "both")
     finally:
         second.down()
+        used.down()
 
 
 def test_an_address_that_a_running_cluster_does_not_serve_is_refused(keeper: Keeper) -> None:
