@@ -9,13 +9,13 @@ from collections.abc import Callable
 import pytest
 
 from conftest import NatsServer
-from motes.bus.connection import NOT_TAKEN, Connection, is_not_taken, most_telling, next_wait_s
+from motes.bus.connection import REFUSAL, Connection, is_not_taken, most_telling, next_wait_s
 from motes.errors import Unavailable, Untrusted
 from motes.grants import jwt, roles
 from motes.grants.keys import Key
 
 GONE = Unavailable("connect call failed")
-REFUSED = Unavailable("no connection", refused=NOT_TAKEN)
+REFUSED = Unavailable("no connection", refused=REFUSAL)
 ANOTHER = Untrusted("another cluster answers there")
 
 
@@ -62,7 +62,7 @@ def test_a_key_that_opens_nothing_any_more_is_said_once_and_tried_until_it_does(
 
     with caplog.at_level(logging.INFO, "motes.bus"):
         asyncio.run(asyncio.wait_for(story(), 60.0))
-    assert len([each for each in caplog.records if NOT_TAKEN in each.getMessage()]) == 1
+    assert len([each for each in caplog.records if REFUSAL in each.getMessage()]) == 1
 
 
 async def until(true: Callable[[], object]) -> None:

@@ -29,10 +29,8 @@ WEB_TIMEOUT_S = 3.0
 """For a WebSocket: a proxy, TLS and HTTP come before the first word."""
 RECONNECT_WAIT_S = 0.05
 RECONNECT_WAIT_MAX_S = 0.25
-NOT_TAKEN = "Authorization Violation"
-"""How nats-server answers a key that opens nothing (any more) ..."""
 NOT_TAKEN_WAIT_MAX_S = 60.0
-"""... and the longest wait before it is asked again: it says the same for long."""
+"""Between two attempts of a user whom the server does not take: it says the same for long."""
 PING_INTERVAL_S = 1.0
 PINGS_UNANSWERED = 2
 """A server that has not answered this many pings is gone."""
@@ -428,7 +426,7 @@ def most_telling(failures: Sequence[MotesError]) -> MotesError:
 
 def is_not_taken(error: MotesError | None) -> bool:
     """Whether the server itself says that this user's key opens nothing."""
-    return error is not None and NOT_TAKEN in str(error.detail.get("refused", ""))
+    return error is not None and REFUSAL in str(error.detail.get("refused", ""))
 
 
 def _is_another(error: MotesError) -> bool:
