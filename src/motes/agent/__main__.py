@@ -50,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True):
     name: str
     server: str
     certificate: bytes
+    has_joined: bool
+    """Whether the keeper is on another machine."""
     credentials: Credentials
     word: Word
     unsaid: dict[str, Any]
@@ -79,6 +81,7 @@ def settings_from(home: Home, name: str) -> Settings:
         name=name,
         server=keeper.servers,
         certificate=keeper.certificate,
+        has_joined=home.keeper_file.exists(),
         credentials=home.credentials(HOST_PREFIX + name),
         word=word,
         unsaid=unsaid,
@@ -112,7 +115,7 @@ async def serve(settings: Settings, holding: Holding) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    standing = Standing(has_joined=bool(settings.certificate))
+    standing = Standing(settings.has_joined)
     owner = Owner(settings.word, settings.unsaid, orders(), standing)
     async with contextlib.AsyncExitStack() as stack:
         connecting = asyncio.create_task(connected(settings, standing))
