@@ -17,7 +17,7 @@ $(READY): requirements/dev.txt pyproject.toml
 demo: $(READY)
 	@$(BIN)/motes demo
 
-WORKERS ?= 3
+WORKERS ?= 4
 test: lint
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 

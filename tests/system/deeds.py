@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import time
 
 import msgspec
@@ -17,7 +18,7 @@ from motes.bus.connection import Connection
 from motes.errors import MotesError, Refused, TimedOut, Unavailable, Untrusted
 from motes.grants import jwt, roles, shut_out
 from motes.grants.keys import Key, Nkey, Tag, sign
-from motes.model.call import STATUS_OK, Context, Outcome, pack_request, unpack_reply
+from motes.model.call import CALL_ID_BYTES, STATUS_OK, Context, Outcome, pack_request, unpack_reply
 from motes.model.credentials import Credentials
 from motes.model.host import Beat, HostReport, Lease
 from motes.model.keeper import AppSummary, Deploy, GetChunk, Inspect, decode_answer
@@ -389,7 +390,10 @@ async def replay_a_call(scene: Scene) -> bool:
     )
     seen = await Ear.at(await scene.keeper(), subject)
     before = await ada.call("hello.count")
-    attacker.publish(subject, seen.heard[0].data, f"{attacker.inbox}.call.x")
+    replayed = seen.heard[0].data
+    if "give it another id" in scene.rights.knows:
+        replayed = os.urandom(CALL_ID_BYTES) + replayed[CALL_ID_BYTES:]
+    attacker.publish(subject, replayed, f"{attacker.inbox}.call.x")
     await attacker.flush()
     return bool(await ada.call("hello.count") > before + 1)
 

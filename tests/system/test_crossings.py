@@ -270,7 +270,12 @@ DEEDS = [
     ),
     Crossing(CALLER, "asks a host what runs", deeds.ask_a_host_what_runs, (may_not_publish("host.*.ps"),)),
     *(
-        Crossing(who, "replays a call", deeds.replay_a_call, (may_not_publish("host.local.call.hello.count.ada"),))
+        Crossing(
+            who,
+            "replays a call",
+            deeds.replay_a_call,
+            (may_not_publish("host.local.call.hello.count.ada"), does_not("give it another id")),
+        )
         for who in (HOST, CALLER)
     ),
     Crossing(
