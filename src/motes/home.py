@@ -167,7 +167,8 @@ class Home:
     def listen(self) -> Listen | None:
         """Where other machines reach this keeper; None: they do not. Raises Unavailable."""
         found = self._read_json(self.listen_file)
-        return None if found is None else Listen(str(found["host"]), int(found["port"]))
+        with _whole(self.listen_file):
+            return None if found is None else Listen(str(found["host"]), int(found["port"]))
 
     def set_listen(self, **what: object) -> None:
         """Change some of it; what is None is no more. Raises Unavailable."""
@@ -177,7 +178,8 @@ class Home:
     def listen_web(self) -> Listen | None:
         """The same over WebSocket. Raises Unavailable."""
         found = (self._read_json(self.listen_file) or {}).get("web")
-        return None if found is None else Listen(str(found["host"]), int(found["port"]))
+        with _whole(self.listen_file):
+            return None if found is None else Listen(str(found["host"]), int(found["port"]))
 
     def moved_to(self) -> tuple[str, ...]:
         """Where this keeper is reached since it moved here; empty where it always was. Raises Unavailable."""
@@ -187,16 +189,18 @@ class Home:
         """How this home's cluster is reached. Raises Unavailable."""
         found = self._read_json(self.keeper_file)
         if found is not None:
-            return Keeper(servers_of(found["addresses"]), bytes.fromhex(found["certificate"]))
+            with _whole(self.keeper_file):
+                return Keeper(servers_of(found["addresses"]), bytes.fromhex(found["certificate"]))
         foreign = self.foreign()
         return Keeper(self.nats_url(), b"") if foreign is None else Keeper(foreign.servers, foreign.certificate)
 
     def foreign(self) -> Foreign | None:
         """The NATS that this keeper uses and does not run; None where it runs its own. Raises Unavailable."""
         found = self._read_json(self.foreign_file)
-        return (
-            None if found is None else Foreign(found["servers"], bytes.fromhex(found["certificate"]), found["account"])
-        )
+        if found is None:
+            return None
+        with _whole(self.foreign_file):
+            return Foreign(found["servers"], bytes.fromhex(found["certificate"]), found["account"])
 
     def followed(self) -> int:
         """The number of the newest word of where the keeper is that was believed here. Raises Unavailable."""
@@ -221,10 +225,14 @@ class Home:
 
     @contextlib.contextmanager
     def deciding(self) -> Iterator[None]:
-        """Alone with keeper.json, which says whether the keeper is here: who follows must not bring it back."""
-        import fcntl  # Not there on every system; nor are keepers.
+        """Alone with keeper.json and hosts.json, which several programs read in order to change them.
 
-        folder = os.open(self.path, os.O_RDONLY)
+        Not within itself: that would wait for ever. Raises Unavailable.
+        """
+        import fcntl  # Not there on every system; nor are keepers and hosts.
+
+        with self.writing():
+            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
             yield
@@ -299,17 +307,10 @@ class Home:
     @contextlib.contextmanager
     def changing_offers(self) -> Iterator[dict[str, dict[str, Any]]]:
         """The same, to be changed while no other command does; kept when this ends without an error."""
-        import fcntl  # Not there on every system; nor are hosts.
-
-        with self.writing():
-            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        with self.deciding():
             offers = self.offers()
             yield offers
             self.write_json(self.hosts_file, offers)
-        finally:
-            os.close(folder)
 
     def write_json(self, path: Path, value: object) -> None:
         """Replace a file as a whole, readable by the owner only. Raises Unavailable."""
@@ -325,6 +326,15 @@ class Home:
         """The same for text."""
         with self.writing():
             files.replace(path, text)
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Take what is missing in a file, or is something else, for one clear error. Raises Unavailable."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise Unavailable(f"{path} is not as it was written ({error!r}); mend or delete it") from error
 
 
 def sync(path: Path) -> None:
