@@ -66,12 +66,26 @@ class Daemons:
 
     async def _connect(self, host: str, app: str, daemon: str) -> socket.socket:
         """Where an agent of this machine listens there is no way shorter."""
-        ingress = self._hosts_folder / host / "ingress.sock"
-        if not ingress.exists():
+        link = self._links.get(host) or self._link_here(host)
+        if link is None:
             return await self._backend.connection(host, app, daemon)
-        if host not in self._links:
-            self._links[host] = IngressLink(ingress)
-        return await self._links[host].open(app, daemon)
+        try:
+            return await link.open(app, daemon)
+        except Unavailable:
+            if not self._ingress(host).exists():
+                # It is on another machine now, and found there by the next try.
+                self._links.pop(host, link).close()
+            raise
+
+    def _link_here(self, host: str) -> IngressLink | None:
+        """Looked for only while there is none yet: each look costs some 10 us, and connections come often."""
+        ingress = self._ingress(host)
+        if not ingress.exists():
+            return None
+        return self._links.setdefault(host, IngressLink(ingress))
+
+    def _ingress(self, host: str) -> Path:
+        return self._hosts_folder / host / "ingress.sock"
 
 
 def _daemon(routes: Routes) -> tuple[str, tuple[str, ...]]:
