@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from motes.grants.keys import Key
+from system import daemon_elsewhere
+from system.daemon_elsewhere import Client, content
 from system.own_nats import Account, OwnNats
+from system.own_sshd import Sshd
 from system.running import RunningCluster, is_alive, wait_until
 
 APP = """
@@ -27,9 +30,23 @@ def double(number: int) -> int:
 """
 
 
+MIB = 2**20
+APART = """
+from motes import function
+
+@function(place="there")
+def double(number: int) -> int:
+    return 2 * number
+
+@function(place="!there", calls=[double])
+def quadruple(number: int) -> int:
+    return double.remote(double.remote(number))
+"""
+
+
 @pytest.fixture
 def nats(tmp_path: Path) -> Iterator[OwnNats]:
-    made = OwnNats(tmp_path / "nats", Account("MOTES"), Account("OTHER"))
+    made = OwnNats(tmp_path / "nats", *map(Account, ("MOTES", "OTHER", "THIRD")))
     made.start()
     yield made
     made.stop()
@@ -116,8 +133,8 @@ def hosts(keeper: RunningCluster) -> dict[str, str]:
     return {host["name"]: host["state"] for host in keeper.json("host", "ls")}
 
 
-def join(keeper: RunningCluster, machine: RunningCluster, name: str) -> None:
-    machine.motes("join", str(keeper.json("invite")["invite"]), "--name", name)
+def join(keeper: RunningCluster, machine: RunningCluster, name: str, *more: str) -> None:
+    machine.motes("join", str(keeper.json("invite")["invite"]), "--name", name, *more)
     wait_until(lambda: hosts(keeper).get(name) == "up", f"{name} is up")
 
 
@@ -161,6 +178,57 @@ def test_a_machine_joins_is_called_and_is_removed_at_once_for_good(
     join(keeper, machine, "c")
     assert machine.json("leave") == {"name": "c", "told": True}
     assert hosts(keeper) == {"local": "up"}
+
+
+def test_what_is_on_a_machine_that_joined_is_reached_as_everywhere(
+    nats: OwnNats, keeper: RunningCluster, machine: RunningCluster
+) -> None:
+    up(keeper, nats)
+    join(keeper, machine, "b", "--lend", "labels=there")
+    daemon_elsewhere.deploy(keeper, "hello", "--place", "there")
+    client, large = Client(keeper), 8 * MIB
+    assert client.says() == "hello" and daemon_elsewhere.where(keeper) == {"b"}
+    # More than one message of that NATS may carry.
+    client.upload(content(large))
+    assert client.download(large) == content(large)
+    with client.switched() as echo:
+        echo.sendall(b"x")
+        assert echo.recv(1) == b"x"
+    keeper.deploy("app", APART)
+    with urllib.request.urlopen(f"{keeper.home.cluster()['http']}/app/double", b"4") as answer:
+        assert answer.read() == b"8"
+    assert keeper.json("call", "app.quadruple", "3") == 12
+    ran = {(each["workload"], each["host"]) for each in keeper.instances() if each["app"] == "app"}
+    assert ran == {("double", "b"), ("quadruple", "local")}
+
+    def used(app: str, what: str) -> int:
+        return sum(int(each[what]) for each in keeper.json("usage", "--app", app, "--host", "b"))
+
+    wait_until(lambda: used("app", "calls") == 3, "its calls are counted")
+    wait_until(lambda: min(used("site", "in_bytes"), used("site", "out_bytes")) >= large, "so is what passed")
+
+
+def test_a_machine_of_another_cluster_in_the_same_nats_is_left_alone(
+    nats: OwnNats, keeper: RunningCluster, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Both know the NATS by the same authority; only their keys tell them apart."""
+    far, other = Sshd(tmp_path_factory.mktemp("far")), RunningCluster(tmp_path_factory.mktemp("other") / "home")
+    machine = far.cluster()
+    try:
+        up(keeper, nats)
+        other.motes("up", "--http", "127.0.0.1:0", *nats.options(nats.accounts[1]))
+        join(keeper, machine, "b")
+        add = ("host", "add", "far", "--ssh-config", str(far.settings), "--name", "c")
+        assert "has joined another cluster" in other.refusal(3, *add)
+        assert "is host 'b' already" in keeper.refusal(3, *add)
+        # Nor does a keeper become a host, although no nats-server is its own.
+        machine.motes("leave")
+        machine.motes("up", "--http", "127.0.0.1:0", *nats.options(nats.accounts[2]))
+        assert "is the keeper of a cluster of its own" in other.refusal(3, *add)
+    finally:
+        for each in (machine, other):
+            each.down()
+        far.stop()
 
 
 def test_it_is_left_only_when_nothing_is_deployed_there(nats: OwnNats, keeper: RunningCluster) -> None:

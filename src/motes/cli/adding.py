@@ -36,8 +36,8 @@ class Machine(NamedTuple):
     version: str
     installed: str
     """The hash of the version that is installed, or nothing."""
-    keeper: dict[str, Any] | None
-    """Its keeper, where it has joined a cluster."""
+    controller: str
+    """The public key of the cluster's controller, where it has joined one; that is no other cluster's."""
     host: str
     """What it is called there, or nothing."""
     is_founded: bool
@@ -61,7 +61,7 @@ def look(far: Far) -> Machine:
         found.get("python", ""),
         found.get("version", ""),
         found.get("installed", ""),
-        _json(found["keeper"]) if "keeper" in found else None,
+        found.get("controller", "none") if "joined" in found else "",
         next(iter(hosts), ""),
         "founded" in found,
         "listens" in found,
@@ -88,18 +88,20 @@ def install(far: Far, machine: Machine, say: Say) -> None:
 def add_host(far: Far, name: str | None, lend: str, say: Say) -> dict[str, Any]:
     """It joins the cluster of the context in force, and comes back with its machine: `{"name", "service"}`."""
     from motes.cli.invite import way_in
+    from motes.grants.keys import load_public
 
     # First of all: without it nothing there is of use.
     addresses, certificate = way_in(Home())
+    own = load_public(Home().public_key("controller")).hex()
     machine = look(far)
     if machine.is_founded:
         raise Refused(f"{far.destination} is the keeper of a cluster of its own")
-    if machine.keeper is not None and machine.keeper.get("certificate") != certificate.hex():
+    if machine.controller not in ("", own):
         raise Refused(f"{far.destination} has joined another cluster (there: motes leave)")
-    if machine.keeper is not None and name not in (None, machine.host):
+    if machine.controller and name not in (None, machine.host):
         raise Refused(f"{far.destination} is host {machine.host!r} already; to change its name (there: motes leave)")
     install(far, machine, say)
-    if machine.keeper is not None:
+    if machine.controller:
         name = machine.host
         say("join", f"it is host {name!r} already")
     else:
@@ -115,7 +117,7 @@ def add_keeper(far: Far, name: str, listen: str, http: str, say: Say) -> dict[st
     """It becomes the keeper of a cluster of its own, named here by a context: `{"name", "service", "where"}`."""
     context = contexts.path_of(name)
     machine = look(far)
-    if machine.keeper is not None:
+    if machine.controller:
         raise Refused(f"{far.destination} is a host of another cluster (there: motes leave)")
     install(far, machine, say)
     if machine.is_founded and machine.listens:

@@ -27,14 +27,15 @@ for each in python3 python3.11 python3.12 python3.13 python3.14 "$HOME/.local/bi
   "$found" -c 'import venv, ensurepip' </dev/null 2>/dev/null && echo "@@venv yes" && break
 done
 [ -f "$P/installed" ] && echo "@@installed $(cat "$P/installed")"
-[ -f "$H/keeper.json" ] && echo "@@keeper $(tr -d '\\n' < "$H/keeper.json")"
+[ -f "$H/keeper.json" ] && echo "@@joined yes"
+[ -f "$H/keys/controller.pub" ] && echo "@@controller $(cat "$H/keys/controller.pub")"
 [ -f "$H/hosts.json" ] && echo "@@hosts $(tr -d '\\n' < "$H/hosts.json")"
-[ -f "$H/nats/nats.conf" ] && echo "@@founded yes"
+{{ [ -f "$H/nats/nats.conf" ] || [ -f "$H/foreign.json" ]; }} && echo "@@founded yes"
 [ -f "$H/listen.json" ] && echo "@@listens yes"
 exit 0
 """
-"""Says `system`; `python`, `version` and `venv` of the best interpreter; `installed`, `keeper`, `hosts`, `founded`,
-`listens` as far as they are so."""
+"""Says `system`; `python`, `version` and `venv` of the best interpreter; `installed`, `joined`, `controller`, `hosts`,
+`founded`, `listens` as far as they are so."""
 _INSTALL = """
 set -e
 if ! "$P/bin/python" -m pip --version </dev/null >/dev/null 2>&1; then
