@@ -62,7 +62,7 @@ def command(expires: float, uses: int, more: tuple[str, ...], as_json: bool) -> 
     click.echo(f"on the other machine, until {until}, for {machines}, at {', '.join(addresses)}:\n")
     click.echo(f"motes join {invite.line()}")
     if sys.stdout.isatty():
-        click.echo("\n" + picture(invite.line(), shutil.get_terminal_size().columns), nl=False)
+        show(invite.line(), shutil.get_terminal_size().columns)
 
 
 async def invited(
@@ -114,6 +114,14 @@ def _way_to(keeper: Keeper) -> tuple[tuple[str, ...], bytes]:
     # It keeps more of them, of keepers that have moved often, than fit in what others are given.
     addresses = (each.removeprefix("tls://") for each in keeper.servers.split(","))
     return tuple(addresses)[:MOST_ADDRESSES], keeper.certificate
+
+
+def show(line: str, columns: int) -> None:
+    """The line as a picture, for a telephone; or why there is none."""
+    if drawn := picture(line, columns):
+        click.echo(f"\n{drawn}", nl=False)
+    else:
+        click.echo("no QR code: the line is too long for this terminal", err=True)
 
 
 def picture(line: str, columns: int) -> str:
