@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from motes.bus import subjects
 from motes.bus.connection import Connection, Message
-from motes.errors import MotesError, NotFound, Unavailable
+from motes.errors import MotesError, NotFound, Refused, Unavailable
 from motes.grants import creds, jwt, roles
 from motes.grants.issuing import issuer_of
 from motes.grants.keys import Key, SigningKey, read_public_nkey
@@ -165,6 +166,34 @@ def test_what_a_removed_host_says_counts_for_nothing_although_nats_lets_it_in(
 
     with_people(keeper, work)
     assert hosts(keeper) == {"local": "up"}
+
+
+def test_who_reports_without_end_is_not_told_each_time_who_was_withdrawn(
+    nats: OwnNats, keeper: RunningCluster, machine: RunningCluster, tmp_path: Path
+) -> None:
+    """The list is signed and may be long: a host's reports would have the keeper send it as often as it likes."""
+    keeper.motes("creds", "mail", "--output", str(tmp_path / "mail.creds"))
+    keeper.motes("creds", "rm", "mail")
+    join(keeper, machine, "loud")
+    user = machine.home.credentials("host-loud")
+    machine.down()
+    reports, heard = 5_000, list[Message]()
+
+    async def work(people: People) -> None:
+        listener, loud = await people.connect("keeper"), await people.connect(user.user, user)
+        await listener.subscribe(subjects.shut("loud"), heard.append)
+        await listener.flush()
+        for number in range(reports):
+            # Nor is it told each time when it says that it has just started.
+            report = report_of("loud", f"{number:016x}", number)
+            loud.publish(subjects.state("loud"), msgspec.msgpack.encode(report))
+        with pytest.raises(Refused, match="given nothing"):
+            await people.ask(loud, "bundle-get", GetChunk("0" * 64, 0), Any)
+        await listener.flush()
+
+    with_people(keeper, work)
+    assert 0 < len(heard) < reports / 2
+    keeper.motes("host", "rm", "loud")
 
 
 def test_a_callers_key_is_no_hosts_and_its_name_is_no_others_when_it_is_withdrawn(

@@ -81,7 +81,7 @@ class Hearing:
         """Reports that came too soon, and what was dropped."""
         controller = self._controller
         for report in self._intake.late():
-            controller.carry_out(controller.core.on_report(report, controller.now()))
+            self._take(report)
         controller.carry_out(self._intake.tick(controller.now()))
 
     def _on_report(self, message: Message) -> None:
@@ -89,14 +89,19 @@ class Hearing:
         with contextlib.suppress(msgspec.DecodeError):
             report = read_state(message.data)
             if message.subject == subjects.state(report.host):
-                controller.succession.on_heard(report.host, report.boot)
-                controller.withdrawn.on_heard(report.host)
                 if self._intake.takes_report(report, controller.now()):
-                    controller.carry_out(controller.core.on_report(report, controller.now()))
+                    self._take(report)
                 # An agent that has just started waits to be known.
                 if message.reply.startswith(f"{subjects.inbox(HOST_PREFIX + report.host)}."):
                     welcome = msgspec.structs.replace(controller.core.welcome(report), now=time.time())
                     controller.connection.publish(message.reply, msgspec.msgpack.encode(welcome))
+
+    def _take(self, report: HostReport) -> None:
+        """What a host is told for it is told no oftener than it is looked at: that is longer than the report."""
+        controller = self._controller
+        controller.succession.on_heard(report.host, report.boot)
+        controller.withdrawn.on_heard(report.host)
+        controller.carry_out(controller.core.on_report(report, controller.now()))
 
     def _on_beat(self, message: Message) -> None:
         controller = self._controller

@@ -1,7 +1,7 @@
 """Callers whose keys were withdrawn where NATS goes on letting them in: whoever could serve them knows their names.
 
-Said again and again, for who was cut off has missed it: to a host with each of its reports, to the gateway twice a
-second.
+Said again and again, for who was cut off has missed it: to a host with each of its reports that is taken, to the
+gateway twice a second.
 """
 
 from __future__ import annotations
