@@ -16,6 +16,10 @@ PLACES = [
     "[tool.uv.sources]\npurelib = {workspace = true}",
     '[tool.uv.sources]\npurelib = [{index = "own", marker = "sys_platform == \'linux\'"}]',
     '[tool.poetry.dependencies]\npurelib = {path = "../purelib", develop = true}',
+    '[tool.pixi.pypi-dependencies]\npurelib = {path = "../purelib", editable = true}',
+    '[tool.pixi.target.linux-64.pypi-dependencies]\npurelib = {git = "https://example.org/purelib"}',
+    '[tool.pixi.feature.fast.pypi-dependencies]\npurelib = {index = "https://example.org/simple"}',
+    '[tool.pixi.feature.fast.target.linux.pypi-dependencies]\npurelib = {url = "https://example.org/purelib.whl"}',
 ]
 INDEXES = [
     '[[tool.uv.index]]\nurl = "https://example.org/simple"',
@@ -26,14 +30,24 @@ INDEXES = [
     '[tool.uv.pip]\nindex-url = "https://example.org/simple"',
     '[[tool.pdm.source]]\nurl = "https://example.org/simple"',
     '[[tool.poetry.source]]\nurl = "https://example.org/simple"',
+    '[[tool.rye.sources]]\nname = "default"\nurl = "https://example.org/simple"',
+    '[tool.pixi.pypi-options]\nindex-url = "https://example.org/simple"',
+    '[tool.pixi.pypi-options]\nextra-index-urls = ["https://example.org/simple"]',
+    '[tool.pixi.feature.fast.pypi-options]\nfind-links = [{path = "./wheels"}]',
 ]
-VERSIONS = ['[tool.uv]\nconstraint-dependencies = ["purelib<2"]', '[tool.uv]\nexclude-newer = "2020-01-01T00:00:00Z"']
+VERSIONS = [
+    '[tool.uv]\nconstraint-dependencies = ["purelib<2"]',
+    '[tool.uv]\nexclude-newer = "2020-01-01T00:00:00Z"',
+    '[tool.pixi.pypi-options.dependency-overrides]\npurelib = "<2"',
+]
 HARMLESS = [
     "[tool.uv]\npackage = false\ndev-dependencies = []",
     '[tool.uv.sources]\nother = {path = "../other"}\nmotes = {path = "../motes"}',
     '[tool.poetry.dependencies]\npython = "^3.11"\npurelib = {version = "^1", extras = ["fast"]}',
     "[tool.uv]\nno-index = false\nindex = []",
-    "[tool]\nuv = 5\npoetry = {dependencies = []}",
+    "[tool]\nuv = 5\npoetry = {dependencies = []}\npixi = {feature = 5, target = {linux = []}}",
+    '[tool.rye]\nmanaged = true\nsources = []\n[tool.pixi.workspace]\nchannels = ["conda-forge"]',
+    '[tool.pixi.pypi-dependencies]\npurelib = {version = "*", extras = ["fast"]}\nother = {path = "."}',
 ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from motes.errors import NoPackages
 
-_INDEXES = ("index", "index-url", "extra-index-url", "find-links", "no-index")
+_INDEXES = ("index", "index-url", "extra-index-url", "extra-index-urls", "find-links", "no-index")
 _VERSIONS = (
     "constraint-dependencies",
     "override-dependencies",
@@ -21,15 +21,26 @@ _VERSIONS = (
     "exclude-newer",
     "exclude-newer-package",
     "dependency-metadata",
+    "dependency-overrides",
 )
 _SETTINGS = {
     "uv": (*_INDEXES, *_VERSIONS),
     "uv.pip": (*_INDEXES, *_VERSIONS),
     "pdm": ("source",),
     "poetry": ("source",),
+    "rye": ("sources",),
+    "pixi.pypi-options": (*_INDEXES, *_VERSIONS),
+    "pixi.feature.*.pypi-options": (*_INDEXES, *_VERSIONS),
 }
 """By table below [tool]: what is said of all packages."""
-_PLACES = {"uv": "sources", "poetry": "dependencies"}
+_PLACES = (
+    "uv.sources",
+    "poetry.dependencies",
+    "pixi.pypi-dependencies",
+    "pixi.target.*.pypi-dependencies",
+    "pixi.feature.*.pypi-dependencies",
+    "pixi.feature.*.target.*.pypi-dependencies",
+)
 """And what is said of one package, by its name."""
 _PLACE_KEYS = frozenset({"path", "git", "url", "index", "source", "workspace", "file"})
 
@@ -69,21 +80,31 @@ def refuse_elsewhere_beside(folder: Path, names: Sequence[str]) -> None:
 
 
 def _settings(tool: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for table, keys in _SETTINGS.items():
-        outer, _, inner = table.partition(".")
-        found = _table(tool.get(outer))
-        found = _table(found.get(inner)) if inner else found
-        yield from ((table, key) for key in keys if found.get(key))
+    for path, keys in _SETTINGS.items():
+        for name, table in _tables(tool, path):
+            yield from ((name, key) for key in keys if table.get(key))
 
 
 def _placed(tool: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[str, str]]:
     from packaging.utils import canonicalize_name
 
-    for outer, inner in _PLACES.items():
-        for name, value in _table(_table(tool.get(outer)).get(inner)).items():
-            said = value if isinstance(value, list) else [value]
-            if canonicalize_name(name) in names and any(_PLACE_KEYS & _table(each).keys() for each in said):
-                yield f"{outer}.{inner}", name
+    for path in _PLACES:
+        for table, places in _tables(tool, path):
+            for name, value in places.items():
+                said = value if isinstance(value, list) else [value]
+                if canonicalize_name(name) in names and any(_PLACE_KEYS & _table(each).keys() for each in said):
+                    yield table, name
+
+
+def _tables(outer: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Those at `path` below `outer`, by their whole names; `*` is any name."""
+    first, _, rest = path.partition(".")
+    for name in tuple(outer) if first == "*" else (first,):
+        found = _table(outer.get(name))
+        if rest:
+            yield from ((f"{name}.{inner}", table) for inner, table in _tables(found, rest))
+        else:
+            yield name, found
 
 
 def _refusal(file: Path, what: str, kind: str) -> NoPackages:
