@@ -262,17 +262,18 @@ def test_a_name_that_there_is_already_is_refused_and_leaves_the_other_as_it_was(
 
 def test_whoever_waits_waits_once() -> None:
     async def test(line: Line) -> None:
-        there = line.connect()
+        busy, there = line.connect(), line.connect()
         line.drop = lambda heard: heard.kind == tunnel.ARRIVED
-        sending = asyncio.ensure_future(send(there.client, bytes(MIB)))
+        await send(busy.client, bytes(LEAST_BYTES))
         await until(lambda: line.gateway.room == 0)
+        await send(there.client, b"waits")
+        await until(lambda: line.gateway._waiting)
         for _ in range(20):
             line.gateway.hear(tunnel.pack(tunnel.GRANT, there.near.name, 2**40))
             await asyncio.sleep(0.002)
         assert len(line.gateway._waiting) == 1
         there.near.abort()
         assert not line.gateway._waiting, "what is over does not wait either"
-        await asyncio.gather(sending, return_exceptions=True)
 
     run(test)
 
