@@ -44,7 +44,7 @@ class MotesError(Exception):
     http_status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, **detail: Any) -> None:
+    def __init__(self, message: str, /, **detail: Any) -> None:
         super().__init__(message)
         self.message = message
         self.detail = detail
@@ -229,11 +229,12 @@ _BY_CODE = {kind.code: kind for kind in _tree(MotesError)}
 def from_wire(data: dict[str, Any]) -> MotesError:
     """The exception that `data` (`{"code", "message", "detail"}`) stands for; an unknown code gives MotesError.
 
-    Python shows the app's own traceback before the caller's.
+    Whoever sent it may have put anything in. Python shows the app's own traceback before the caller's.
     """
     kind = _BY_CODE.get(str(data.get("code")), MotesError)
     detail = data.get("detail")
-    error = kind(str(data.get("message", "")), **(detail if isinstance(detail, dict) else {}))
+    named = {name: each for name, each in detail.items() if isinstance(name, str)} if isinstance(detail, dict) else {}
+    error = kind(str(data.get("message", "")), **named)
     if text := error.detail.get("traceback"):
         error.__cause__ = RemoteTraceback(text)
     return error

@@ -51,3 +51,13 @@ def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def allow_many_files() -> None:
+    """Raise the soft limit on open files to the hard one: an agent takes three for each instance, a gateway as many for
+    each connection to a daemon on another machine."""
+    import resource  # Not there on every system; nor are agents and gateways.
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -52,6 +52,21 @@ async def echo(web: Any) -> None:
     await connection.close()
 
 
+def test_what_the_server_has_not_taken_yet_can_be_told(web: Any) -> None:
+    async def test() -> None:
+        connection = await Connection.open(web.url, web.home.credentials("keeper"), certificate=web.certificate)
+        for _ in range(2):  # TLS passes on what comes first, and keeps the rest until that is sent.
+            for _ in range(16):
+                assert connection.publish("nobody", bytes(500_000))
+            await asyncio.sleep(0)
+        assert connection.unsent_bytes > 2**20
+        await connection.flush(DEADLINE_S)
+        assert connection.unsent_bytes == 0
+        await connection.close()
+
+    run(test)
+
+
 @contextlib.asynccontextmanager
 async def listening(answer: Callable[[bytes], bytes]) -> Any:
     """A server that is none: its port, and all that was said to it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -28,8 +29,8 @@ def home(tmp_path: Path) -> Home:
 
 
 @contextlib.contextmanager
-def gateway(home: Home, address: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "motes.gateway", "--home", str(home.path), "--http", address]
+def gateway(home: Home, address: str, *through: str) -> Iterator[subprocess.Popen[str]]:
+    command = [*through, sys.executable, "-m", "motes.gateway", "--home", str(home.path), "--http", address]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -69,6 +70,14 @@ def test_it_listens_before_there_is_a_cluster_and_says_that_it_is_not_ready(home
         assert (response.status, response.getheader("retry-after")) == (503, "1")
         assert b"the cluster is starting" in response.read()
         connection.close()
+
+
+def test_it_may_open_as_many_files_as_this_machine_lets_it(home: Home) -> None:
+    """A connection to a daemon on another machine takes three."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with gateway(home, "127.0.0.1:0", "prlimit", f"--nofile=256:{hard}") as process:
+        wait_for_port(home)
+        assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
 
 
 def test_any_free_port_stays_the_same_after_a_restart(home: Home) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -17,9 +18,11 @@ import uvloop
 
 from conftest import NatsServer, running_in
 from gateway.conftest import tunnelled
+from motes.agent.tunnels import MOST_GATEWAYS
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
-from motes.errors import HostLost, LoadFailed, MotesError, Overloaded, Unavailable
+from motes.errors import HostLost, LoadFailed, MotesError, Overloaded, Refused, Unavailable
+from motes.gateway.problems import problem_of
 from motes.gateway.tunnels import Tunnels
 from motes.grants import jwt, roles
 from motes.grants.keys import load_or_create
@@ -370,6 +373,79 @@ def test_a_host_that_knows_all_of_anothers_stream_cannot_speak_in_it(nats_server
         assert await is_open(client, daemon)
         await evil.close()
         own.close()
+
+    run(nats_server, test)
+
+
+def test_a_gateway_that_opens_the_same_again_is_refused(nats_server: Any) -> None:
+    async def test(scene: Scene) -> None:
+        client, daemon = await scene.open()
+        (pipe,) = scene.here._pipes.values()
+        (stream,) = pipe
+        with pytest.raises(Refused, match="name is open"):
+            await scene.here._ask(HOST, tunnel.Open(stream.name, scene.here._word, "shop", "web"))
+        assert await hear(scene.daemons[1], 1) == b"", "it was connected to, and let go"
+        assert scene.streams == 2 and await is_open(client, daemon)
+
+    run(nats_server, test)
+
+
+def test_a_gateway_of_many_words_gets_no_more_than_one_of_one(
+    nats_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for side in ("gateway", "agent"):
+        monkeypatch.setattr(f"motes.{side}.tunnels.TICK_S", 60.0)
+
+    async def test(scene: Scene) -> None:
+        client, daemon = await scene.open()
+        for pipe in scene.there._pipes.values():
+            pipe.silent_ticks = -1  # It speaks, and the others do not.
+        for number in range(20):
+            wanted = tunnel.Open(number.to_bytes(16, "big"), f"word-{number}", "shop", "web")
+            await scene.here._ask(HOST, wanted)
+            assert len(scene.there._pipes) <= MOST_GATEWAYS
+        assert len({id(pipe.pool) for pipe in scene.there._pipes.values()}) == 1
+        assert scene.there._pool.streams == MOST_GATEWAYS
+        assert await hear(scene.daemons[1], 1) == b"", "the first of them was dropped"
+        assert await is_open(client, daemon)
+
+    run(nats_server, test)
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        {1: "no name"},
+        {"message": "twice", "self": "twice"},
+        {"retry_after_s": float("nan"), "limit_bytes": float("inf"), "path": {"a": b"b"}},
+        {"retry_after_s": "soon", "timeout_s": [1], "traceback": 7},
+        {"retry_after_s": -(2**63), "reason": 5},
+    ],
+    ids=["no name", "twice", "no number", "no words", "below all"],
+)
+def test_a_host_that_answers_nonsense_is_still_an_error_that_can_be_told(nats_server: Any, detail: Any) -> None:
+    async def test(scene: Scene) -> None:
+        evil = await scene.user(roles.host("evil"))
+        answer = msgspec.msgpack.encode({"error": {"code": "overloaded", "message": "go away", "detail": detail}})
+        await evil.subscribe(subjects.open_stream("evil"), lambda message: evil.publish(message.reply, answer) and None)
+        with pytest.raises(Overloaded, match="go away") as caught:
+            await scene.here.connect("evil", "shop", "web")
+        problem = problem_of(caught.value)
+        assert problem.headers == ((b"retry-after", b"1"),)
+        assert set(json.loads(problem.response().partition(b"\r\n\r\n")[2])) >= {"status", "detail"}
+        await evil.close()
+
+    run(nats_server, test)
+
+
+def test_a_host_that_answers_in_endless_depth_cannot_be_read(nats_server: Any) -> None:
+    async def test(scene: Scene) -> None:
+        evil = await scene.user(roles.host("evil"))
+        answer = b"\x81\xa5error\x81\xa6detail" + b"\x91" * 100_000 + b"\x01"
+        await evil.subscribe(subjects.open_stream("evil"), lambda message: evil.publish(message.reply, answer) and None)
+        with pytest.raises(Unavailable, match="cannot be read"):
+            await scene.here.connect("evil", "shop", "web")
+        await evil.close()
 
     run(nats_server, test)
 

@@ -152,6 +152,15 @@ def test_what_is_said_to_have_come_and_was_not_sent_makes_no_room() -> None:
     assert (pacing.on_the_way, pacing.window) == (0, LEAST_BYTES)
 
 
+def test_a_host_that_says_more_has_come_than_was_sent_is_not_believed() -> None:
+    pacing = Pacing()
+    pacing.sent(STREAM, LEAST_BYTES, LEAST_BYTES, 0.0)
+    pacing.arrived([(STREAM, LEAST_BYTES + 1), (STREAM, 2**63)], 0.1)
+    assert (pacing.room, pacing.on_the_way) == (0, LEAST_BYTES)
+    pacing.arrived([(STREAM, LEAST_BYTES)], 0.1)
+    assert pacing.on_the_way == 0
+
+
 def test_the_other_side_always_says_something_before_there_is_no_room() -> None:
     """Else both would wait."""
     pacing = Pacing()

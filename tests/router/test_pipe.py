@@ -6,16 +6,18 @@ import asyncio
 import hashlib
 import os
 import socket
+import tracemalloc
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
 import uvloop
 
+from motes.errors import Refused
 from motes.router import stream as streams
 from motes.router import tunnel
 from motes.router.pacing import LEAST_BYTES
-from motes.router.pipe import SILENT_TICKS, Pipe
+from motes.router.pipe import MOST_UNSENT_BYTES, SILENT_TICKS, Pipe
 from motes.router.stream import Stream
 
 MIB = 2**20
@@ -29,7 +31,8 @@ class Line:
         self.carried: list[tuple[str, tunnel.Heard]] = []
         self.drop: Callable[[tunnel.Heard], bool] = lambda heard: False
         self.counted: Counter[str] = Counter()
-        self.gateway = Pipe(lambda data: self._carry("agent", data))
+        self.unsent_bytes = 0
+        self.gateway = Pipe(lambda data: self._carry("agent", data), lambda: self.unsent_bytes)
         self.agent = Pipe(lambda data: self._carry("gateway", data))
         self._numbers = iter(range(10_000))
         self.ends: list[socket.socket] = []
@@ -217,6 +220,92 @@ def test_who_reads_slowly_holds_up_its_sender_and_nobody_else() -> None:
         assert not sending.done() and slow.near.flow.arrived <= 2 * tunnel.MOST_WINDOW_BYTES
         assert await hear(slow.client, 16 * MIB) == bytes(16 * MIB)
         await sending
+
+    run(test)
+
+
+def test_what_waits_takes_as_much_memory_as_was_granted_however_small_its_pieces() -> None:
+    async def test(line: Line) -> None:
+        pipe = Pipe(lambda data: True)
+        ours, daemon = socket.socketpair()
+        stream = pipe.add(b"n" * 16, ours)
+        tracemalloc.start()
+        try:
+            for number in range(tunnel.FIRST_WINDOW_BYTES):
+                pipe.hear(tunnel.pack(tunnel.DATA, stream.name, number, b"x"))
+            waiting_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        daemon.setblocking(False)
+        assert stream.flow.arrived == tunnel.FIRST_WINDOW_BYTES and stream._unwritten
+        assert waiting_bytes < 4 * tunnel.FIRST_WINDOW_BYTES
+        assert await hear(daemon, tunnel.FIRST_WINDOW_BYTES) == b"x" * tunnel.FIRST_WINDOW_BYTES
+        pipe.break_off()
+        daemon.close()
+
+    run(test)
+
+
+def test_a_name_that_there_is_already_is_refused_and_leaves_the_other_as_it_was() -> None:
+    async def test(line: Line) -> None:
+        there = line.connect()
+        one, other = socket.socketpair()
+        with pytest.raises(Refused, match="name is open"):
+            line.agent.add(there.far.name, one)
+        assert one.fileno() == -1 and len(line.agent) == 1
+        await send(there.client, b"hello")
+        assert await hear(there.daemon, 5) == b"hello"
+        other.close()
+
+    run(test)
+
+
+def test_whoever_waits_waits_once() -> None:
+    async def test(line: Line) -> None:
+        busy, there = line.connect(), line.connect()
+        line.drop = lambda heard: heard.kind == tunnel.ARRIVED
+        await send(busy.client, bytes(LEAST_BYTES))
+        await until(lambda: line.gateway.room == 0)
+        await send(there.client, b"waits")
+        await until(lambda: line.gateway._waiting)
+        for _ in range(20):
+            line.gateway.hear(tunnel.pack(tunnel.GRANT, there.near.name, 2**40))
+            await asyncio.sleep(0.002)
+        assert len(line.gateway._waiting) == 1
+        there.near.abort()
+        assert not line.gateway._waiting, "what is over does not wait either"
+
+    run(test)
+
+
+def test_while_the_own_connection_takes_nothing_nothing_is_sent_and_then_it_goes_on() -> None:
+    """A host that says at once of all that it has it could else fill the connection that is everybody's."""
+
+    async def test(line: Line) -> None:
+        there = line.connect()
+        line.unsent_bytes = MOST_UNSENT_BYTES + 1
+        await send(there.client, b"hello")
+        await until(lambda: line.gateway._waiting)
+        line.gateway.hear(tunnel.pack(tunnel.ARRIVED))
+        await asyncio.sleep(0.1)
+        assert tunnel.DATA not in line.kinds("agent")
+        line.unsent_bytes = 0
+        assert await hear(there.daemon, 5) == b"hello"
+
+    run(test)
+
+
+def test_who_leaves_again_loses_the_stream_at_once() -> None:
+    async def test(line: Line) -> None:
+        there = line.connect(socket.AF_UNIX)
+        sending = asyncio.ensure_future(send(there.client, bytes(MIB)))
+        await until(lambda: there.far._unwritten)
+        leave = tunnel.pack(tunnel.LEFT, there.far.name, there.far.flow.arrived)
+        line.agent.hear(leave)
+        assert there.far.is_left and not there.far.is_closed
+        line.agent.hear(leave)
+        assert there.far.is_closed
+        await asyncio.gather(sending, return_exceptions=True)
 
     run(test)
 

@@ -16,7 +16,8 @@ from motes.errors import MotesError, Overloaded, Unavailable
 from motes.model.names import is_name
 from motes.router import tunnel
 from motes.router.pipe import TICK_S, Pipe
-from motes.router.tunnel import Open, Opened
+from motes.router.stream import Count
+from motes.router.tunnel import Open, Opened, Pool
 from motes.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 2.0
 """For a daemon to take a connection; the gateway has a little more patience."""
 MOST_ERROR_BYTES = 16 * 2**10
+MOST_GATEWAYS = 4
+"""There is one; one that has ended lingers until it was silent for long enough."""
 _INBOX = "_INBOX."
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -37,6 +40,8 @@ class Tunnels:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._pipes: dict[str, Pipe] = {}
+        self._pool = Pool()
+        """What may wait here is the host's, however many gateways there seem to be."""
         self._opening = Tasks("agent")
         self._ticking: asyncio.TimerHandle | None = None
 
@@ -79,23 +84,27 @@ class Tunnels:
                 raise Overloaded(most, retry_after_s=1)
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 connection = await self._agent.connect(wanted.app, wanted.workload)
+            # Only now: another of that name may have come meanwhile.
+            stream = self._pipe(wanted.word).add(wanted.stream, connection, self._counting(address))
         except MotesError as error:
             self._refuse(reply, error)
         except (OSError, TimeoutError) as error:
             reason = getattr(error, "strerror", None) or f"nothing within {CONNECT_TIMEOUT_S:g} s"
             self._refuse(reply, Unavailable(f"{address} takes no connection: {reason}"))
         else:
-            tally = self._agent.machine.tally
-
-            def count(in_bytes: int, out_bytes: int) -> None:
-                counts = tally(address)
-                counts.in_bytes += in_bytes
-                counts.out_bytes += out_bytes
-
-            stream = self._pipe(wanted.word).add(wanted.stream, connection, count)
             # Before anything that the daemon says.
             self._agent.connection.publish(reply, _encode(Opened()))
             stream.begin()
+
+    def _counting(self, address: str) -> Count:
+        tally = self._agent.machine.tally
+
+        def count(in_bytes: int, out_bytes: int) -> None:
+            counts = tally(address)
+            counts.in_bytes += in_bytes
+            counts.out_bytes += out_bytes
+
+        return count
 
     def _refuse(self, reply: str, error: MotesError) -> None:
         data = _encode(Opened(error.to_wire()))
@@ -110,11 +119,20 @@ class Tunnels:
 
     def _pipe(self, word: str) -> Pipe:
         if word not in self._pipes:
-            subject = subjects.stream_back(self._agent.host, word)
-            self._pipes[word] = Pipe(lambda data: self._agent.connection.publish(subject, data))
+            if len(self._pipes) >= MOST_GATEWAYS:
+                self._drop_one()
+            subject, connection = subjects.stream_back(self._agent.host, word), self._agent.connection
+            self._pipes[word] = Pipe(
+                lambda data: connection.publish(subject, data), lambda: connection.unsent_bytes, self._pool
+            )
         if self._ticking is None:
             self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         return self._pipes[word]
+
+    def _drop_one(self) -> None:
+        """The pipe of a gateway that has no streams, or else of the one that was silent for longest."""
+        word = max(self._pipes, key=lambda word: (not self._pipes[word], self._pipes[word].silent_ticks))
+        self._pipes.pop(word).reset()
 
     def _tick(self) -> None:
         for pipe in self._pipes.values():

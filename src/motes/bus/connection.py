@@ -181,6 +181,11 @@ class Connection:
         finally:
             del self._requests[token]
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What was published and the server has not taken yet."""
+        return 0 if self._wire is None else self._wire.unsent_bytes
+
     def lead_to(self, servers: str, certificate: bytes) -> None:
         """Look there first from the next connect on; where it was before remains, for who moves may come back.
 

@@ -128,6 +128,9 @@ class WebSocket(asyncio.Protocol, asyncio.Transport):
         assert self.transport is not None
         self.transport.set_write_buffer_limits(high, low)
 
+    def get_write_buffer_size(self) -> int:
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return default if self.transport is None else self.transport.get_extra_info(name, default)
 

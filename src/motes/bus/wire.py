@@ -287,6 +287,11 @@ class Wire(asyncio.Protocol):
         self._transport.write(data)
 
     @property
+    def unsent_bytes(self) -> int:
+        """What the server has not taken yet."""
+        return self._outbox_bytes + (self._transport.get_write_buffer_size() if self._transport is not None else 0)
+
+    @property
     def transport(self) -> asyncio.Transport:
         """The one that stands now."""
         assert self._transport is not None

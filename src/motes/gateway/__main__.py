@@ -25,7 +25,7 @@ from motes.grants.keys import load_public
 from motes.grants.shut_out import ShutOut
 from motes.home import Home
 from motes.model.names import GATEWAY, GATEWAY_ANSWERS
-from motes.supervised import announce_ready, end_with_parent
+from motes.supervised import allow_many_files, announce_ready, end_with_parent
 
 DEFAULT_HTTP = "127.0.0.1:8080"
 READY_POLL_S = 0.01
@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--http", default=DEFAULT_HTTP, metavar="HOST:PORT", help="port 0 is any free port")
     arguments = parser.parse_args()
     end_with_parent()
+    allow_many_files()
     try:
         host, port = parse_address(arguments.http)
         uvloop.run(serve(Home(arguments.home), host, port))

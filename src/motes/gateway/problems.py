@@ -21,7 +21,9 @@ _encode = msgspec.json.Encoder().encode
 _HOST_PATH = re.compile(r"(?<![\w:/.])(?:/[\w.@+~-]+){2,}/?")
 """Two or more parts, so that an address like `/healthz` in a message stays."""
 
-_PUBLIC_DETAIL = frozenset({"path", "limit_bytes", "retry_after_s", "timeout_s", "reason"})
+_PUBLIC_WORDS = frozenset({"path", "reason"})
+_PUBLIC_NUMBERS = frozenset({"limit_bytes", "retry_after_s", "timeout_s"})
+_MOST_NUMBER = 2**53
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,27 @@ class Problem:
 
 
 def problem_of(error: MotesError) -> Problem:
-    """The problem that stands for an error; nothing in it tells of this machine's files."""
-    extra = {name: value for name, value in error.detail.items() if name in _PUBLIC_DETAIL}
+    """The problem that stands for an error; nothing in it tells of this machine's files.
+
+    What the error has in it a host may have made up.
+    """
+    extra = {name: value for name, value in error.detail.items() if _is_public(name, value)}
     detail = error.message
     if isinstance(error, FunctionError):
-        extra["exception"] = error.detail.get("type", "Exception")
+        extra["exception"] = str(error.detail.get("type", "Exception"))
     if isinstance(error, HostError | EngineError):
         detail = _HOST_PATH.sub("...", detail)
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if error.http_status == 503:
         headers = ((b"retry-after", b"%d" % max(1, round(extra.get("retry_after_s", RETRY_AFTER_S)))),)
     return Problem(error.http_status, error.code, detail, extra, headers)
+
+
+def _is_public(name: str, value: object) -> bool:
+    if name in _PUBLIC_NUMBERS:
+        # Which nan is not.
+        return isinstance(value, int | float) and abs(value) <= _MOST_NUMBER
+    return name in _PUBLIC_WORDS and isinstance(value, str)
 
 
 def say_farewell(transport: asyncio.Transport, problem: Problem) -> None:

@@ -91,7 +91,7 @@ class Tunnels:
             raise Unavailable(f"host {host!r} is not there (it may be coming back; see `motes host ls`)") from None
         except TimedOut:
             raise Unavailable(f"host {host!r} gave no connection within {PATIENCE_S:g} s") from None
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             raise Unavailable(f"host {host!r} answers what cannot be read") from None
         if error is not None:
             raise from_wire(error)
@@ -114,7 +114,9 @@ class Tunnels:
     def _pipe(self, host: str) -> Pipe:
         if host not in self._pipes:
             subject = subjects.stream(host, self._word)
-            self._pipes[host] = Pipe(lambda data: self._connection.publish(subject, data))
+            self._pipes[host] = Pipe(
+                lambda data: self._connection.publish(subject, data), lambda: self._connection.unsent_bytes
+            )
         if self._ticking is None:
             self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         return self._pipes[host]

@@ -56,10 +56,12 @@ class Pacing:
         self._pieces.setdefault(stream, deque()).append((until, weight, now))
 
     def arrived(self, amounts: Iterable[tuple[bytes, int]], now: float) -> None:
-        """The other side says how much of some streams is there."""
+        """The other side says how much of some streams is there. More than was sent is not, and not believed."""
         came, newest, was_on_the_way = 0, float("-inf"), self.on_the_way
         for stream, until in amounts:
-            pieces = self._pieces.get(stream, ())
+            pieces = self._pieces.get(stream)
+            if not pieces or until > pieces[-1][0]:
+                continue
             while pieces and pieces[0][0] <= until:
                 _, weight, sent_at = pieces.popleft()
                 came, newest = came + weight, max(newest, sent_at)

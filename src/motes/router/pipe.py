@@ -8,35 +8,49 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
+from motes.errors import Refused
 from motes.router import tunnel
 from motes.router.pacing import SAY_AFTER_BYTES, Pacing, weight_of
 from motes.router.stream import Count, Stream, count_nothing
+from motes.router.tunnel import Pool
 
 TICK_S = 2.0
 SILENT_TICKS = 3
 """A side that has streams says so at each tick; after so many without a word it is gone."""
+MOST_UNSENT_BYTES = 2**20
+"""So much may wait for the own connection to take it. Over that nothing is sent, whatever the other side says that it
+has: the connection is not only its own, and would end for all."""
+LOOK_AGAIN_S = 0.02
 
 Publish = Callable[[bytes], bool]
 """Sends a message to the other side; False when it could not be sent."""
 
 
+def nothing_unsent() -> int:
+    return 0
+
+
 class Pipe:
     """All streams to one other side."""
 
-    def __init__(self, publish: Publish) -> None:
+    def __init__(self, publish: Publish, unsent: Callable[[], int] = nothing_unsent, pool: Pool | None = None) -> None:
         self._publish = publish
+        self._unsent = unsent
+        """How many bytes the own connection has not taken yet."""
+        self.pool = Pool() if pool is None else pool
         self._streams: dict[bytes, Stream] = {}
         self._pacing = Pacing()
-        self._waiting: deque[Stream] = deque()
-        """Who would send, in turn."""
+        self._waiting: OrderedDict[Stream, None] = OrderedDict()
+        """Who would send, in turn, each once."""
+        self._looking: asyncio.TimerHandle | None = None
         self._came: dict[bytes, int] = {}
         """Of which streams how much is here, where the other side was not told."""
         self._came_bytes = 0
         self._saying: asyncio.Handle | None = None
-        self._silent_ticks = 0
+        self.silent_ticks = 0
         self._loop = asyncio.get_running_loop()
 
     def __len__(self) -> int:
@@ -46,13 +60,16 @@ class Pipe:
         return iter(list(self._streams.values()))
 
     def add(self, name: bytes, connection: socket.socket, count: Count = count_nothing) -> Stream:
-        """A stream of that name for this socket, which it owns from now on."""
+        """A stream of that name for this socket, which it owns from now on. Raises Refused for a name that there is."""
+        if name in self._streams:
+            connection.close()
+            raise Refused("a connection of that name is open; draw another")
         stream = self._streams[name] = Stream(self, name, connection, count)
         return stream
 
     def hear(self, data: bytes) -> None:
         """A message of the other side."""
-        self._silent_ticks = 0
+        self.silent_ticks = 0
         with contextlib.suppress(ValueError):
             kind, name, number, body = tunnel.unpack(data)
             if kind == tunnel.ARRIVED:
@@ -65,8 +82,8 @@ class Pipe:
 
     def tick(self) -> None:
         """Call it every TICK_S: says which streams there are here, and ends them all when nothing was heard."""
-        self._silent_ticks += 1
-        if self._silent_ticks > SILENT_TICKS:
+        self.silent_ticks += 1
+        if self.silent_ticks > SILENT_TICKS:
             self.break_off()
             return
         for stream in self:
@@ -89,12 +106,7 @@ class Pipe:
     @property
     def room(self) -> int:
         """How much may be sent now."""
-        return self._pacing.room
-
-    @property
-    def window(self) -> int:
-        """How much of one stream may wait here."""
-        return tunnel.window_of(len(self._streams))
+        return 0 if self._unsent() > MOST_UNSENT_BYTES else self._pacing.room
 
     def send(self, kind: int, stream: Stream, number: int, body: bytes = b"") -> None:
         if not self._publish(tunnel.pack(kind, stream.name, number, body)):
@@ -105,14 +117,17 @@ class Pipe:
 
     def wait_for_room(self, stream: Stream) -> None:
         """`go_on` is called when it is this stream's turn and something may be sent."""
-        self._waiting.append(stream)
+        self._waiting[stream] = None
+        self._look_again_later()
 
     def give_turns(self) -> None:
         """Let those read that wait, as many as may find room; each calls this again when it has."""
-        room = self._pacing.room
+        room = self.room
         while self._waiting and room > 0:
-            if self._waiting.popleft().go_on():
+            stream, _ = self._waiting.popitem(last=False)
+            if stream.go_on():
                 room -= tunnel.MESSAGE_BYTES
+        self._look_again_later()
 
     def note_came(self, stream: Stream, size: int) -> None:
         """A piece is here; when it will be passed on does not matter to how fast others may come."""
@@ -125,10 +140,20 @@ class Pipe:
     def forget(self, stream: Stream) -> None:
         if self._streams.get(stream.name) is stream:
             del self._streams[stream.name]
+        self._waiting.pop(stream, None)
         self._pacing.forget(stream.name)
         self.give_turns()
 
     # How it works.
+
+    def _look_again_later(self) -> None:
+        """Nobody says when the own connection has taken what was unsent."""
+        if self._waiting and self._looking is None and self._unsent() > MOST_UNSENT_BYTES:
+            self._looking = self._loop.call_later(LOOK_AGAIN_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._looking = None
+        self.give_turns()
 
     def _say_what_came(self) -> None:
         self._saying = None

@@ -10,12 +10,11 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from motes.router import tunnel
-from motes.router.tunnel import Broken, Flow
+from motes.router.tunnel import Broken, Flow, Pool
 
 LINGER_S = 5.0
 """How long what the other side sent before it left may take to be written."""
@@ -36,7 +35,7 @@ class Pipe(Protocol):
     def room(self) -> int: ...
 
     @property
-    def window(self) -> int: ...
+    def pool(self) -> Pool: ...
 
     def send(self, kind: int, stream: Stream, number: int, body: bytes = b"") -> None: ...
 
@@ -56,7 +55,7 @@ class Stream:
         connection.setblocking(False)
         self._count = count
         self.name = name
-        self.flow = Flow()
+        self.flow = Flow(pipe.pool)
         self.is_open = False
         """Whether both sides know of it."""
         self.is_left = False
@@ -64,7 +63,8 @@ class Stream:
         self._pipe = pipe
         self._socket = connection
         self._loop = asyncio.get_running_loop()
-        self._unwritten: deque[memoryview] = deque()
+        self._unwritten = bytearray()
+        """In one piece: what was granted is counted in bytes, and each of many small pieces would take far more."""
         self._is_deaf = False
         """The socket takes no more, and what comes is dropped."""
         self._reads = self._writes = False
@@ -186,12 +186,14 @@ class Stream:
         if not self._unwritten:
             data = data[self._write(data) :]
         if data:
-            self._unwritten.append(data)
+            self._unwritten += data
             if not self._writes:
                 self._writes = True
                 self._loop.add_writer(self._socket, self._write_on)
 
     def _take_leave(self, at: int) -> None:
+        if self.is_left:
+            raise Broken("it leaves again")
         if not self.flow.is_ended:
             self.flow.end(at)
         self.is_left = True
@@ -202,19 +204,12 @@ class Stream:
             self._close()
 
     def _write_on(self) -> None:
-        while self._unwritten:
-            first = self._unwritten[0]
-            size = self._write(first)
-            if self.is_closed:
-                return
-            if size < len(first):
-                self._unwritten[0] = first[size:]
-                return
-            self._unwritten.popleft()
-        self._stop_writing()
-        self._note_all_written()
+        del self._unwritten[: self._write(self._unwritten)]
+        if not self._unwritten:
+            self._stop_writing()
+            self._note_all_written()
 
-    def _write(self, data: memoryview) -> int:
+    def _write(self, data: memoryview | bytearray) -> int:
         """How much of it is dealt with."""
         size = len(data)
         if not self._is_deaf:
@@ -225,7 +220,7 @@ class Stream:
             except OSError:
                 # What was sent before it went is still read, and shows its end.
                 self._is_deaf = True
-        if until := self.flow.use(size, self._pipe.window):
+        if until := self.flow.use(size):
             self._pipe.send(tunnel.GRANT, self, until)
         return size
 
@@ -244,10 +239,13 @@ class Stream:
             self._loop.remove_writer(self._socket)
 
     def _close(self) -> None:
+        if self.is_closed:
+            return
         self._stop_reading()
         self._stop_writing()
         if self._leaving is not None:
             self._leaving.cancel()
         self._unwritten.clear()
+        self.flow.close()
         self._socket.close()
         self._pipe.forget(self)

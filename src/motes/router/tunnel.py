@@ -24,7 +24,7 @@ FIRST_WINDOW_BYTES = 64 * 2**10
 """What each side may send of a new stream; also the least that is granted later."""
 MOST_WINDOW_BYTES = 4 * 2**20
 POOL_BYTES = 64 * 2**20
-"""What may wait on one side of a pipe for slow readers, divided among its streams."""
+"""What may wait on one side for slow readers, divided among its streams; each has its first window besides."""
 MOST_STREAMS = 1000
 """Of a pipe, and on one host."""
 
@@ -95,20 +95,31 @@ def unpack_names(body: memoryview) -> set[bytes]:
     return {bytes(body[at : at + NAME_BYTES]) for at in range(0, len(body), NAME_BYTES)}
 
 
-def window_of(streams: int) -> int:
-    """What one of so many streams may have waiting here."""
-    return max(FIRST_WINDOW_BYTES, min(MOST_WINDOW_BYTES, POOL_BYTES // max(streams, 1)))
+class Pool:
+    """What may wait on one side, of all its streams."""
+
+    def __init__(self) -> None:
+        self.streams = 0
+        self.granted = 0
+        """To all of them, and not used."""
+
+    def window(self, granted: int) -> int:
+        """What one of them may have, that has so much of it: its part of what there is, as far as nobody has that."""
+        share = min(MOST_WINDOW_BYTES, POOL_BYTES // max(self.streams, 1))
+        return max(FIRST_WINDOW_BYTES, min(share, granted + POOL_BYTES - self.granted))
 
 
 class Flow:
     """How far one stream is, as one of its sides sees it. Everything is counted from the stream's beginning."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        pool.streams += 1
         self.sent = 0
         self._may_send = FIRST_WINDOW_BYTES
         self.arrived = 0
-        self._used = 0
-        self._granted = FIRST_WINDOW_BYTES
+        self._used = self._granted = 0
+        self._grant(FIRST_WINDOW_BYTES)
         self.has_ended = False
         """This side sends no more."""
         self.is_ended = False
@@ -139,12 +150,24 @@ class Flow:
         if self.is_ended or at != self.arrived:
             raise Broken(f"an end at {at}, where {self.arrived} have come")
         self.is_ended = True
+        self._grant(self.arrived)
 
-    def use(self, size: int, window: int) -> int:
+    def use(self, size: int) -> int:
         """So much of what has come is passed on. What to grant now, or 0 while that is not worth a message."""
         self._used += size
+        self._pool.granted -= size
+        window = self._pool.window(self._granted - self._used)
         until = self._used + window
         if self.is_ended or until - self._granted < window // 4:
             return 0
-        self._granted = until
+        self._grant(until)
         return until
+
+    def close(self) -> None:
+        """Nothing waits any more. Once."""
+        self._grant(self._used)
+        self._pool.streams -= 1
+
+    def _grant(self, until: int) -> None:
+        self._pool.granted += until - self._granted
+        self._granted = until

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import resource
 import socket
 from collections import deque
 from collections.abc import Sequence
@@ -35,6 +34,7 @@ from motes.space.output import Output
 from motes.space.seccomp import filters
 from motes.space.view import View
 from motes.space.walls import walls
+from motes.supervised import allow_many_files
 from motes.tasks import Tasks
 
 ZYGOTE_NUMBER = 0
@@ -429,10 +429,3 @@ class FunctionSpace:
             self._loaded.set_exception(ended_while_opening(self._greeted, status, self._log_text()))
         self._events.closed(detail)
         self._closed.set_result(None)
-
-
-def allow_many_files() -> None:
-    """Raise the soft limit on open files to the hard one: each instance takes three of them here."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
