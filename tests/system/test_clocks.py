@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from system.machines import Proxied, proxied
+from system.machines import KINDS, Machines, machines
 from system.programs import CLOCK_OFF, change_programs
 from system.running import wait_until
 
@@ -23,15 +23,15 @@ APP = """
 NEAR_S = 300.0
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Proxied]:
-    with proxied(tmp_path) as made:
+@pytest.fixture(params=KINDS)
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machines]:
+    with machines(request.param, tmp_path) as made:
         yield made
 
 
 @pytest.mark.parametrize("seconds", [3600, -3600])
 def test_a_machine_whose_clock_is_off_joins_serves_and_tells_the_keepers_time(
-    lab: Proxied, tmp_path: Path, seconds: int
+    lab: Machines, tmp_path: Path, seconds: int
 ) -> None:
     machine = lab.machine()
     change_programs(machine, tmp_path / "clock", CLOCK_OFF.format(seconds=seconds))

@@ -424,6 +424,9 @@ def test_doctor_says_what_works_here(cluster: RunningCluster) -> None:
     assert limits["works"] == (held == {"cpu", "memory", "pids"}) and not limits["required"]
     assert limits["detail"].startswith("by cgroup: " if held else "by looking and stopping")
     assert limits["works"] or limits["mend"]
+    signs = {name.removeprefix("lending: "): check for name, check in checks.items() if name.startswith("lending: ")}
+    assert set(signs) == {"memory", "charger", "sessions", "terminals", "keyboard", "other programs"}
+    assert signs["memory"]["works"] and "to be had" in signs["memory"]["detail"] and not signs["memory"]["required"]
 
 
 def test_doctor_names_the_line_that_mends_what_is_missing(cluster: RunningCluster, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab.cable import Cable
+from lab.harm import End
 from system.machines import KINDS, Machine, Machines, machines, needs_namespaces
 from system.running import DEADLINE_S, wait_until
 
@@ -37,6 +40,7 @@ import http.server
 http.server.HTTPServer(("127.0.0.1", 8000), http.server.SimpleHTTPRequestHandler).serve_forever()
 """
 LONG_CUT_S = 10.0
+one_way_or_both = pytest.mark.parametrize("towards", [None, "keeper", "machine"])
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -94,9 +98,9 @@ def hosts_of(lab: Machines, workload: str) -> list[str]:
     return [each["host"] for each in lab.keeper.instances(workload) if each["state"] in ("idle", "busy", "starting")]
 
 
-@pytest.mark.parametrize("towards", [None, "keeper", "machine"])
+@one_way_or_both
 def test_a_call_that_may_run_only_once_comes_through_a_cut_of_ten_seconds(
-    lab: Machines, far: Machine, towards: str | None
+    lab: Machines, far: Machine, towards: End | None
 ) -> None:
     stop_local(lab)
     name = f"through-{towards}"
@@ -144,11 +148,33 @@ def test_a_call_whose_host_stays_away_ends_with_an_error_and_is_not_run_again(la
     assert (runs(lab)["lost"], runs(lab)["meanwhile"]) == (1, 1)
 
 
-def test_calls_go_on_elsewhere_and_work_moves_while_a_machine_is_cut_off(lab: Machines, far: Machine) -> None:
+def test_a_call_that_may_run_only_once_is_not_run_again_when_the_keeper_starts_anew(
+    lab: Machines, far: Machine
+) -> None:
+    stop_local(lab)
+    call = begin_call(lab, "restarted", 6.0)
+    supervisor = int(lab.keeper.home.cluster()["pid"])
+    lab.keeper.kill("nats-server")
+    os.kill(supervisor, signal.SIGKILL)
+    lab.keeper.motes("up", "--http", "127.0.0.1:0")
+    out, err = call.communicate(timeout=DEADLINE_S)
+    is_lost = (out, call.returncode) == ("", 7) and "whether it ran is unknown" in err
+    assert is_lost or (out, err) == ('"restarted"\n', ""), (out, err)
+    lab.wait_for("far", "up")
+    # What the machine wrote before this has arrived before it.
+    assert lab.keeper.motes("call", "work.once", "name=afterwards", "seconds=0") == '"afterwards"\n'
+    wait_until(lambda: runs(lab)["afterwards"], "what it wrote has arrived")
+    assert (runs(lab)["restarted"], runs(lab)["afterwards"]) == (1, 1)
+
+
+@one_way_or_both
+def test_calls_go_on_elsewhere_and_work_moves_while_a_machine_is_cut_off(
+    lab: Machines, far: Machine, towards: End | None
+) -> None:
     stop_local(lab)
     wait_until(lambda: hosts_of(lab, "single") == ["far"], "the one instance is on the machine")
     start_local(lab)
-    lab.cut(far)
+    lab.line(far).cut(towards)
     for _ in range(5):
         assert lab.keeper.motes("call", "work.nap", "0.01", "--timeout", "20") == "0.01\n"
     wait_until(lambda: hosts_of(lab, "single") == ["local"], "its work has moved")

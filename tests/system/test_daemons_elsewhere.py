@@ -12,7 +12,7 @@ import pytest
 
 from system import moving
 from system.daemon_elsewhere import Client, content, deploy, where
-from system.machines import KINDS, Machines, Proxied, machines, proxied
+from system.machines import KINDS, Machines, Proxied, machines, needs_namespaces, network, proxied
 from system.running import wait_until
 
 MIB = 2**20
@@ -182,3 +182,15 @@ def test_over_a_line_that_is_slow_the_host_stays_up_and_is_called_meanwhile(narr
         assert narrow.keeper.json("call", "work.nap", "0.0", "--timeout", "10") == 0.0
     assert heard == [content(size)] and states == {"up"}
     assert "host.end" not in {each["what"] for each in narrow.keeper.json("events")}
+
+
+@needs_namespaces
+def test_over_a_line_that_delays_and_loses_packets_all_of_it_arrives(tmp_path: Path) -> None:
+    with network(tmp_path) as lossy:
+        join(lossy, "far")
+        deploy(lossy.keeper, "hello", "--place", "there")
+        client = Client(lossy.keeper)
+        assert client.says() == "hello"
+        lossy.line(lossy.machines[0]).slow(delay_s=0.03, loss=0.02)
+        assert client.download(8 * MIB) == content(8 * MIB)
+        assert lossy.state("far") == "up"

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -50,6 +50,21 @@ APP = """
         return reached
 """
 AWAY, HERE = {"idle_s": 9_999.0}, {"idle_s": 0.0}
+
+
+class Taking(NamedTuple):
+    """How an owner's machine is his again: by these terms, when these signs come after those that let it lend."""
+
+    terms: str
+    lent: dict[str, Any]
+    taken: dict[str, Any]
+    why: str
+
+
+OWNER = Taking("when=idle", AWAY, HERE, "its owner is here")
+CHARGER = Taking("when=charging", {"charging": True}, {"charging": False}, "it is not on its charger")
+MEMORY = Taking("when=always", {}, {"free_bytes": 1}, "the machine is short of memory")
+HOURS = Taking("hours=mon/00-01", {"minute": 59}, {"minute": 60}, "these are not its hours")
 FREE_WITHIN_S = 8.0
 """Five seconds are promised; a busy machine that runs tests may take longer to notice."""
 
@@ -122,24 +137,29 @@ async def load(cluster: RunningCluster, seconds: float, at_once: int) -> AsyncIt
             stop.set()
 
 
-@pytest.mark.parametrize("seconds", [0.05, 12.0])
-def test_an_owner_who_is_back_has_his_machine_and_no_idempotent_call_fails(
-    cluster: RunningCluster, seconds: float
+@pytest.mark.parametrize(
+    ("taking", "seconds", "times"),
+    [(OWNER, 0.05, 2), (OWNER, 12.0, 2), (CHARGER, 0.05, 1), (MEMORY, 0.05, 1), (HOURS, 0.05, 1)],
+    ids=["owner", "owner-slow", "charger", "memory", "hours"],
+)
+def test_an_owner_has_his_machine_back_at_once_and_no_idempotent_call_fails(
+    cluster: RunningCluster, taking: Taking, seconds: float, times: int
 ) -> None:
-    cluster.motes("lend", "--host", "b", "when=idle")
-    pretend(cluster, "b", AWAY)
+    # What this machine shows itself does not count from here on.
+    pretend(cluster, "b", taking.lent)
+    cluster.motes("lend", "--host", "b", taking.terms)
 
     def come_and_go() -> None:
         wait_until(lambda: len(guests(cluster, "b")) > 2 and cluster.instances("nap"), "b works")
-        for _ in range(2):
+        for _ in range(times):
             began, before = time.monotonic(), guests(cluster, "b")
-            assert pretend(cluster, "b", HERE) == "its owner is here"
+            assert pretend(cluster, "b", taking.taken) == taking.why
             wait_until_gone(cluster, before)
             assert time.monotonic() - began < FREE_WITHIN_S
             found = state(cluster, "b")
-            assert (found["state"], found["away"]) == ("away", "its owner is here")
+            assert (found["state"], found["away"]) == ("away", taking.why)
             wait_until(lambda: state(cluster, "b")["spaces"] == 0, "the cluster knows")
-            pretend(cluster, "b", AWAY)
+            pretend(cluster, "b", taking.lent)
             wait_until(lambda: state(cluster, "b")["state"] == "up", "it lends again by itself")
             wait_until(lambda: {"b"} & {each["host"] for each in cluster.instances("nap")}, "it works again")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from motes import connect
 from motes.bus import subjects
 from motes.bus.connection import Connection
+from motes.client.deploy import owner_key, prepare
+from motes.grants.keys import Tag, sign
+from motes.model.keeper import Deploy, Deployed, decode_answer
+from motes.model.release import Signed, release_id
 from motes.model.wire import OLDEST, WIRE
 from system.machines import Machine, Proxied, proxied
 from system.programs import WIRE as OTHER
@@ -86,6 +92,49 @@ def test_a_report_that_only_a_later_keeper_can_read_shows_the_host_all_the_same(
     report = {"host": "b", "boot": "f" * 25, "wire": WIRE + 4, "version": "12.0", "offer": "everything"}
     wait_until(lambda: tell(lab, machine, report) in ("too new", "silent"), "it is seen")
     assert "12.0" in lab.keeper.motes("host", "ls")
+
+
+def test_what_an_owner_signs_with_a_later_motes_is_kept_and_handed_on_byte_for_byte(lab: Proxied) -> None:
+    file = lab.keeper.folder.parent / "later.py"
+    file.write_text(textwrap.dedent(APP))
+    signed = asyncio.run(asyncio.wait_for(deploy_with_more(lab, file), DEADLINE_S))
+    # What is handed on now is what was stored.
+    lab.keeper.wait_until_back("controller", lab.keeper.kill("controller"))
+    wait_until(lambda: lab.keeper.run("apps").returncode == 0, "the controller answers")
+    machine = lab.join("c")
+    lab.keeper.motes("host", "stop", "--name", "local")
+    try:
+        assert lab.keeper.motes("call", "later.one") == "1\n"
+        assert {each["host"] for each in lab.keeper.instances("one")} == {"c"}
+        assert asyncio.run(asyncio.wait_for(handed_to(machine, "c", release_id(signed)), DEADLINE_S)) == signed
+    finally:
+        lab.keeper.motes("host", "start", "--name", "local")
+        machine.down()
+
+
+async def deploy_with_more(lab: Proxied, file: Path) -> Signed:
+    """Deploy the app as a Motes does that knows one more field of releases, of manifests and of functions."""
+    async with connect(lab.keeper.folder) as cluster:
+        release = msgspec.msgpack.decode(msgspec.msgpack.encode(await prepare(cluster, file)))
+        manifest = release["manifest"]
+        for each in (release, manifest, *manifest["workloads"]):
+            each["mood"] = {"good": True}
+        signed = sign(owner_key(cluster.home), Tag.RELEASE, msgspec.msgpack.encode(release))
+        deployed = await cluster.ask("deploy", Deploy(signed), Deployed, DEADLINE_S)
+        assert deployed == Deployed("later", release_id(signed), changed=True)
+        return signed
+
+
+async def handed_to(machine: Machine, host: str, release: str) -> Signed:
+    """What the keeper answers to the host when it asks for the release."""
+    user, keeper = f"host-{host}", machine.home.keeper()
+    connection = await Connection.open(keeper.servers, machine.home.credentials(user), certificate=keeper.certificate)
+    try:
+        question = msgspec.msgpack.encode(release)
+        answer = await connection.request(subjects.keeper(user, "release-get"), question, DEADLINE_S)
+        return decode_answer(answer, Signed)
+    finally:
+        await connection.close()
 
 
 def tell(lab: Proxied, machine: Machine, report: dict[str, object]) -> str:

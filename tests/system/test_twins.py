@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from motes.supervisor import control
-from system.machines import Machine, Proxied, proxied
+from system.machines import KINDS, Machine, Machines, machines
 from system.programs import CLOCK_OFF, change_programs
 from system.running import DEADLINE_S, MOTES, wait_until
 from system.single_runs import app, runs
@@ -31,20 +31,20 @@ asyncio.run(main())
 """
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Proxied]:
-    with proxied(tmp_path) as made:
+@pytest.fixture(params=KINDS)
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machines]:
+    with machines(request.param, tmp_path) as made:
         yield made
 
 
-def joined(lab: Proxied) -> Machine:
+def joined(lab: Machines) -> Machine:
     machine = lab.join("b")
     lab.keeper.motes("host", "stop", "--name", "local")
     lab.keeper.deploy("work", app(pause_s=0.05))
     return machine
 
 
-def copy_of(lab: Proxied, machine: Machine) -> Machine:
+def copy_of(lab: Machines, machine: Machine) -> Machine:
     """Another machine with the same home."""
     twin = lab.machine()
     shutil.copytree(machine.folder, twin.folder, ignore=shutil.ignore_patterns("run", "logs", "hosts"))
@@ -63,23 +63,23 @@ def has_ended_for_good(machine: Machine) -> bool:
     return told["pid"] is None and told["last_end"] == "exit code 78"
 
 
-def call_many(lab: Proxied, name: str, count: int) -> None:
+def call_many(lab: Machines, name: str, count: int) -> None:
     python = str(Path(MOTES).with_name("python"))
     program = lab.keeper.inside(python, "-c", CALLS, name, str(count))
     done = subprocess.run(program, env=lab.keeper.environment, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
 
 
-def logged(lab: Proxied) -> Counter[str]:
+def logged(lab: Machines) -> Counter[str]:
     """How often each call has begun, by the logs."""
     return runs("".join(line["text"] for line in lab.keeper.json("logs", "work", "--limit", "1000")))
 
 
-def twins_told(lab: Proxied) -> list[str]:
+def twins_told(lab: Machines) -> list[str]:
     return [event["detail"] for event in lab.keeper.json("events") if event["what"] == "host.twin"]
 
 
-def test_of_a_host_and_its_copy_the_later_start_is_the_host_and_the_other_ends(lab: Proxied) -> None:
+def test_of_a_host_and_its_copy_the_later_start_is_the_host_and_the_other_ends(lab: Machines) -> None:
     machine = joined(lab)
     call_many(lab, "before", 5)
     twin = copy_of(lab, machine)
@@ -98,7 +98,7 @@ def test_of_a_host_and_its_copy_the_later_start_is_the_host_and_the_other_ends(l
     assert len(boots) == 2
 
 
-def test_a_copy_whose_clock_is_behind_is_refused_and_the_host_goes_on(lab: Proxied, tmp_path: Path) -> None:
+def test_a_copy_whose_clock_is_behind_is_refused_and_the_host_goes_on(lab: Machines, tmp_path: Path) -> None:
     machine = joined(lab)
     twin = copy_of(lab, machine)
     change_programs(twin, tmp_path / "behind", CLOCK_OFF.format(seconds=-3600))
@@ -114,7 +114,7 @@ def test_a_copy_whose_clock_is_behind_is_refused_and_the_host_goes_on(lab: Proxi
     assert twins_told(lab)
 
 
-def test_a_host_that_is_started_again_is_no_twin_of_itself(lab: Proxied) -> None:
+def test_a_host_that_is_started_again_is_no_twin_of_itself(lab: Machines) -> None:
     machine = joined(lab)
     for _ in range(2):
         machine.wait_until_back("agent-b", machine.kill("agent-b"))
