@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import getpass
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -54,6 +55,8 @@ class Sshd:
     def __init__(self, folder: Path) -> None:
         if shutil.which("ssh") is None or shutil.which("ssh-keygen") is None:
             pytest.skip("no ssh on this machine")
+        if pwd.getpwuid(os.geteuid()).pw_shell.endswith(("nologin", "false")):
+            pytest.skip("this user may not log in anywhere: it has no shell")
         sshd, libraries = program()
         self.home, self.state = folder / "home", folder / "systemd"
         programs = folder / "programs"

@@ -317,6 +317,7 @@ class Wire(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """End the connection now."""
-        if self._transport is not None:
+        """End the connection now, if it is not over."""
+        # Early Pythons 3.11 fail where one over TLS is ended again.
+        if self._transport is not None and self.open:
             self._transport.abort()
