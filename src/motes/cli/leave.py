@@ -55,9 +55,11 @@ def command(as_json: bool) -> None:
 
 def _forget(home: Home, names: list[str]) -> None:
     """Leave nothing of the cluster on this machine's disk; where the keeper is last, so that all may be done again."""
+    from motes.bundle.unpack import discard
+
     for name in names:
-        for folder in (home.host(name), home.host_run(name)):
-            shutil.rmtree(folder, ignore_errors=True)
+        discard(home.host(name))  # The code in it is read-only, for its owner too.
+        shutil.rmtree(home.host_run(name), ignore_errors=True)
         for file in (home.user(HOST_PREFIX + name), home.log(f"agent-{name}")):
             file.unlink(missing_ok=True)
     shutil.rmtree(home.arriving, ignore_errors=True)
