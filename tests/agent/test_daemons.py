@@ -96,6 +96,8 @@ def test_where_there_is_one_space_a_new_release_takes_the_place_of_the_old_one()
     host.wait(0.2)
     host.wait(0.2)
     assert [host.machine.instances[number].release for number in host.live("web")] == ["r2"]
+    # And not "replaced": nothing serves in its stead, for whom it could wait until its clients are done.
+    assert host.ends() == ["pressure"]
 
 
 def test_on_a_full_host_an_idle_instance_makes_room_for_a_daemon() -> None:

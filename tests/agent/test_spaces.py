@@ -97,6 +97,9 @@ class EndedDaemon:
     def cpu_s(self) -> float:
         return 0.0
 
+    def has_clients(self) -> bool:
+        return False
+
     async def close(self, grace_s: float) -> None: ...
 
 
@@ -141,6 +144,107 @@ def test_a_daemon_that_is_told_to_end_while_it_is_waited_for_ends_for_that_reaso
         await host.settle()
         await host.spaces.wait_until_closed()
         assert [reason for reason, _ in host.ends()] == ["removed"] and not host.machine.instances
+
+    play(story)
+
+
+class VisitedDaemon(EndedDaemon):
+    """One that serves, and has as many clients as the test says."""
+
+    made: ClassVar[list[VisitedDaemon]] = []
+
+    def __init__(self, view: View, events: Any) -> None:
+        self.view = view
+        self.clients, self.is_closed = 0, False
+        self.made.append(self)
+
+    async def wait_until_listening(self, timeout_s: float) -> None: ...
+
+    def has_clients(self) -> bool:
+        return self.clients > 0
+
+    async def close(self, grace_s: float) -> None:
+        self.is_closed = True
+
+
+@pytest.fixture
+def visited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Awaitable[tuple[Host, VisitedDaemon]]]:
+    """A host, made on the loop, with a daemon that somebody is connected to."""
+    monkeypatch.setattr(daemon_spaces, "DaemonSpace", VisitedDaemon)
+    monkeypatch.setattr(VisitedDaemon, "made", [])
+
+    async def make() -> tuple[Host, VisitedDaemon]:
+        host = Host(tmp_path, msgspec.structs.replace(BOT, port=7000))
+        await host.settle()
+        (daemon,) = VisitedDaemon.made
+        daemon.clients = 1
+        return host, daemon
+
+    return make
+
+
+def lease(release: str, ceiling: int, epoch: int) -> Lease:
+    return Lease("h", "app", "bot", release, ceiling, 0, epoch)
+
+
+@pytest.mark.parametrize("way", ["moved", "replaced", "misplaced"])
+def test_a_daemon_that_another_takes_over_from_goes_on_while_somebody_is_connected(visited: Any, way: str) -> None:
+    async def story() -> None:
+        host, daemon = await visited()
+        if way == "moved":
+            host.feed(host.machine.on_lease(lease("r1", 0, 2), 0.0))
+        elif way == "misplaced":
+            offer = msgspec.structs.replace(host.machine.offer, serve=("other",))
+            (number,) = host.machine.instances
+            host.machine.offer = offer
+            host.spaces.end(End(number, EndReason.MISPLACED))
+        else:
+            host.spaces.releases["r2"] = host.spaces.releases["r1"]
+            host.feed(host.machine.on_lease(lease("r2", 1, 2), 0.0))
+            manifest = Manifest("app", (msgspec.structs.replace(BOT, port=7000),))
+            host.feed(host.machine.on_release("r2", manifest, 0.0))
+            while len(VisitedDaemon.made) < 2:
+                await host.settle()
+        await asyncio.sleep(5 * daemon_spaces.LOOK_S)
+        assert not daemon.is_closed
+        daemon.clients = 0
+        await host.spaces.wait_until_closed()
+        assert daemon.is_closed
+        assert len(host.machine.instances) == (1 if way == "replaced" else 0)
+
+    play(story)
+
+
+def test_it_does_not_go_on_for_ever(visited: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon_spaces, "PARTING_S", 0.2)
+
+    async def story() -> None:
+        host, daemon = await visited()
+        host.feed(host.machine.on_lease(lease("r1", 0, 2), 0.0))
+        await host.spaces.wait_until_closed()
+        assert daemon.is_closed and daemon.clients
+
+    play(story)
+
+
+@pytest.mark.parametrize("way", ["wanted back before", "wanted back after", "stopped"])
+def test_it_goes_on_for_nobody_when_the_machine_is_wanted_back_or_the_host_stops(
+    visited: Any, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(daemon_spaces, "PARTING_S", 1000.0)
+
+    async def story() -> None:
+        host, daemon = await visited()
+        if way == "wanted back before":
+            host.feed(host.machine.on_withdraw("the owner is back", 0.0))
+        elif way == "wanted back after":
+            host.feed(host.machine.on_lease(lease("r1", 0, 2), 0.0))
+            await asyncio.sleep(2 * daemon_spaces.LOOK_S)
+            host.feed(host.machine.on_withdraw("the owner is back", 0.0))
+        else:
+            await host.spaces.close_all()
+        await host.spaces.wait_until_closed()
+        assert daemon.is_closed and daemon.clients
 
     play(story)
 

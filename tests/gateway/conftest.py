@@ -226,6 +226,7 @@ class Trial:
             return connection
 
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(lambda: [handler.close() for handler in gateway.handlers])
             if self._nats_server is None:
                 (self._folder / "hosts/one").mkdir(parents=True)
                 ingress = await serve_ingress(self._folder / "hosts/one/ingress.sock", connect)
@@ -237,8 +238,6 @@ class Trial:
             stack.push_async_callback(server.stop)
             async with asyncio.timeout(60):
                 await test(gateway)
-        for handler in gateway.handlers:
-            handler.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.conftest import Trial
-from motes.gateway import activity, daemons
+from motes.gateway import activity, daemon_proxy, daemons
 
 
 @pytest.fixture(params=["here", "elsewhere"])
@@ -27,7 +27,9 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
-            size = next((int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length:")), 0)
+            size = next(
+                (int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0
+            )
             content = head + await reader.readexactly(size)
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content))
             await writer.drain()
@@ -400,14 +402,125 @@ def test_the_next_connection_goes_to_the_daemons_successor(trial: Any) -> None:
     trial(test)
 
 
-def test_a_daemon_that_ends_without_an_answer_is_502(trial: Any) -> None:
-    async def crash(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.transport.abort()
+class Ending:
+    """A daemon that ends the first connections when it has their requests' heads, and then answers as `echo` does."""
 
+    def __init__(self, times: int, *, politely: bool = False, after: bytes = b"") -> None:
+        self.times = times
+        self.politely = politely
+        self.after = after
+        """What it still says of its answer."""
+        self.heads: list[bytes] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self.heads) >= self.times:
+            await echo(reader, writer)
+            return
+        self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+        if self.after:
+            writer.write(self.after)
+            await writer.drain()
+            await asyncio.sleep(0.2)
+        if self.politely:
+            writer.close()
+        else:
+            writer.transport.abort()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_daemon_that_ends_without_an_answer_is_502(trial: Any, method: str) -> None:
     async def test(gateway: Any) -> None:
-        await gateway.serve_daemon(crash)
-        assert (await gateway.request("GET", "/", host="web.localhost:PORT")).status == 502
+        ending = Ending(1000)
+        await gateway.serve_daemon(ending)
+        assert (await gateway.request(method, "/", host="web.localhost:PORT")).status == 502
+        # What changes nothing is asked once more, and no more: it may be what ends the daemon.
+        assert len(ending.heads) == (2 if method == "GET" else 1)
+        count = gateway.server._house.counts.by_app["web"]
+        assert (count.requests, count.failures) == (1, 1)
+        while count.connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    trial(test)
+
+
+@pytest.mark.parametrize("politely", [True, False])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_what_changes_nothing_is_asked_again_when_the_daemon_is_replaced_just_then(
+    trial: Any, method: str, politely: bool
+) -> None:
+    async def test(gateway: Any) -> None:
+        ending = Ending(1, politely=politely)
+        await gateway.serve_daemon(ending)
+        answer = await gateway.request(method, "/page", b"body", host="web.localhost:PORT")
+        assert answer.status == 200
+        # The very same bytes, with what follows the head.
+        assert answer.body == ending.heads[0] + b"body"
+        count = gateway.server._house.counts.by_app["web"]
+        assert (count.requests, count.failures) == (1, 0)
+
+    trial(test)
+
+
+def test_one_that_is_asked_again_waits_for_the_successor(trial: Any) -> None:
+    async def test(gateway: Any) -> None:
+        async def last(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            gateway.daemon_port = 1
+            writer.close()
+
+        await gateway.serve_daemon(last)
+        asking = asyncio.create_task(gateway.request("GET", "/new", host="web.localhost:PORT"))
+        while gateway.daemon_port != 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        await gateway.serve_daemon(echo)
+        assert (await asking).body.startswith(b"GET /new")
+
+    trial(test)
+
+
+def test_a_websocket_that_nobody_answered_is_asked_for_again(trial: Any) -> None:
+    async def test(gateway: Any) -> None:
+        ending = Ending(1)
+        await gateway.serve_daemon(ending)
+        asked = REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        async with gateway.connection() as (reader, writer):
+            writer.write(asked.replace(b"PORT", b"%d" % gateway.port))
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(
+                ending.heads[0]
+            )
+
+    trial(test)
+
+
+def test_nothing_is_asked_again_of_which_the_answer_has_begun(trial: Any) -> None:
+    async def test(gateway: Any) -> None:
+        ending = Ending(1, after=b"HTTP/1.1 200 OK\r\n")
+        await gateway.serve_daemon(ending)
+        assert await gateway.raw(REQUEST) in (b"HTTP/1.1 200 OK\r\n", b"")
+        assert len(ending.heads) == 1 and gateway.ingress_asked == 1
+
+    trial(test)
+
+
+def test_of_two_requests_at_once_none_is_asked_again(trial: Any) -> None:
+    async def test(gateway: Any) -> None:
+        ending = Ending(1)
+        await gateway.serve_daemon(ending)
+        post = REQUEST.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nContent-Length: 0\r\n\r\n")
+        assert b" 502 " in await gateway.raw(REQUEST + post)
+        assert gateway.ingress_asked == 1
+
+    trial(test)
+
+
+def test_what_is_too_large_to_be_kept_is_not_asked_again(trial: Any) -> None:
+    async def test(gateway: Any) -> None:
+        ending = Ending(1)
+        await gateway.serve_daemon(ending)
+        body = bytes(daemon_proxy.MOST_RESENT_BYTES)
+        assert (await gateway.request("GET", "/", body, host="web.localhost:PORT")).status == 502
+        assert gateway.ingress_asked == 1
 
     trial(test)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 
 import pytest
 import uvloop
 
-from motes.space import stock
+from motes.space import connections, stock
+from motes.space.connections import has_connections
 from motes.space.stock import connect_inside
 
 
@@ -66,3 +68,15 @@ def test_a_connection_that_is_accepted_late_is_made_after_all() -> None:
             each.close()
 
     uvloop.run(test())
+
+
+def test_of_very_many_connections_it_is_soon_told_that_there_are_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert not has_connections(os.getpid(), port)
+        with socket.create_connection(server.getsockname()):
+            assert has_connections(os.getpid(), port)
+        assert not has_connections(os.getpid(), port)
+        monkeypatch.setattr(connections, "MOST_BYTES", 100)
+        assert has_connections(os.getpid(), port)
+        assert not has_connections(2**30, port)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 import signal
+import socket
 from typing import Any
 
 import pytest
@@ -85,6 +86,35 @@ async def test_a_daemon_serves_connections_from_outside(lab: Lab) -> None:
     used = space.usage()
     assert used.cpu_s > 0 and 2**20 < used.memory_bytes < 2**27 and used.threads >= 2
     await space.close(5)
+
+
+DEAF = """
+    import socket, time
+
+    server = socket.create_server(("", 7000), backlog=10)
+    other = socket.create_server(("127.0.0.1", 7001))
+    others = socket.create_connection(("127.0.0.1", 7001)), other.accept()
+    taken = [server.accept() for _ in range({takes})]
+    time.sleep(99)
+"""
+
+
+@trial
+async def test_it_is_seen_whether_anybody_is_connected(lab: Lab) -> None:
+    # Also to one that takes connections and never lets them go, and to one that does not even take them.
+    for takes in (0, 2):
+        source = DEAF.format(takes=takes)
+        space, _ = await start(lab, source)
+        await space.wait_until_listening(20)
+        assert not space.has_clients()
+        with await space.connect() as connection:
+            assert space.has_clients()
+            connection.shutdown(socket.SHUT_WR)
+            assert space.has_clients()
+        assert not space.has_clients()
+        with await space.connect():
+            await space.close(0)
+            assert not space.has_clients()
 
 
 @trial

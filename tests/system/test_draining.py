@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import textwrap
 import threading
 import time
 import urllib.request
@@ -28,7 +29,23 @@ APP = """
     def always() -> str:
         return "there"
 """
-WEB = "import http.server\nhttp.server.test(http.server.SimpleHTTPRequestHandler, port=8000, bind='127.0.0.1')\n"
+WEB = """
+    import http.server
+    import time
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            time.sleep(0.4 if self.command == "POST" else 0.02)
+            self.send_response(200)
+            self.send_header("Content-Length", "5")
+            self.end_headers()
+            self.wfile.write(b"there")
+
+        do_POST = do_GET
+
+    # It knows nothing of being told to end: that ends it at once.
+    http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
+"""
 
 
 @pytest.fixture
@@ -54,9 +71,10 @@ def where(cluster: RunningCluster, workload: str) -> set[str]:
 class Visitor(threading.Thread):
     """Visits a page again and again, and notes what went wrong."""
 
-    def __init__(self, http: str, app: str) -> None:
+    def __init__(self, http: str, app: str, method: str) -> None:
         super().__init__(daemon=True)
-        self.page = urllib.request.Request(http, headers={"host": f"{app}.localhost:{http.rpartition(':')[2]}"})
+        headers = {"host": f"{app}.localhost:{http.rpartition(':')[2]}"}
+        self.page = urllib.request.Request(http, headers=headers, method=method)
         self.failures, self.visits, self.over = list[str](), 0, False
 
     def run(self) -> None:
@@ -76,26 +94,29 @@ def test_a_drained_host_loses_no_call_and_its_daemon_serves_elsewhere_before(two
     two.deploy("work", APP)
     folder = two.folder.parent / "site"
     folder.mkdir()
-    (folder / "web.py").write_text(WEB)
+    (folder / "web.py").write_text(textwrap.dedent(WEB))
     two.motes("deploy", str(folder), "--cmd", "python web.py", "--port", "8000")
     call = [MOTES, "call", "work.nap", "15", "--timeout", "60"]
     calls = [subprocess.Popen(call, env=two.environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     wait_until(lambda: sum(each["state"] == "busy" for each in two.instances("nap")) == 4)
     assert {each["host"] for each in two.instances()} == {"local"}
     two.motes("host", "drain", "b", "--off")
-    visitor = Visitor(two.home.cluster()["http"], "site")
-    visitor.start()
-    wait_until(lambda: visitor.visits > 10 or visitor.failures)
+    # A GET that the daemon's end cuts off would be sent again; a POST must not be cut off.
+    visitors = [Visitor(two.home.cluster()["http"], "site", method) for method in ("GET", "POST")]
+    for visitor in visitors:
+        visitor.start()
+    wait_until(lambda: all(visitor.visits > 10 or visitor.failures for visitor in visitors))
     # The calls are still running there: it is not to be switched off yet.
     assert two.json("host", "drain", "local") == {"name": "local", "state": "draining"}
     assert two.json("host", "drain", "local", "--wait") == {"name": "local", "state": "drained"}
     assert [call.communicate(timeout=DEADLINE_S)[0] for call in calls] == ["15.0\n"] * 4
     assert {each["host"] for each in two.instances()} == {"b"}
-    before = visitor.visits
-    wait_until(lambda: visitor.visits > before + 20 or visitor.failures)
-    visitor.over = True
-    visitor.join(DEADLINE_S)
-    assert visitor.failures == []
+    for visitor in visitors:
+        before = visitor.visits
+        wait_until(lambda visitor=visitor, before=before: visitor.visits > before + 20 or visitor.failures)
+        visitor.over = True
+        visitor.join(DEADLINE_S)
+        assert visitor.failures == []
     assert len(two.instances("always")) == 2 and two.json("call", "work.always") == "there"
     told = [each for each in two.json("events") if each["host"] == "local"]
     (asked,) = [each for each in told if each["what"] == "host.drain"]

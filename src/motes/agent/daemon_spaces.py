@@ -25,10 +25,11 @@ LISTEN_TIMEOUT_S = 30.0
 """How long a daemon may take to open its port."""
 GRACE_S = 3.0
 """From when it is told to end until it is ended."""
-LULL_S = 0.5
-"""So long one that another has taken over from goes on: many end at once when they are told to, and drop whoever has
-just connected. Longer than a request is on its way from another machine."""
-_TAKEN_OVER = (EndReason.REPLACED, EndReason.DRAINED)
+PARTING_S = 2.0
+"""So long one from which another takes over goes on for those who are connected: many end at once when they are told
+to, and drop them. Not longer, for a browser that keeps its connection sees the old release until then."""
+LOOK_S = 0.05
+_TAKEN_OVER = (EndReason.REPLACED, EndReason.REMOVED, EndReason.MISPLACED)
 
 Why = tuple[EndReason, str]
 _REMOVED: Why = (EndReason.REMOVED, "")
@@ -91,11 +92,18 @@ class DaemonSpaces:
         """For a reason of ours; what its process then says of its end is not the reason."""
         space = self._open.pop(number, None)
         if space is not None:
-            if reason in _TAKEN_OVER and space.port is not None:
-                await asyncio.sleep(LULL_S)
+            if reason in _TAKEN_OVER:
+                await self._part(space)
             await space.close(GRACE_S)
             self._spaces.cpu.ended(space)
         self._spaces.ended(number, reason, detail)
+
+    async def _part(self, space: DaemonSpace) -> None:
+        """Nobody is connected to it any more; those who are may finish, unless the machine is wanted back."""
+        for _ in range(round(PARTING_S / LOOK_S)):
+            if self._agent.machine.draining or not space.has_clients():
+                return
+            await asyncio.sleep(LOOK_S)
 
     def closed(self, number: int, reason: EndReason, detail: str) -> None:
         """One has ended by itself."""

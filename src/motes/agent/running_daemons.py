@@ -34,7 +34,7 @@ def _make_room(state: HostState, unit: DaemonUnit, now: float) -> list[Effect]:
     if room_is_coming(state):
         return effects
     if unit.number is not None:
-        return [end(state, state.instances[unit.number], EndReason.REPLACED)]
+        return [end(state, state.instances[unit.number], EndReason.PRESSURE, "its new release needs its process space")]
     unit.failing = "every process space of the host is in use by what must always run"
     return []
 

@@ -61,7 +61,9 @@ class Visit:
         self._add_requests()
 
     def opened(self) -> None:
-        """The daemon has taken the connection."""
+        """The daemon has taken the connection; another may, when the one before has ended."""
+        if self._is_open:
+            return
         self._is_open = True
         self._by_app.setdefault(self._app, Count()).connections += 1
         self._add_requests()

@@ -2,6 +2,9 @@
 
 Requests are followed, so that the loopback rules hold for each of them; answers are not looked at, except for the one
 that takes up or declines a WebSocket. Nothing of a head is passed on before all of it is judged.
+
+A first request that changes nothing is sent once more when the daemon ends before a word of its answer: it may have
+been replaced just then, or its machine have died. Later requests of a connection are the client's to send again.
 """
 
 from __future__ import annotations
@@ -21,6 +24,10 @@ from motes.gateway.watch import MAX_HEAD_BYTES, TOO_LARGE, RequestWatch
 
 LINGER_S = 5.0
 """How long one side may stay after the other has ended."""
+
+SAFE_METHODS = (b"GET ", b"HEAD ", b"OPTIONS ")
+"""Of requests that change nothing (RFC 9110, 9.2.1)."""
+MOST_RESENT_BYTES = 64 * 1024
 
 _ENDED_EARLY = Problem(502, "daemon_ended", "the daemon closed the connection without an answer")
 
@@ -42,6 +49,8 @@ class DaemonProxy(asyncio.Protocol):
         self._opening: asyncio.Task[None] | None = None
         self._unsent: list[bytes] = []
         self._unsent_head_bytes = 0
+        self._sent: bytes | None = b""
+        """All that the daemon was sent, while that may be sent once more."""
         self._holds: set[str] = set()
         self._switch: SwitchWatch | None = None
         self._is_raw = False
@@ -101,7 +110,7 @@ class DaemonProxy(asyncio.Protocol):
     # The daemon's side, called by its half.
 
     def daemon_data(self, data: bytes) -> None:
-        self._answered = True
+        self._answered, self._sent = True, None
         self._activity.answered()
         self._visit.answered()
         if self._client is not None:
@@ -110,6 +119,9 @@ class DaemonProxy(asyncio.Protocol):
             self._decide_switch(self._switch, data)
 
     def daemon_eof(self) -> None:
+        if self._daemon is not None and self._may_send_again:
+            self._daemon.abort()  # And is heard of again in daemon_lost.
+            return
         self._daemon_ended = True
         if self._client is None or self._is_over:
             return
@@ -123,6 +135,9 @@ class DaemonProxy(asyncio.Protocol):
 
     def daemon_lost(self) -> None:
         self._daemon = None
+        if self._may_send_again:
+            self._send_again()
+            return
         if self._client is None:
             self._stop_timer()
         if problem := self._unsaid:
@@ -189,6 +204,21 @@ class DaemonProxy(asyncio.Protocol):
             self._daemon.write_eof()
         self._release("opening")
 
+    @property
+    def _may_send_again(self) -> bool:
+        if self._client is None or self._client.is_closing() or self._is_over or self._refusal is not None:
+            return False
+        is_first = self._watch.requests == 1 and not self._watch.in_head
+        return is_first and (self._sent or b"").startswith(SAFE_METHODS)
+
+    def _send_again(self) -> None:
+        """To whichever daemon takes a connection now; this time its end is final."""
+        self._unsent.insert(0, self._sent or b"")
+        self._sent = None
+        self._hold("opening")
+        self._holds.discard("full")
+        self._opening = self._loop.create_task(self._open())
+
     def _take(self, data: bytes, http_size: int) -> None:
         """Pass on what belongs to judged requests, keep what does not yet."""
         if self._watch.problem is not None:
@@ -214,13 +244,18 @@ class DaemonProxy(asyncio.Protocol):
             self._unsent.append(data)
             self._flush()
         else:
-            self._daemon.write(data)
+            self._write(self._daemon, data)
 
     def _flush(self) -> None:
         if self._daemon is not None:
-            self._daemon.write(b"".join(self._unsent))
+            self._write(self._daemon, b"".join(self._unsent))
             self._unsent.clear()
             self._unsent_head_bytes = 0
+
+    def _write(self, daemon: asyncio.Transport, data: bytes) -> None:
+        if self._sent is not None:
+            self._sent = self._sent + data if len(self._sent) + len(data) <= MOST_RESENT_BYTES else None
+        daemon.write(data)
 
     def _ask_switch(self, request: bytes, rest: bytes) -> None:
         self._forward(request)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from motes.errors import LoadFailed, SpaceFailed
 from motes.model.instance import EndReason
 from motes.space import measure
+from motes.space.connections import has_connections
 from motes.space.control import ControlChannel
 from motes.space.enclosing import enclose
 from motes.space.enclosure import Program, Streams, seqpacket_pair
@@ -109,6 +110,12 @@ class DaemonSpace:
             made.close()
             raise
         return made
+
+    def has_clients(self) -> bool:
+        """Whether a connection to the daemon's port is open inside its space."""
+        return (
+            self.port is not None and not self._closed.done() and has_connections(self._enclosure.init_pid(), self.port)
+        )
 
     async def wait_until_listening(self, timeout_s: float) -> None:
         """Until the port accepts a connection. Raises LoadFailed when it does not in time, or the daemon ends."""
