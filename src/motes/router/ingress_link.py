@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import asyncio
-import contextlib
 import os
 import socket
 import stat
@@ -25,6 +24,9 @@ _MAX_DESCRIPTORS = 4
 _PATIENCE_S = ANSWER_TIMEOUT_S + 1
 """The agent gives up first, and says why."""
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_MAX_DESCRIPTORS * array.array("i").itemsize)
+# Joined here, once: for Python's enums that takes microseconds, and this is every connection's way.
+_RECEIVING = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+_CUT_OFF = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 
 _encode = msgspec.json.Encoder().encode
 _decode_answer = msgspec.json.Decoder(Answer).decode
@@ -107,22 +109,21 @@ class IngressLink:
 
     def _take(self, data: bytes, descriptors: list[int]) -> bool:
         """Whether the agent keeps to the protocol. All descriptors are used or closed."""
-        with contextlib.ExitStack() as unused:
-            for descriptor in descriptors:
-                unused.callback(os.close, descriptor)
-            try:
-                answer = _decode_answer(data)
-            except msgspec.MsgspecError:
-                return False
+        try:
+            answer = _decode_answer(data)
             future = self._pending.get(answer.id)
             if future is None or future.done():
                 return True
             if answer.ok and len(descriptors) == 1:
-                unused.pop_all()
-                _resolve(future, descriptors[0])
+                _resolve(future, descriptors.pop())
             else:
                 future.set_exception(from_wire(answer.error or {"message": "an agent sent no socket"}))
             return True
+        except msgspec.MsgspecError:
+            return False
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
 
 def connect_without_following(path: Path) -> socket.socket:
@@ -151,14 +152,12 @@ def _connect(address: str) -> socket.socket:
 
 
 def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    data, ancillary, flags, _ = connection.recvmsg(
-        MAX_MESSAGE_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
-    )
+    data, ancillary, flags, _ = connection.recvmsg(MAX_MESSAGE_BYTES, _ANCILLARY_BYTES, _RECEIVING)
     descriptors = array.array("i")
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    if flags & _CUT_OFF:
         for descriptor in descriptors:
             os.close(descriptor)
         return b"", []
@@ -191,7 +190,7 @@ def _is_connected_stream(received: socket.socket) -> bool:
         received.getpeername()
     except OSError:
         return False
-    return (received.type & 0xF) == socket.SOCK_STREAM
+    return received.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM
 
 
 def _expire(future: asyncio.Future[socket.socket], app: str) -> None:
