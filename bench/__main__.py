@@ -41,6 +41,7 @@ ROWS = {
     "machines-keeper": "machines.keeper",
     "release": "keeper.release",
     "http": "http.http",
+    "http-far": "http.far",
 }
 """By name, where it is measured: a function in a module of bench.rows."""
 

@@ -44,18 +44,18 @@ async def lost(rounds: int = 3) -> list[Result]:
         ("machine frozen (SIGSTOP)", Pair.freeze, Limits(2, 1.5, of="value")),
         ("machine cut off without a FIN", Pair.cut, Limits(3, 1.5, of="value")),
     ]
-    if absent := namespaces.why_not():
-        return [_absent("machines-lost", what, absent) for what, _, _ in ways]
+    if why := namespaces.why_not():
+        return [absent("machines-lost", f"across namespaces: {what}", why) for what, _, _ in ways]
     results: list[Result] = []
-    async with _pair() as pair:
+    async with pair() as both:
         for what, harm, limits in ways:
             waits, failed = Series("Motes", []), Series("Motes", [])
             for _ in range(rounds):
-                await pair.until(pair.far_is_up)
-                async with load(lambda: pair.client.call("steady.work", 1)) as running:
+                await both.until(both.far_is_up)
+                async with load(lambda: both.client.call("steady.work", 1)) as running:
                     await asyncio.sleep(BEFORE_S)
-                    await pair.until(pair.far_works)
-                    mend = await harm(pair)
+                    await both.until(both.far_works)
+                    mend = await harm(both)
                     await asyncio.sleep(4.0)
                 if running.failed:
                     print(*running.errors, sep="\n", file=sys.stderr)
@@ -70,25 +70,25 @@ async def lost(rounds: int = 3) -> list[Result]:
 
 async def keeper(rounds: int = 3) -> list[Result]:
     """SIGKILL to the keeper's programs in turn, while warm calls that may not run twice go to the machine."""
-    if absent := namespaces.why_not():
-        return [_absent("machines-keeper", f"{name} killed", absent) for name in PROGRAMS]
+    if why := namespaces.why_not():
+        return [absent("machines-keeper", f"across namespaces: {name} killed", why) for name in PROGRAMS]
     results: list[Result] = []
-    async with _pair() as pair:
-        await pair.only_far()
+    async with pair() as both:
+        await both.only_far()
         for name in PROGRAMS:
             gaps, failed = Series("Motes", []), Series("Motes", [])
             for _ in range(rounds):
                 function = "steady.work" if name == "nats-server" else "steady.once"
-                async with load(lambda function=function: pair.client.call(function, 1)) as running:  # type: ignore[misc]
+                async with load(lambda function=function: both.client.call(function, 1)) as running:  # type: ignore[misc]
                     await asyncio.sleep(BEFORE_S)
                     began = time.perf_counter()
-                    os.kill(pair.pid(pair.home, name), signal.SIGKILL)
+                    os.kill(both.pid(both.home, name), signal.SIGKILL)
                     await asyncio.sleep(4.0)
                 if running.failed:
                     print(*running.errors, sep="\n", file=sys.stderr)
                 gaps.values.append(running.longest_gap_s(began))
                 failed.values.append(float(running.failed))
-                await pair.until(pair.far_is_up)
+                await both.until(both.far_is_up)
             kind = "idempotent" if name == "nats-server" else "warm"
             words = f"across namespaces: {name} killed, {kind} calls on another machine"
             limits = Limits(2, 1, of="value")
@@ -97,8 +97,9 @@ async def keeper(rounds: int = 3) -> list[Result]:
     return results
 
 
-def _absent(row: str, what: str, why: str) -> Result:
-    return Result(row, f"across namespaces: {what}", "s", Series("Motes", []), note=why)
+def absent(row: str, what: str, why: str) -> Result:
+    """A row that cannot be measured here."""
+    return Result(row, what, "s", Series("Motes", []), note=why)
 
 
 # ------------------------------------------------------------------ how
@@ -144,8 +145,12 @@ class Pair:
 
     async def only_far(self) -> None:
         """Every call goes to the machine."""
-        await _motes(self.home, self._keepers, "host", "stop", "--name", "local")
+        await self.motes("host", "stop", "--name", "local")
         await self.client.call("steady.once", 1)
+
+    async def motes(self, *words: str) -> str:
+        """What a command prints where the keeper is."""
+        return await _motes(self.home, self._keepers, *words)
 
     # What is waited for.
 
@@ -167,7 +172,7 @@ class Pair:
 
 
 @contextlib.asynccontextmanager
-async def _pair() -> AsyncIterator[Pair]:
+async def pair() -> AsyncIterator[Pair]:
     """This thread is in the keeper's namespace meanwhile."""
     folder = Path(tempfile.mkdtemp(prefix="motes-bench-"))
     homes = [Home(folder / "keeper"), Home(folder / "machine")]
@@ -187,10 +192,10 @@ async def _pair() -> AsyncIterator[Pair]:
         await _motes(homes[1], machine, "join", line, "--name", FAR, "--lend", "cpus=2,memory=4GiB,spaces=400")
         client = await Cluster.open(homes[0])
         stack.push_async_callback(client.close)
-        pair = Pair(lan, homes[0], homes[1], client)
-        await pair.until(pair.far_is_up)
+        made = Pair(lan, homes[0], homes[1], client)
+        await made.until(made.far_is_up)
         await deploy(client, APPS / "steady.py")
-        yield pair
+        yield made
 
 
 async def _motes(home: Home, namespace: str, *words: str) -> str:
