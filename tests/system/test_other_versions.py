@@ -97,7 +97,7 @@ def test_a_report_that_only_a_later_keeper_can_read_shows_the_host_all_the_same(
 def test_what_an_owner_signs_with_a_later_motes_is_kept_and_handed_on_byte_for_byte(lab: Proxied) -> None:
     file = lab.keeper.folder.parent / "later.py"
     file.write_text(textwrap.dedent(APP))
-    signed = asyncio.run(asyncio.wait_for(deploy_with_more(lab, file), DEADLINE_S))
+    signed = deploy_with_more(lab, file, "good")
     # What is handed on now is what was stored.
     lab.keeper.wait_until_back("controller", lab.keeper.kill("controller"))
     wait_until(lambda: lab.keeper.run("apps").returncode == 0, "the controller answers")
@@ -112,17 +112,32 @@ def test_what_an_owner_signs_with_a_later_motes_is_kept_and_handed_on_byte_for_b
         machine.down()
 
 
-async def deploy_with_more(lab: Proxied, file: Path) -> Signed:
-    """Deploy the app as a Motes does that knows one more field of releases, of manifests and of functions."""
-    async with connect(lab.keeper.folder) as cluster:
-        release = msgspec.msgpack.decode(msgspec.msgpack.encode(await prepare(cluster, file)))
-        manifest = release["manifest"]
-        for each in (release, manifest, *manifest["workloads"]):
-            each["mood"] = {"good": True}
-        signed = sign(owner_key(cluster.home), Tag.RELEASE, msgspec.msgpack.encode(release))
-        deployed = await cluster.ask("deploy", Deploy(signed), Deployed, DEADLINE_S)
-        assert deployed == Deployed("later", release_id(signed), changed=True)
-        return signed
+def test_what_differs_only_in_what_a_later_motes_knows_is_another_release(lab: Proxied) -> None:
+    file = lab.keeper.folder.parent / "moody.py"
+    file.write_text(textwrap.dedent(APP))
+    good = deploy_with_more(lab, file, "good")
+    deploy_with_more(lab, file, "good", again=good)
+    deploy_with_more(lab, file, "bad")
+
+
+def deploy_with_more(lab: Proxied, file: Path, mood: str, again: Signed | None = None) -> Signed:
+    """Deploy the app as a Motes does that knows one more field of releases, of manifests and of functions.
+
+    `again` is the release that it is, if it is none of its own.
+    """
+
+    async def deploy() -> Signed:
+        async with connect(lab.keeper.folder) as cluster:
+            release = msgspec.msgpack.decode(msgspec.msgpack.encode(await prepare(cluster, file)))
+            manifest = release["manifest"]
+            for each in (release, manifest, *manifest["workloads"]):
+                each["mood"] = {mood: True}
+            signed = sign(owner_key(cluster.home), Tag.RELEASE, msgspec.msgpack.encode(release))
+            deployed = await cluster.ask("deploy", Deploy(signed), Deployed, DEADLINE_S)
+            assert deployed == Deployed(file.stem, release_id(again or signed), changed=again is None)
+            return signed
+
+    return asyncio.run(asyncio.wait_for(deploy(), DEADLINE_S))
 
 
 async def handed_to(machine: Machine, host: str, release: str) -> Signed:

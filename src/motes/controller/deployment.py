@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -58,7 +58,7 @@ class Deployment:
         name = release_id(signed)
         async with self._gate:
             current = controller.core.state.apps.get(release.app)
-            if current is not None and _is_same(current.release, release):
+            if current is not None and await self._is_same(current.release_id, signed):
                 return Deployed(release.app, current.release_id, changed=False)
             self._refuse_earlier(f"this release of app {release.app!r}", release.app, release.created_at)
             # Not before: behind this gate code is deleted that nobody used until now.
@@ -88,6 +88,11 @@ class Deployment:
             controller.carry_out(controller.core.on_removed(app, controller.now()))
             await controller.store.delete_logs(app)
             controller.tasks.spawn(self._clean(app))
+
+    async def _is_same(self, current: str, signed: Signed) -> bool:
+        """Whether it is the content of the release that runs; what this Motes does not know counts alike."""
+        stored = msgspec.msgpack.decode(await self._controller.store.release(current), type=Signed)
+        return _content(stored) == _content(signed)
 
     def _refuse_earlier(self, what: str, app: str, signed_at: float) -> None:
         """What an owner signed stays signed for ever: whoever kept it must not bring it back. Raises Refused."""
@@ -186,9 +191,10 @@ def _check(release: Release) -> None:
     check_packages(release.packages)
 
 
-def _is_same(current: Release, new: Release) -> bool:
-    """A release of the same content; what is missing from the new one for some platform makes it another."""
-    return (current.manifest, current.bundle, current.packages) == (new.manifest, new.bundle, new.packages)
+def _content(signed: Signed) -> dict[str, Any]:
+    """All that an owner signed but when; what is missing from it for some platform makes it another."""
+    content: dict[str, Any] = msgspec.msgpack.decode(signed.payload)
+    return {key: value for key, value in content.items() if key != "created_at"}
 
 
 def check_question(question: Inspect) -> None:
