@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from motes.grants import creds
 from motes.model.credentials import Credentials
+from system.moving import killed_at
 from system.running import DEADLINE_S, MOTES, RunningCluster, wait_until
 from system.terminal import in_a_terminal
 from system.test_joining import Keeper
@@ -319,6 +320,31 @@ def test_keys_are_for_their_owner_whatever_the_umask(keeper: Keeper, away: Away)
         assert stat.S_IMODE(Path(key(keeper, whose)).stat().st_mode) == 0o600
     owner = keeper.home.key("owner").read_text()
     assert owner in Path(key(keeper, "owner")).read_text() and owner not in Path(key(keeper, "shop")).read_text()
+
+
+def test_a_command_that_is_killed_leaves_no_key_behind(keeper: Keeper, away: Away, tmp_path: Path) -> None:
+    away.motes("context", "add", "other", "--home", str(keeper.folder))
+    stopped = killed_at(tmp_path / "stopped", "motes.client.cluster:Cluster.open") | {"MOTES_TEST_SIGNAL": "SIGSTOP"}
+    (tmp_path / "stopped").mkdir()
+    command = [MOTES, "context", "add", "mine", "--creds", key(keeper, "owner")]
+    with subprocess.Popen(command, env={**away.environment, **stopped}) as adding:
+        try:
+            wait_until(lambda: (tmp_path / "stopped" / "killed").exists())
+            (left,) = away.settings.rglob("*.seed")
+            away.motes("context", "ls")
+            assert left.exists(), "it is at work still"
+        finally:
+            adding.kill()
+    assert left.exists()
+    away.motes("context", "ls")
+    assert [each.name for each in (away.settings / "contexts").iterdir()] == ["other"]
+    # Nor does one that is killed while it forgets a context.
+    away.motes("context", "add", "mine", "--creds", key(keeper, "owner"))
+    killed = killed_at(tmp_path, "shutil:rmtree")
+    subprocess.run([MOTES, "context", "rm", "mine"], env={**away.environment, **killed}, timeout=DEADLINE_S)
+    assert list(away.settings.rglob("*.seed"))
+    assert [each["name"] for each in away.json("context", "ls")] == ["local", "other"]
+    assert not list(away.settings.rglob("*.seed"))
 
 
 def test_the_owners_key_is_only_given_by_its_name_and_with_a_warning(keeper: Keeper, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from motes.files import replace
 from motes.home import Home
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from motes.grants.creds import Creds
 
 COLUMNS = ("", "context", "where", "as")
@@ -36,6 +38,7 @@ def command() -> None:
       motes --context work call hello.greet Ada
       motes context use work
     """
+    _sweep()
 
 
 @command.command()
@@ -119,8 +122,9 @@ def add(
     if home is not None:
         if keeper or certificate:
             raise click.UsageError("--keeper and --certificate go with --creds")
-        _folder(path)
-        replace(path / "home", f"{home.absolute()}\n")
+        with _unfinished(name) as folder:
+            replace(folder / "home", f"{home.absolute()}\n")
+            folder.rename(path)
     elif creds is not None:
         add_client(name, _read(creds, keeper, certificate))
     told = _told(name, contexts.chosen())
@@ -162,30 +166,23 @@ def add_client(name: str, found: Creds) -> None:
 
     from motes.client.cluster import connect
 
-    path = contexts.path_of(name)
-    # Nobody finds half of it: a name that begins with a dot is no context's.
-    home = Home(path.with_name(f".{name}.{os.getpid()}"))
-    _folder(home.path)
-    for each in (home.keys, home.users):
-        _folder(each)
-    home.save_credentials(found.credentials)
-    home.write_json(home.keeper_file, {"addresses": found.addresses, "certificate": found.certificate.hex()})
-    home.write_json(home.client_file, {"user": found.credentials.user})
-    if found.controller:
-        home.write_text(home.public_key("controller"), found.controller.hex())
-    if found.owner:
-        home.write_text(home.key("owner"), found.owner.hex())
-
-    async def look() -> None:
+    async def look(home: Home) -> None:
         async with connect(home.path) as cluster:
             await cluster.services()
 
-    try:
-        asyncio.run(look())
-        home.path.rename(path)
-    except BaseException:
-        shutil.rmtree(home.path, ignore_errors=True)
-        raise
+    with _unfinished(name) as folder:
+        home = Home(folder)
+        for each in (home.keys, home.users):
+            _folder(each)
+        home.save_credentials(found.credentials)
+        home.write_json(home.keeper_file, {"addresses": found.addresses, "certificate": found.certificate.hex()})
+        home.write_json(home.client_file, {"user": found.credentials.user})
+        if found.controller:
+            home.write_text(home.public_key("controller"), found.controller.hex())
+        if found.owner:
+            home.write_text(home.key("owner"), found.owner.hex())
+        asyncio.run(look(home))
+        folder.rename(contexts.path_of(name))
 
 
 @command.command()
@@ -200,7 +197,9 @@ def rm(name: str, as_json: bool) -> None:
     """
     contexts.home_of(name)
     path = contexts.path_of(name)
-    shutil.rmtree(path)
+    with _unfinished(name) as folder:
+        folder.rmdir()
+        path.rename(folder)
     with contextlib.suppress(OSError):
         if (contexts.folder() / "chosen").read_text().strip() == name:
             (contexts.folder() / "chosen").unlink()
@@ -213,3 +212,48 @@ def _folder(path: Path) -> None:
     for each in (own, own / "contexts", path):
         each.mkdir(mode=0o700, parents=True, exist_ok=True)
         each.chmod(0o700)
+
+
+@contextlib.contextmanager
+def _unfinished(name: str) -> Iterator[Path]:
+    """The folder of a context that is to be, or was: what of it is there in the end goes.
+
+    Nobody finds half of one: a name that begins with a dot is no context's.
+    """
+    path = contexts.path_of(name).with_name(f".{name}.{os.getpid()}")
+    _folder(path.parent)
+    with _held(path.parent):
+        _folder(path)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Remove what a command left that was killed: there may be keys in it. Not while another one is at work."""
+    folder = contexts.folder() / "contexts"
+    if folder.is_dir():
+        with _held(folder, alone=True) as is_alone:
+            for left in folder.glob(".*") if is_alone else ():
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(folder: Path, alone: bool = False) -> Iterator[bool]:
+    """With the folder, beside others or alone; or not: others are there, or the system or the disk knows no locks."""
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except (ImportError, OSError):
+        yield False
+        return
+    try:
+        is_held = False
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+            is_held = True
+        yield is_held
+    finally:
+        os.close(descriptor)
