@@ -6,7 +6,7 @@ foreign.json, keys/signing.seed (the cluster lives in a NATS that somebody else 
 keys/accept.{key,crt}, arriving/ (the keeper moves here)     moved.json (it moved from here)
 client.json and keeper.json: no machine's home but a client's (motes.contexts), with keys/ and users/ only
 nats/{nats.conf,port,ports/,jetstream/}                 hosts/<name>/        logs/<process>.log
-run/{lock,cluster.json,supervisor.sock,hosts/<name>/ingress.sock}
+run/{lock,arriving.lock,cluster.json,supervisor.sock,hosts/<name>/ingress.sock}
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ class Home:
         self.accept_key, self.accept_certificate = self.keys / "accept.key", self.keys / "accept.crt"
         self.arriving = self.path / "arriving"
         """There while a keeper moves here: a home of its own, which becomes this one."""
+        self.arriving_lock = self.run / "arriving.lock"
         self.moved_file = self.path / "moved.json"
         """There where the keeper moved from here, while this machine forwards to it."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -21,8 +23,10 @@ from motes.errors import Unavailable
 from motes.grants import jwt, keys, roles
 from motes.home import Home
 from motes.model import invite as invites
+from motes.supervisor import founding
 from ports import free_port
-from system.running import DEADLINE_S, RunningCluster, wait_until
+from system.moving import killed_at
+from system.running import DEADLINE_S, MOTES, RunningCluster, wait_until
 
 APP = """
 import os
@@ -379,6 +383,29 @@ def test_a_machine_whose_answer_was_lost_asks_once_more_and_the_invite_is_used_u
     machine.motes("join", line, "--name", "twice")
     wait_until(lambda: keeper.hosts().get("twice") == "up")
     assert "used up" in RunningCluster(tmp_path / "other").refusal(3, "join", line, "--name", "third")
+
+
+def test_a_join_that_is_killed_can_be_done_again_or_be_left_at_that(
+    keeper: Keeper, machine: RunningCluster, tmp_path: Path
+) -> None:
+    def join_half(line: str) -> None:
+        """Until it has been admitted, and has noted all but where the keeper is."""
+        (tmp_path / "killed").unlink(missing_ok=True)
+        killed = killed_at(tmp_path, "asyncio.runners:Runner.close")
+        join = [MOTES, "join", line, "--name", "half"]
+        done = subprocess.run(join, env={**machine.environment, **killed}, capture_output=True, timeout=DEADLINE_S)
+        assert done.returncode == -signal.SIGKILL and "half" in keeper.hosts()
+
+    line = keeper.invite()
+    join_half(line)
+    machine.motes("join", line, "--name", "half")
+    wait_until(lambda: keeper.hosts()["half"] == "up")
+    machine.motes("leave")
+    join_half(keeper.invite())
+    machine.home.write_json(machine.home.hosts_file, {"half": founding.default_offer()})
+    machine.up()
+    machine.deploy("own", APP)
+    assert machine.json("call", "own.where")
 
 
 class Tap:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from motes.home import Home
 from system.moving import APP, Machine, has_secrets, killed_at, machines
 from system.running import wait_until
 
@@ -103,6 +104,28 @@ def test_the_command_on_the_machine_that_it_comes_to_is_killed(tmp_path: Path, p
             moving.communicate()
         move_after_all(laptop, server)
         check_nothing_is_lost(laptop, server, ["work"] if is_late else ["late", "work"])
+
+
+def test_keys_that_came_for_nothing_are_gone_with_the_next_start(tmp_path: Path) -> None:
+    with machines(tmp_path, "laptop", "server") as (laptop, server):
+        line = server.accept(**killed_at(tmp_path, "motes.moving.storing:restore"))
+        assert "waits to become the keeper already" in server.refusal(3, "keeper", "accept")
+        assert laptop.move("server", line).returncode == 8
+        server.stop_waiting()
+        came = Home(server.home.arriving)
+        assert came.key("controller").exists()
+        server.down()
+        # Not while they may be of use.
+        server.accept()
+        came.create()
+        server.motes("up")
+        assert came.path.exists()
+        assert server.waiting is not None
+        server.waiting.kill()
+        server.waiting.communicate()
+        server.down()
+        server.motes("up")
+        assert not came.path.exists()
 
 
 @pytest.mark.parametrize("point", SUPERVISOR_LEAVES)

@@ -78,10 +78,10 @@ def _wait_for_the_keeper(
     home: Home, listen: Listen, web: Listen | None, addresses: tuple[str, ...], as_json: bool
 ) -> None:
     from motes.moving.taking import Taking
+    from motes.supervisor import succession
 
     _forward_no_more(home)
     (host, *_) = home.offers()
-    taking = Taking(home, host, listen, web, addresses, lambda what: click.echo(what, err=True))
 
     def listening() -> None:
         line = taking.line()
@@ -90,7 +90,9 @@ def _wait_for_the_keeper(
         else:
             click.echo(f"at {', '.join(addresses)}; on the keeper:\n\nmotes keeper move {host} {line}\n")
 
-    asyncio.run(taking.serve(listening))
+    with succession.taking(home):
+        taking = Taking(home, host, listen, web, addresses, lambda what: click.echo(what, err=True))
+        asyncio.run(taking.serve(listening))
 
 
 def _forward_no_more(home: Home) -> None:

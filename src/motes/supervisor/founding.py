@@ -22,6 +22,7 @@ def found(home: Home) -> None:
     home.create()
     if home.arriving.exists():
         succession.install(home)
+        succession.forget_unfinished(home)
     if home.keeper_file.exists():
         return  # This machine has joined another's cluster: it has hosts only.
     if not home.hosts_file.exists():
@@ -77,13 +78,20 @@ def found_keys(home: Home) -> None:
     """The controller's and the owner's, whatever NATS it is that they are used at."""
     from motes.grants import keys
 
+    # A keeper that has moved here has no owner's key, and makes none. One that has no key at all yet finds at most what
+    # a `motes join` left that was killed: another cluster's public keys.
+    if home.key("owner").exists() or not (home.key("controller").exists() and home.public_key("owner").exists()):
+        owner = keys.load_or_create(home.key("owner"))
+        home.write_text(home.public_key("owner"), owner.public.hex())
     controller = keys.load_or_create(home.key("controller"))
     # Who only checks signatures reads these, and never the secret ones.
     home.write_text(home.public_key("controller"), controller.public.hex())
-    # A keeper that has moved here has no owner's key, and makes none.
-    if home.key("owner").exists() or not home.public_key("owner").exists():
-        owner = keys.load_or_create(home.key("owner"))
-        home.write_text(home.public_key("owner"), owner.public.hex())
+
+
+def forget_tokens(home: Home) -> None:
+    """Another key issues users from now on: they keep their keys, and get new tokens at the next start."""
+    for file in home.users.glob("*.json"):
+        home.save_credentials(home.credentials(file.stem)._replace(jwt=""))
 
 
 def _found_accounts(home: Home) -> None:
@@ -91,6 +99,7 @@ def _found_accounts(home: Home) -> None:
 
     operator, system, account = (keys.load_or_create(home.key(name)) for name in ("operator", "system", "account"))
     found_keys(home)
+    forget_tokens(home)
     system_id, account_id = (key.nkey(keys.Nkey.ACCOUNT) for key in (system, account))
     tokens = {
         system_id: jwt.account_token(operator, system, "system", jetstream=False),

@@ -6,13 +6,16 @@ that it moves to the stage `committed` does, which is reached only after that. S
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from motes.bus import server
+from motes.errors import Refused
 from motes.home import Home, sync
 from motes.model.names import GATEWAY, GATEWAY_ANSWERS, GATEWAY_STREAMS, KEEPER
 
@@ -64,6 +67,26 @@ def arrival(home: Home) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+@contextlib.contextmanager
+def taking(home: Home) -> Iterator[None]:
+    """Alone with what arrives. Raises Refused where another command is."""
+    import fcntl
+
+    with open(home.arriving_lock, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused("this machine waits to become the keeper already: `motes keeper accept` runs") from None
+        yield
+
+
+def forget_unfinished(home: Home) -> None:
+    """Remove the keeper's keys, which came for nothing: the command that took them was killed before all was there."""
+    with contextlib.suppress(Refused), taking(home):
+        if not arrival(home):
+            shutil.rmtree(home.arriving, ignore_errors=True)
 
 
 def install(home: Home) -> None:

@@ -62,9 +62,9 @@ def begin(home: Home, servers: str, creds: str, authorities: str | None, system_
     asyncio.run(_try(servers, known, signing, owner, system))
     home.write_text(home.key("signing"), signing.secret.hex())
     home.user(roles.SYSTEM.user).unlink(missing_ok=True)
+    founding.forget_tokens(home)
     if system is not None:
         home.save_credentials(system)
-    _forget_tokens(home)
     account = public_nkey(Nkey.ACCOUNT, signing.account)
     # Last: its presence says that the rest is there.
     home.write_json(home.foreign_file, {"servers": servers, "certificate": known.hex(), "account": account})
@@ -92,7 +92,7 @@ def end(home: Home) -> None:
     home.foreign_file.unlink()
     for file in (home.key("signing"), home.user(roles.SYSTEM.user)):
         file.unlink(missing_ok=True)
-    _forget_tokens(home)
+    founding.forget_tokens(home)
 
 
 def _certificate(servers: str, authorities: str | None) -> bytes:
@@ -129,13 +129,6 @@ async def _with_keeper(servers: str, certificate: bytes, signing: Key, work: Cal
         return await work(connection)
     finally:
         await connection.close()
-
-
-def _forget_tokens(home: Home) -> None:
-    """Another key issues users from now on: they keep their keys, and get new tokens at the next start."""
-    for file in home.users.glob("*.json"):
-        if file != home.user(roles.SYSTEM.user):
-            home.save_credentials(home.credentials(file.stem)._replace(jwt=""))
 
 
 def _is_loopback(host: str) -> bool:
