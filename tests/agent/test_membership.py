@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
@@ -69,6 +70,23 @@ TAKEN = Welcome("another agent runs as host 'a'", is_taken=True)
 def test_an_agent_is_the_host_once_the_keeper_is_there_and_says_so() -> None:
     assert joined(None, None, Welcome()).is_host
     assert joined(b"").is_host, "a keeper of before versions says nothing"
+
+
+def test_while_nobody_answers_it_asks_less_and_less_and_still_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pauses() -> list[float]:
+        slept: list[float] = []
+
+        async def sleep(pause_s: float) -> None:
+            slept.append(pause_s)
+
+        monkeypatch.setattr(membership, "asyncio", SimpleNamespace(sleep=sleep, Event=asyncio.Event))
+        assert joined(*[None] * 100, Welcome()).is_host
+        return slept
+
+    first, second = pauses(), pauses()
+    assert first[0] < 0.02 and max(first) <= 1.0, "one that is back shows its hosts within two seconds"
+    assert min(first[20:100]) > 0.1, "ten times a second at most"
+    assert first != second, "hosts do not ask all at the same moment"
 
 
 def test_an_agent_whose_name_is_anothers_waits_a_while_for_that_one_to_be_missed() -> None:

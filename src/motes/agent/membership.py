@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from motes.agent.service import Agent
 
 ANSWER_TIMEOUT_S = 5.0
-AWAY_RETRY_S = 0.01
+AWAY_RETRY_S, AWAY_RETRY_MOST_S = 0.01, 0.5
+"""How long to wait where nobody answered: longer each time, and each host differently, but a keeper that is back shows
+all its hosts within two seconds."""
 REFUSED_RETRY_S = 0.25
 TAKEN_S = 5.0
 """An agent whose name is another's for this long ends. One that was killed is missed sooner."""
@@ -51,10 +54,12 @@ class Membership:
 
     async def join(self) -> None:
         """Wait until the keeper takes this agent for the host; it may be away for long."""
+        pause_s = AWAY_RETRY_S
         while not self.displaced.is_set():
             welcome = await self._ask()
             if welcome is None:
-                await asyncio.sleep(AWAY_RETRY_S)
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+                pause_s = min(pause_s * 1.5, AWAY_RETRY_MOST_S)
             elif welcome.refusal:
                 self._note_refusal(welcome)
                 await asyncio.sleep(REFUSED_RETRY_S)
