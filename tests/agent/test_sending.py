@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
 from typing import Any, cast
 
+import pytest
+
+from motes.agent import sending
 from motes.agent.sending import KEPT_S, MOST_KEPT_BYTES, Sending
 from motes.errors import HostLost, TooLarge
 from motes.model.call import Outcome, unpack_reply
@@ -127,6 +132,45 @@ def test_what_is_sent_and_unconfirmed_is_bounded_too() -> None:
     line.breaks()
     line.is_back()
     assert sum(len(data) for _, data in line.take()) <= MOST_KEPT_BYTES
+
+
+def test_an_answer_over_what_is_kept_costs_no_more_than_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "MOST_KEPT_BYTES", 10_000)
+    lines = 0
+
+    def count(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal lines
+        lines += event == "line" and frame.f_globals["__name__"] == sending.__name__
+        return count
+
+    for size in (0, 300):
+        line = Line()
+        line.breaks()
+        before, lines = sys.gettrace(), 0
+        sys.settrace(count)
+        try:
+            for number in range(1_000):
+                line.sending.answer(str(number), b"\0" * size)
+        finally:
+            sys.settrace(before)
+        assert 0 < lines < 30 * 1_000
+        line.is_back()
+        assert [inbox for inbox, _ in line.take()] == [str(number) for number in range(1_000)]
+
+
+def test_what_was_forgotten_and_has_arrived_makes_room_for_others() -> None:
+    line = Line()
+    for _ in range(3):
+        for number in range(20):
+            line.sending.answer(str(number), b"\0" * (8 * MIB))
+        line.take()
+        line.ping()
+        line.ping()
+    line.breaks()
+    for number in range(7):
+        line.sending.answer(str(number), b"\0" * (8 * MIB))
+    line.is_back()
+    assert [len(data) for _, data in line.take()] == [8 * MIB] * 7
 
 
 def test_an_answer_over_the_lines_limit_becomes_an_error() -> None:

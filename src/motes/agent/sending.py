@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+
+import msgspec
 
 from motes.bus.connection import Connection
 from motes.errors import TooLarge
@@ -24,7 +25,7 @@ ENTRY_BYTES = 200
 """What each takes beside its bytes."""
 
 
-class Sent(NamedTuple):
+class Sent(msgspec.Struct, eq=False):
     """One answer, and which of the connection's pings was the last before it."""
 
     inbox: str
@@ -46,12 +47,17 @@ class Sending:
         self._sent: deque[Sent] = deque()
         self._unsent: deque[Sent] = deque()
         """In their order: they leave as soon as they can."""
+        self._whole: deque[Sent] = deque()
+        """Of both, the oldest first, those that may still become errors."""
         self._bytes = 0
+        limit = format_bytes(MOST_KEPT_BYTES)
+        self._gone = lost(f"the answer is lost: over {limit} of answers wait on the host for its connection").pack()
 
     def answer(self, inbox: str, data: bytes) -> None:
         """Send an answer; it is lost only with this host."""
         sent = Sent(inbox, data, self._now(), self._connection.pings)
         self._bytes += sent.size
+        self._whole.append(sent)
         (self._sent if not self._unsent and self._publish(sent) else self._unsent).append(sent)
         if self._bytes > MOST_KEPT_BYTES:
             self._forget_the_oldest()
@@ -60,21 +66,29 @@ class Sending:
         """Forget what has certainly arrived, and send what could not be sent before; call it often."""
         answered, oldest = self._connection.pings_answered, self._now() - KEPT_S
         while self._sent and (self._sent[0].ping < answered or self._sent[0].at < oldest):
-            self._bytes -= self._sent.popleft().size
+            self._drop(self._sent)
         while self._unsent and (self._unsent[0].at < oldest or self._publish(self._unsent[0])):
-            sent = self._unsent.popleft()
-            if sent.at < oldest:
-                self._bytes -= sent.size
+            if self._unsent[0].at < oldest:
+                self._drop(self._unsent)
             else:
-                self._sent.append(sent._replace(ping=self._connection.pings))
+                sent = self._unsent.popleft()
+                sent.ping = self._connection.pings
+                self._sent.append(sent)
 
     def on_reconnected(self) -> None:
         """What was not certain to have arrived is sent again."""
-        answered = self._connection.pings_answered
-        self._unsent.extendleft(reversed([sent for sent in self._sent if sent.ping >= answered]))
-        self._bytes -= sum(sent.size for sent in self._sent if sent.ping < answered)
+        while self._sent and self._sent[0].ping < self._connection.pings_answered:
+            self._drop(self._sent)
+        self._unsent.extendleft(reversed(self._sent))
         self._sent.clear()
         self.tick()
+
+    def _drop(self, kept: deque[Sent]) -> None:
+        """The first, which is the oldest of all."""
+        sent = kept.popleft()
+        self._bytes -= sent.size
+        if self._whole and self._whole[0] is sent:
+            self._whole.popleft()
 
     def _publish(self, sent: Sent) -> bool:
         try:
@@ -84,12 +98,8 @@ class Sending:
 
     def _forget_the_oldest(self) -> None:
         """They become errors: should they not have arrived, their callers must not take them for never begun."""
-        limit = format_bytes(MOST_KEPT_BYTES)
-        gone = lost(f"the answer is lost: over {limit} of answers wait on the host for its connection").pack()
-        for kept in (self._sent, self._unsent):
-            for place, sent in enumerate(kept):
-                if self._bytes <= MOST_KEPT_BYTES:
-                    return
-                if len(sent.data) > len(gone):
-                    kept[place] = sent._replace(data=gone)
-                    self._bytes -= len(sent.data) - len(gone)
+        while self._bytes > MOST_KEPT_BYTES and self._whole:
+            oldest = self._whole.popleft()
+            if len(oldest.data) > len(self._gone):
+                self._bytes -= len(oldest.data) - len(self._gone)
+                oldest.data = self._gone
