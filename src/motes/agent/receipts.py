@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 LOOK_S = 1.0
 ANSWER_TIMEOUT_S = 5.0
+SIGNED_AT_ONCE = 10
+"""Batches; after so many, a millisecond, whatever else waits has its turn."""
 GOODBYE_S = 0.5
 """How long a host that stops waits for its last receipts; those that do not come, it asks for at its next start."""
 _log = logging.getLogger("motes.agent")
@@ -39,6 +42,8 @@ class Receipts:
         self._key = Key(agent.connection.credentials.secret)
         self._kept = Kept(folder / FOLDER, self._key.public)
         self._cut_at = agent.now()
+        self._unsigned: deque[Batch] = deque()
+        """What was cut, without its place in the chain."""
         self._told = ""
 
     async def work(self) -> None:
@@ -48,6 +53,7 @@ class Receipts:
             try:
                 if self._agent.now() - self._cut_at >= BATCH_INTERVAL_S and not self._kept.is_full:
                     self._cut()
+                await self._sign()
                 await self._send()
             except Exception:
                 # What was not told now is told with the next.
@@ -56,24 +62,24 @@ class Receipts:
     async def finish(self) -> None:
         """Everything here has ended: tell the rest."""
         self._cut()
+        await self._sign()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
                 await self._send()
 
     def _cut(self) -> None:
-        """Sign what was used since the last time; with the clock of this machine as it is now."""
+        """Settle what was used since the last time; with the clock of this machine as it is now."""
         now, ended_at, meter = self._agent.now(), time.time(), self._agent.machine.meter
         began_at = ended_at - (now - self._cut_at)
         self._cut_at = now
         for app, spent in self._agent.machine.cut(self._agent.spaces.cpu.seconds(), now).items():
             if not (owner := meter.owners.get(app)):
                 continue  # No release of it ever came: nothing ran.
-            number = self._kept.number + 1
             batch = Batch(
                 host=self._agent.host,
                 boot=self._agent.telling.boot,
-                number=number,
-                before=self._kept.digest,
+                number=0,
+                before=b"",
                 app=app,
                 owner=owner,
                 began_at=began_at,
@@ -81,7 +87,17 @@ class Receipts:
                 spent=spent,
                 permit=meter.permits.get(app, Permit()),
             )
-            self._kept.add(sign_batch(self._key, batch), number)
+            self._unsigned.append(batch)
+
+    async def _sign(self) -> None:
+        """Sign and note what was cut; one that is cancelled meanwhile goes on at the next call."""
+        while self._unsigned:
+            for _ in range(min(SIGNED_AT_ONCE, len(self._unsigned))):
+                number = self._kept.number + 1
+                batch = msgspec.structs.replace(self._unsigned[0], number=number, before=self._kept.digest)
+                self._kept.add(sign_batch(self._key, batch), number)
+                self._unsigned.popleft()
+            await asyncio.sleep(0)
 
     async def _send(self) -> None:
         """One after the other, for each follows the one before; at the first that is not taken it ends."""
@@ -90,7 +106,7 @@ class Receipts:
             try:
                 self._kept.acknowledge(await self._ask(self._kept.unsent[0]))
             except MotesError as error:
-                if has_begun_anew or not self._begin_anew(error):
+                if has_begun_anew or not await self._begin_anew(error):
                     return self._say(error)
                 has_begun_anew = True
         self._told = ""
@@ -105,7 +121,7 @@ class Receipts:
             raise Untrusted("the keeper's receipt is for another batch")
         return signed
 
-    def _begin_anew(self, refusal: MotesError) -> bool:
+    async def _begin_anew(self, refusal: MotesError) -> bool:
         """The keeper knows later batches of this key, as after a loss of this folder: those unsent follow them."""
         number, before = refusal.detail.get("number"), refusal.detail.get("digest")
         if not isinstance(refusal, Refused) or not isinstance(number, int) or not isinstance(before, str):
@@ -117,6 +133,8 @@ class Receipts:
             batch = msgspec.structs.replace(read_batch(each, self._key.public), number=number, before=named)
             anew.append(sign_batch(self._key, batch))
             named = digest(anew[-1])
+            if len(anew) % SIGNED_AT_ONCE == 0:
+                await asyncio.sleep(0)
         self._kept.replace(anew, number)
         return True
 

@@ -1,0 +1,91 @@
+"""The batches of many hosts that come at a time are checked one by one, with everybody else's turn between them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from motes.bus import subjects
+from motes.controller import receipts
+from motes.controller.receipts import Receipts
+from motes.grants.keys import Key
+from motes.grants.receipts import read_batch, read_receipt, sign_batch
+from motes.model.host import Offer
+from motes.model.keeper import decode_answer
+from motes.model.receipt import Batch, Permit, Spent
+from motes.model.release import Signed
+from motes.tasks import Tasks
+
+HOSTS = 50
+KEEPER, OWNER = Key.generate(), Key.generate()
+
+
+class Controller:
+    """One whose store takes everything."""
+
+    def __init__(self) -> None:
+        self.keys = {f"h{number}": Key.generate() for number in range(HOSTS)}
+        self.store, self.admission, self.connection, self.disk, self.proofs = self, self, self, self, self
+        self.owners = frozenset({OWNER.public})
+        offer = SimpleNamespace(report=SimpleNamespace(offer=Offer(1.0, 2**30, 10)))
+        self.core = SimpleNamespace(state=SimpleNamespace(hosts=dict.fromkeys(self.keys, offer)))
+        self.answers: list[Signed] = []
+        self.tasks = Tasks("controller")
+
+    async def key_of(self, host: str) -> bytes:
+        return self.keys[host].public
+
+    async def last_receipt(self, host: str) -> tuple[int, bytes]:
+        return 0, b""
+
+    async def add_receipt(self, host: str, data: bytes, after: int) -> int:
+        await asyncio.sleep(0)
+        return 1
+
+    def check(self) -> None:
+        pass
+
+    def hold(self, *_: object) -> bool:
+        return True
+
+    def publish(self, reply: str, data: bytes) -> None:
+        self.answers.append(decode_answer(data, Signed))
+
+
+def test_batches_of_many_hosts_at_a_time_keep_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, checked = 0, Counter[int]()
+
+    def read(signed: Signed, key: bytes) -> Batch:
+        checked[turn] += 1
+        return read_batch(signed, key)
+
+    async def others() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async def story() -> list[Signed]:
+        controller = Controller()
+        found = Receipts(cast(Any, controller), KEEPER)
+        beside = asyncio.create_task(others())
+        await asyncio.sleep(0)
+        for host, key in controller.keys.items():
+            batch = Batch(host, "b", 1, b"", "app", OWNER.public, 1.0, 2.0, Spent(1), Permit("f", 1, 1))
+            data = msgspec.msgpack.encode(sign_batch(key, batch))
+            found.take(host, cast(Any, SimpleNamespace(reply=f"{subjects.inbox(f'host-{host}')}.1", data=data)))
+        await controller.tasks.wait()
+        beside.cancel()
+        return controller.answers
+
+    monkeypatch.setattr(receipts, "read_batch", read)
+    answers = asyncio.run(story())
+    assert checked.total() == HOSTS and max(checked.values()) == 1
+    read_ones = [read_receipt(each, KEEPER.public) for each in answers]
+    assert sorted(batch.host for _, batch in read_ones) == sorted(f"h{number}" for number in range(HOSTS))
+    assert {receipt.refused for receipt, _ in read_ones} == {""}
