@@ -57,11 +57,18 @@ class Foreign(NamedTuple):
     servers: str
     certificate: bytes
     account: str
+    has_moved: bool
+    """Whether machines may have joined that know other servers of it."""
 
 
 def servers_of(addresses: Iterable[str]) -> str:
     """As a connection takes them: `HOST:PORT` is reached over TLS, `wss://HOST:PORT` over a WebSocket."""
     return ",".join(each if "//" in each else f"tls://{each}" for each in addresses)
+
+
+def addresses_in(servers: str) -> tuple[str, ...]:
+    """The other way; without TLS there are none for others."""
+    return tuple(each.removeprefix("tls://") for each in servers.split(","))
 
 
 class Home:
@@ -183,7 +190,9 @@ class Home:
             return None if found is None else Listen(str(found["host"]), int(found["port"]))
 
     def moved_to(self) -> tuple[str, ...]:
-        """Where this keeper is reached since it moved here; empty where it always was. Raises Unavailable."""
+        """Where this keeper is reached since it moved there; empty where it always was. Raises Unavailable."""
+        if (foreign := self.foreign()) is not None:
+            return addresses_in(foreign.servers) if foreign.has_moved and foreign.certificate else ()
         return tuple((self._read_json(self.listen_file) or {}).get("addresses", ()))
 
     def keeper(self) -> Keeper:
@@ -201,7 +210,8 @@ class Home:
         if found is None:
             return None
         with _whole(self.foreign_file):
-            return Foreign(found["servers"], bytes.fromhex(found["certificate"]), found["account"])
+            certificate, has_moved = bytes.fromhex(found["certificate"]), bool(found.get("has_moved"))
+            return Foreign(found["servers"], certificate, found["account"], has_moved)
 
     def followed(self) -> int:
         """The number of the newest word of where the keeper is that was believed here. Raises Unavailable."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from motes.bus.connection import Connection
 from motes.controller.crowd import MOST
 from motes.errors import Unavailable
+from motes.grants import creds
+from motes.model import invite as invites
 from system.own_nats import Account, OwnNats
 from system.people import People, with_people
 from system.running import RunningCluster, wait_until
@@ -56,6 +59,52 @@ def test_of_three_servers_one_may_be_lost(keeper: RunningCluster, machine: Runni
         keeper.up()
         assert {each["app"] for each in keeper.json("apps")} == {"app", "app0", "app1", "app2"}
         wait_until(lambda: "b" in {host["name"] for host in keeper.json("host", "ls")}, "b is back")
+    finally:
+        keeper.down()
+        machine.down()
+        nats.stop()
+
+
+def test_who_knows_one_server_is_told_of_those_that_the_keeper_is_told_to_use_now(
+    keeper: RunningCluster, machine: RunningCluster, tmp_path: Path
+) -> None:
+    nats = OwnNats(tmp_path / "nats", Account("MOTES"), servers=3)
+    nats.start()
+    servers = nats.url.split(",")
+    elsewhere = RunningCluster(tmp_path / "elsewhere")
+    elsewhere.environment = {**elsewhere.environment, "XDG_CONFIG_HOME": str(tmp_path / "settings")}
+    del elsewhere.environment["MOTES_HOME"]
+    try:
+        up(keeper, nats)
+        first = f"127.0.0.1:{nats.ports[0]}"
+        invite = invites.parse(keeper.json("invite")["invite"])._replace(addresses=(first,)).line()
+        machine.motes("join", invite, "--name", "b")
+        keeper.motes("creds", "--owner", "--output", str(tmp_path / "owner.creds"))
+        known = creds.parse((tmp_path / "owner.creds").read_text())._replace(addresses=(first,))
+        (tmp_path / "one.creds").write_text(known.text())
+        elsewhere.motes("context", "add", "mine", "--creds", str(tmp_path / "one.creds"))
+        keeper.down()
+        up(keeper, nats, "--nats", ",".join((*servers[1:], servers[0])))
+        notice = machine.home.host("b") / "keeper.notice"
+        wait_until(notice.exists, "the machine is told")
+
+        def follows() -> bool:
+            elsewhere.run("--context", "mine", "apps")
+            return servers[1] in elsewhere.json("context", "ls")[-1]["where"]
+
+        wait_until(follows, "the context is led there")
+        nats.stop_one(0, signal.SIGKILL)
+
+        def shown() -> dict[str, str]:
+            done = elsewhere.run("--context", "mine", "host", "ls", "--json")
+            found = json.loads(done.stdout) if done.returncode == 0 else []
+            return {host["name"]: host["state"] for host in found}
+
+        wait_until(lambda: shown().get("b") == "up", "both are where the keeper is")
+        # Also where it is started anew.
+        machine.down()
+        machine.up()
+        wait_until(lambda: shown().get("b") == "up", "it is back")
     finally:
         keeper.down()
         machine.down()

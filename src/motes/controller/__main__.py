@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 
-from motes.bus import foreign
+from motes.bus import foreign, tls
 from motes.bus.connection import REFUSAL, Connection
 from motes.bus.notices import disconnects
 from motes.bus.server import has_given_up, running_pids
@@ -50,7 +50,11 @@ async def serve(home: Home) -> None:
         replicas = foreign.replicas_of(connection.server) if is_foreign else 1
         controller = await Controller.open(connection, key, seal, owners, disk, replicas)
         stack.push_async_callback(controller.close)
-        controller.succession.tell(home.moved_to(), home.tls_certificate)
+        moved_to = home.moved_to()
+        certificate = (
+            tls.fingerprint_of(home.tls_certificate) if moved_to and not is_foreign else connection.certificate
+        )
+        controller.succession.tell(moved_to, certificate)
         if system is not None:
             await watch(controller, system, account, stack)
         announce_ready()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from motes.bus import subjects, tls
+from motes.bus import subjects
 from motes.errors import BadInput, Unavailable
 from motes.grants.keys import KEY_BYTES, Key, Tag, sign
+from motes.model.invite import MOST_ADDRESSES
 from motes.model.names import is_name
 from motes.model.succession import AskSuccessor, Notice, Successor
 
@@ -36,11 +36,11 @@ class Succession:
         """This controller's: a later one's is higher, on whatever machine."""
         return self._controller.core.state.first_epoch >> EPOCH_BITS
 
-    def tell(self, addresses: tuple[str, ...], certificate: Path) -> None:
-        """From now on say where the keeper is, when it has moved."""
+    def tell(self, addresses: tuple[str, ...], certificate: bytes) -> None:
+        """From now on say where the keeper is, when it has moved, or the NATS that it uses has."""
         self._notice = b""
         if addresses:
-            notice = Notice(addresses, tls.fingerprint_of(certificate), self.generation)
+            notice = Notice(addresses[:MOST_ADDRESSES], certificate, self.generation)
             self._notice = msgspec.msgpack.encode(sign(self._key, Tag.NOTICE, msgspec.msgpack.encode(notice)))
 
     def on_heard(self, host: str, boot: str) -> None:

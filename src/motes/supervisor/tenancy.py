@@ -66,8 +66,12 @@ def begin(home: Home, servers: str, creds: str, authorities: str | None, system_
     if system is not None:
         home.save_credentials(system)
     account = public_nkey(Nkey.ACCOUNT, signing.account)
+    before = home.foreign()
+    # Who joined by other servers of it is told these, where those lead there still.
+    has_moved = before is not None and before.account == account and (before.has_moved or before.servers != servers)
+    told = {"servers": servers, "certificate": known.hex(), "account": account, "has_moved": has_moved}
     # Last: its presence says that the rest is there.
-    home.write_json(home.foreign_file, {"servers": servers, "certificate": known.hex(), "account": account})
+    home.write_json(home.foreign_file, told)
 
 
 def end(home: Home) -> None:
