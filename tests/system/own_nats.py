@@ -79,7 +79,9 @@ def _url64(data: bytes) -> str:
 class OwnNats:
     """Servers on the loopback, each of which knows the accounts and shows a certificate of the authority."""
 
-    def __init__(self, folder: Path, *accounts: Account, servers: int = 1, tls: bool = True, **more: Any) -> None:
+    def __init__(
+        self, folder: Path, *accounts: Account, servers: int = 1, tls: bool = True, websocket: int = 0, **more: Any
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.operator, self.system = Key.generate(), Account("SYS", {})
@@ -88,6 +90,8 @@ class OwnNats:
         self.ports = [free_port() for _ in range(servers)]
         self._routes = [free_port() for _ in range(servers)] if servers > 1 else []
         self._tls = _certificates(folder, self.authority) if tls else None
+        self.websocket = websocket
+        """The port for it; 0: there is none."""
         self._more = more
         self.processes: list[subprocess.Popen[bytes] | None] = [None] * servers
 
@@ -167,6 +171,8 @@ class OwnNats:
         }
         if self._tls is not None:
             config["tls"] = self._tls
+        if self.websocket:
+            config["websocket"] = {"host": "127.0.0.1", "port": self.websocket, "tls": self._tls}
         if self._routes:
             routes = [f"nats://127.0.0.1:{port}" for port in self._routes]
             own = {"name": "own", "host": "127.0.0.1", "port": self._routes[place], "routes": routes}

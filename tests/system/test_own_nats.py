@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from motes.grants.keys import Key
+from motes.model import invite as invites
+from ports import free_port
 from system import daemon_elsewhere
 from system.daemon_elsewhere import Client, content
 from system.own_nats import Account, OwnNats
@@ -178,6 +180,39 @@ def test_a_machine_joins_is_called_and_is_removed_at_once_for_good(
     join(keeper, machine, "c")
     assert machine.json("leave") == {"name": "c", "told": True}
     assert hosts(keeper) == {"local": "up"}
+
+
+def test_a_machine_joins_over_a_websocket_that_the_nats_has(keeper: RunningCluster, tmp_path: Path) -> None:
+    made = OwnNats(tmp_path / "nats", Account("MOTES"), websocket=free_port())
+    made.start()
+    machine = RunningCluster(tmp_path / "machine")
+    try:
+        up(keeper, made)
+        web = f"wss://127.0.0.1:{made.websocket}"
+        for wrong in (web.replace("wss", "ws"), web.replace("wss", "https")):
+            assert "or wss://keeper.example" in keeper.refusal(3, "invite", "--address", wrong)
+        invited = keeper.json("invite", "--address", web)
+        assert invited["addresses"] == [web, f"127.0.0.1:{made.ports[0]}"]
+        # Nothing else leads there.
+        line = invites.parse(invited["invite"])._replace(addresses=(web,)).line()
+        assert machine.json("join", line, "--name", "b")["address"] == web
+        keeper.motes("host", "stop", "--name", "local")
+        keeper.deploy("app", APP)
+        assert keeper.json("call", "app.double", "4") == 8
+        machine.down()
+        machine.up()
+        wait_until(lambda: hosts(keeper) == {"b": "up"}, "b is back")
+        assert keeper.json("call", "app.double", "4") == 8
+        # An owner elsewhere as well.
+        keeper.motes("creds", "--owner", "--output", str(tmp_path / "owner.creds"))
+        away = RunningCluster(tmp_path / "away")
+        away.environment["XDG_CONFIG_HOME"] = str(tmp_path / "settings")
+        away.motes("context", "add", "mine", "--creds", str(tmp_path / "owner.creds"), "--keeper", web)
+        assert away.json("--context", "mine", "call", "app.double", "5") == 10
+    finally:
+        keeper.down()
+        machine.down()
+        made.stop()
 
 
 def test_what_is_on_a_machine_that_joined_is_reached_as_everywhere(

@@ -17,7 +17,7 @@ import click
 from motes.cli.amounts import DURATION
 from motes.cli.session import with_cluster
 from motes.errors import BadInput, Refused
-from motes.home import ANY_ADDRESS, Home, Keeper, Listen
+from motes.home import ANY_ADDRESS, Home, Keeper, Listen, addresses_in
 
 if TYPE_CHECKING:
     from motes.client.cluster import Cluster
@@ -45,12 +45,12 @@ def command(expires: float, uses: int, more: tuple[str, ...], as_json: bool) -> 
     Example:
       motes invite --expires 15m
     """
-    from motes.model.invite import MOST_ADDRESSES, is_address
+    from motes.model.invite import MOST_ADDRESSES, WEB_SCHEME, is_address
 
     listed, certificate = way_in(Home())
     if wrong := [each for each in more if not is_address(each)]:
-        port = listed[0].rpartition(":")[2]
-        raise BadInput(f"--address {wrong[0][:80]!r} is no address; write it like keeper.example:{port}")
+        like = f"keeper.example:{listed[0].rpartition(':')[2]}"
+        raise BadInput(f"--address {wrong[0][:80]!r} is no address; write it like {like} or {WEB_SCHEME}{like}")
     addresses = tuple(dict.fromkeys((*more, *listed)))[:MOST_ADDRESSES]
     invite = with_cluster(lambda cluster: invited(cluster, addresses, certificate, expires, uses))
     told = {"invite": invite.line(), "addresses": addresses, "expires_at": invite.expires_at, "uses": uses}
@@ -112,8 +112,7 @@ def _way_to(keeper: Keeper) -> tuple[tuple[str, ...], bytes]:
     from motes.model.invite import MOST_ADDRESSES
 
     # It keeps more of them, of keepers that have moved often, than fit in what others are given.
-    addresses = (each.removeprefix("tls://") for each in keeper.servers.split(","))
-    return tuple(addresses)[:MOST_ADDRESSES], keeper.certificate
+    return addresses_in(keeper.servers)[:MOST_ADDRESSES], keeper.certificate
 
 
 def show(line: str, columns: int) -> None:
