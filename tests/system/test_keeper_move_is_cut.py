@@ -13,6 +13,7 @@ from system.running import wait_until
 LEAVES = (
     "motes.moving.giving:Giving.pass_keys",
     "motes.moving.copying:Copying.send_code",
+    "motes.moving.copying:Copying.send_growing",
     "motes.moving.giving:Giving.freeze",
     "motes.moving.copying:Copying.send_rest",
     "motes.moving.giving:Giving.prepare",
@@ -23,6 +24,7 @@ LEAVES = (
 COMES = (
     "motes.moving.storing:take_code",
     "motes.moving.storing:restore",
+    "motes.moving.storing:take_more",
     "motes.moving.taking:Taking._commit",
     "motes.cli.keeper:_become",
 )

@@ -144,9 +144,9 @@ def _become(home: Home, http: str) -> dict[str, Any]:
 def move(host: str, line: str | None, forward_s: float, as_json: bool) -> None:
     """Move the keeper from this machine to HOST, with the LINE that `motes keeper accept` shows there.
 
-    Stored code goes first. While the rest moves, about a second, nothing can be deployed; calls are interrupted for as
-    long. This machine then lends its hosts to the cluster, keeps its owner's signing key, and forwards from its old
-    address. Given again, it says how far it has come.
+    Stored code, logs, events and receipts go first. While the rest moves, about a second, nothing can be deployed;
+    calls are interrupted for as long. This machine then lends its hosts to the cluster, keeps its owner's signing key,
+    and forwards from its old address. Given again, it says how far it has come.
 
     \b
     Example:

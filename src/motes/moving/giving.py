@@ -1,9 +1,9 @@
 """The keeper's machine, which hands the keeper over to another: `motes keeper move`.
 
-Follow it: `give` -> `find` -> `connect` -> `pass_keys` -> `hand_over`: code goes (motes.moving.copying), `freeze`, all
-else goes, `prepare`, `tell_hosts` -> `wait`. Until the supervisor hands over this machine is the keeper, whatever
-happens, and the other forgets what came. From then on it is not, and its own `forward` gives the other the word, as
-often as it takes (motes.supervisor.forward).
+Follow it: `give` -> `find` -> `connect` -> `pass_keys` -> `hand_over`: what may be much goes (motes.moving.copying),
+`freeze`, all else goes, `prepare`, `tell_hosts` -> `wait`. Until the supervisor hands over this machine is the keeper,
+whatever happens, and the other forgets what came. From then on it is not, and its own `forward` gives the other the
+word, as often as it takes (motes.supervisor.forward).
 """
 
 from __future__ import annotations
@@ -131,14 +131,15 @@ class Giving:
         try:
             copying = Copying(frames, connection)
             await copying.send_code()
-            self._say("the code is there")
+            await copying.send_growing()
+            self._say("code, events, logs and receipts are there")
             # Anew: it may have taken a while.
             successor = await self.successor()
             with control.talk(self._home, FREEZE_TIMEOUT_S) as ask:
                 self._say("nothing can be deployed from now on; calls go on")
                 await self.freeze(ask)
                 await copying.send_rest()
-                self._say("the streams are there")
+                self._say("all that is stored is there")
                 await self.prepare(frames)
                 deaf = await self.tell_hosts(connection, willing, successor)
                 # Its server ends.

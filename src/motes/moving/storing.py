@@ -22,7 +22,7 @@ from motes.bus.frames import Frames
 from motes.errors import Refused, Unavailable
 from motes.home import Home
 from motes.model.names import KEEPER
-from motes.moving.copying import CODE
+from motes.moving.copying import CODE, GROWING
 from motes.supervisor.child import end_with_this_process
 
 START_TIMEOUT_S = 20.0
@@ -65,7 +65,7 @@ def _start_nats(came: Home, port: int) -> subprocess.Popen[bytes]:
 
 async def take(frames: Frames, connection: Connection) -> dict[str, Any]:
     """Everything, as it comes; returns what is said after it. Raises Unavailable and TimedOut."""
-    kinds = {"code": make_code, "new-code": take_code, "stream": restore}
+    kinds = {"code": make_code, "new-code": take_code, "stream": restore, "more": take_more, "forget": forget}
     while (kind := kinds.get(str((asked := await frames.hear()).get("do")))) is not None:
         await frames.say(ok=True, **await kind(frames, connection, asked))
     return asked
@@ -81,13 +81,37 @@ async def take_code(frames: Frames, connection: Connection, asked: dict[str, Any
     """What has come of it since the last time, and without what has gone."""
     for subject in asked["gone"]:
         await piecewise.drop(connection, CODE, str(subject))
-    while data := await frames.read():
-        try:
-            messages = msgspec.msgpack.decode(data, type=list[tuple[str, bytes]])
-        except msgspec.DecodeError as error:
-            raise Refused(f"what came is no code: {error}") from error
+    async for messages in _pages(frames):
         await asyncio.gather(*(piecewise.put(connection, *each) for each in messages))
     return {"messages": await piecewise.count(connection, CODE)}
+
+
+async def take_more(frames: Frames, connection: Connection, asked: dict[str, Any]) -> dict[str, Any]:
+    """What has come to a stream since it was taken."""
+    name = _growing(asked)
+    async for messages in _pages(frames):
+        await piecewise.add(connection, name, messages)
+    return {"digest": await piecewise.Source(connection, name).digest()}
+
+
+async def forget(frames: Frames, connection: Connection, asked: dict[str, Any]) -> dict[str, Any]:
+    """A stream that is to come once more as a whole."""
+    await piecewise.forget(connection, _growing(asked))
+    return {}
+
+
+def _growing(asked: dict[str, Any]) -> str:
+    if (name := str(asked.get("name"))) not in GROWING:
+        raise Refused(f"{name[:40]!r} is no stream that grows at its end")
+    return name
+
+
+async def _pages(frames: Frames) -> AsyncIterator[list[tuple[str, bytes]]]:
+    while data := await frames.read():
+        try:
+            yield msgspec.msgpack.decode(data, type=list[tuple[str, bytes]])
+        except msgspec.DecodeError as error:
+            raise Refused(f"what came are no messages: {error}") from error
 
 
 async def restore(frames: Frames, connection: Connection, asked: dict[str, Any]) -> dict[str, Any]:
