@@ -51,11 +51,9 @@ def open_files() -> int:
 def test_a_message_too_deep_to_be_read_breaks_the_channel_and_leaves_no_descriptor() -> None:
     async def test(space: Space) -> None:
         before = open_files()
-        with open(os.devnull) as something:
-            sent = [something.fileno()] * MOST_DESCRIPTORS
-            socket.send_fds(space.theirs, [bytes((EXITED,)) + DEEP], sent)
-            while not space.broken:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
+        socket.send_fds(space.theirs, [bytes((EXITED,)) + DEEP], [space.theirs.fileno()] * MOST_DESCRIPTORS)
+        while not space.broken:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
         assert space.broken == ["it sent what is no message"] and not space.taken
         assert open_files() == before - 1, "only the channel's own end is closed"
 

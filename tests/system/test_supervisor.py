@@ -48,8 +48,9 @@ STAND_IN = """
         import socket
         orders = socket.socket(fileno=int(os.environ["MOTES_ORDERS_FD"]))
         while heard := orders.recv(65536):
-            for words in (b"\\xff", b"[]", b"x" * 60000, json.dumps({"heard": json.loads(heard)}).encode()):
+            for words in (b"\\xff", b"[]", b"x" * 60000, b"[" * 60000):
                 orders.send(words)
+            orders.send(json.dumps({"heard": json.loads(heard)}).encode())
     while True:
         time.sleep(1)
 """
@@ -282,7 +283,16 @@ def test_a_host_that_does_not_start_is_given_up_with_a_reason(tree: Tree) -> Non
 
 
 @pytest.mark.parametrize(
-    "line", [b"\n", b"[]\n", b"{", b"\xff\xfe\n", b'{"do": "dance"}\n', b'{"do": "start-host", "name": "../x"}\n']
+    "line",
+    [
+        b"\n",
+        b"[]\n",
+        b"{",
+        b"[" * 60_000,
+        b"\xff\xfe\n",
+        b'{"do": "dance"}\n',
+        b'{"do": "start-host", "name": "../x"}\n',
+    ],
 )
 def test_nonsense_on_the_control_socket_harms_nothing(tree: Tree, line: bytes) -> None:
     tree.up()

@@ -20,6 +20,7 @@ from motes.bus import subjects
 from motes.bus.connection import Connection
 from motes.errors import BadInput, MotesError, NotFound, Unavailable
 from motes.home import Home
+from motes.model.bounds import UNREADABLE
 from motes.model.call import FROM_OUTSIDE, Context
 from motes.model.caller import checked_name
 from motes.model.host import HostInstances, HostStatus
@@ -202,7 +203,7 @@ class Cluster:
         try:
             data = await self.connection.request(subjects.ps(host), b"", PS_TIMEOUT_S)
             return msgspec.msgpack.decode(data, type=HostInstances)
-        except (MotesError, msgspec.DecodeError):
+        except (MotesError, *UNREADABLE):
             return None
 
 

@@ -31,6 +31,7 @@ from motes.errors import (
     Refused,
     Unavailable,
 )
+from motes.model.bounds import UNREADABLE
 from motes.model.host import HostStatus
 from motes.model.instance import Event
 from motes.model.keeper import (
@@ -144,7 +145,7 @@ class Requests:
             answer = encode_answer(await self._answer(sender, name, message.data))
         except MotesError as error:
             answer = encode_error(error)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             answer = encode_error(BadInput(f"{name}: {error}"))
         except Exception as error:
             _log.exception("a request of %s failed: %s", sender, name)

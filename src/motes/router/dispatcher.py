@@ -17,6 +17,7 @@ import msgspec
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
 from motes.errors import BadInput, EngineError, MotesError, Refused, TooLarge, Untrusted
+from motes.model.bounds import UNREADABLE
 from motes.model.call import (
     FROM_OUTSIDE,
     STATUS_OK,
@@ -225,7 +226,7 @@ class Dispatcher:
         self._carry_out(effects)
 
     def _on_beat(self, message: Message) -> None:
-        with contextlib.suppress(msgspec.DecodeError):
+        with contextlib.suppress(*UNREADABLE):
             beat = _beats.decode(message.data)
             # The subject says who sent it; NATS lets a host use only its own.
             if subjects.beat(beat.host) == message.subject:
@@ -236,7 +237,7 @@ class Dispatcher:
         self._carry_out(self._router.on_host_gone(host, self._loop.time(), message.data == subjects.LEFT))
 
     def _on_route(self, message: Message) -> None:
-        with contextlib.suppress(msgspec.DecodeError):
+        with contextlib.suppress(*UNREADABLE):
             self._carry_out(self._router.on_routes(_routes.decode(message.data), self._loop.time()))
 
     def _tick(self) -> None:

@@ -167,7 +167,7 @@ class Child:
         assert self._pipe is not None
         line = os.read(self._pipe, READY_LINE_LIMIT_BYTES)
         self._close_pipe()
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             told = json.loads(line or b"0")
             if isinstance(told, dict):
                 self.ready, self.trouble = "error" not in told, str(told.get("error", ""))
@@ -188,7 +188,7 @@ class Child:
         if not data:
             self._close_orders()
             return
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             told = json.loads(data)
             self.told = told if isinstance(told, dict) else self.told
 
