@@ -72,12 +72,21 @@ class Child:
         self.ready = False
         self._restart_at = self._kill_at = None
         self._started_at = time.monotonic()
-        reader, writer = os.pipe()
-        environment = {**os.environ, **self._environment, READY_FD_VARIABLE: str(writer)}
-        theirs = self._open_orders() if self._takes_orders else None
-        if theirs is not None:
-            environment[ORDERS_FD_VARIABLE] = str(theirs.fileno())
         try:
+            self._launch()
+        except (OSError, subprocess.SubprocessError) as error:
+            self._note_end(f"no start: {error}")
+
+    def _launch(self) -> None:
+        """Raises OSError and SubprocessError; whoever notes the end closes what was opened."""
+        self._pipe, writer = os.pipe()
+        self._selector.register(self._pipe, selectors.EVENT_READ, self._hear)
+        theirs: socket.socket | None = None
+        try:
+            environment = {**os.environ, **self._environment, READY_FD_VARIABLE: str(writer)}
+            if self._takes_orders:
+                theirs = self._open_orders()
+                environment[ORDERS_FD_VARIABLE] = str(theirs.fileno())
             with self.log.open("ab") as log:
                 self.log.chmod(0o600)
                 self._process = subprocess.Popen(
@@ -91,17 +100,11 @@ class Child:
                     start_new_session=True,
                     preexec_fn=end_with_this_process(),
                 )
-        except (OSError, subprocess.SubprocessError) as error:
-            os.close(reader)
-            self._note_end(f"no start: {error}")
-            return
         finally:
             os.close(writer)
             if theirs is not None:
                 theirs.close()
         self.pid = self._process.pid
-        self._pipe = reader
-        self._selector.register(reader, selectors.EVENT_READ, self._hear)
 
     def see_to(self, now: float, *, restart: bool) -> None:
         """Notice an end or readiness, restart or kill when it is time, and keep the log short."""
