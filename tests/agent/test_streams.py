@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from agent.lent_host import DONE, LentHost, function
-from motes.agent.effects import Answer, More
+from agent.test_asking import host as calling_host
+from motes.agent.effects import Answer, More, RelayMore
 from motes.agent.streams import break_streams
 from motes.errors import HostLost
 from motes.model.call import STATUS_ITEM, WINDOW_ITEMS
@@ -70,6 +71,16 @@ def test_a_stream_whose_connection_broke_ends_with_an_error_for_a_hole_in_it_wou
     assert isinstance(host.answers(call)[-1].error(), HostLost) and host.ends() == ["cancelled"]
     item(host, number)
     assert len(host.answers(call)) == 2
+
+
+def test_the_gateway_hears_that_items_which_it_has_sent_here_may_be_lost() -> None:
+    here = calling_host("f")
+    here.call("f")
+    asked = [here.ask(here.busy("f")[0], "far.h") for _ in range(2)]
+    here.do(break_streams(here.machine, here.now, "_INBOX.other"))
+    assert not here.seen(RelayMore)
+    here.do(break_streams(here.machine, here.now))
+    assert here.seen(RelayMore) == [RelayMore(each.id, 0) for each in asked]
 
 
 def test_a_stream_of_which_nothing_went_out_yet_is_whole() -> None:
