@@ -367,17 +367,20 @@ class Agent:
     async def _beats(self) -> None:
         while True:
             await asyncio.sleep(BEAT_INTERVAL_S)
-            try:
-                self._watch()
-            except Exception:
-                # A mistake in one look must not end all later ones: limits would hold no more.
-                _log.exception("the agent could not look after its instances")
-            self.sending.tick()
-            for release, missing_bytes in self.code.missing().items():
-                self.feed(self.machine.on_fetching(release, missing_bytes))
-            if self.membership.is_host:
-                self.telling.beat()
-                self.telling.report_if_due()
+            for look in (self._watch, self._tell):
+                try:
+                    look()
+                except Exception:
+                    # A mistake in one look must not end all later ones: limits would hold no more, nobody hear of it.
+                    _log.exception("the agent could not look after its instances, or tell of them")
+
+    def _tell(self) -> None:
+        self.sending.tick()
+        for release, missing_bytes in self.code.missing().items():
+            self.feed(self.machine.on_fetching(release, missing_bytes))
+        if self.membership.is_host:
+            self.telling.beat()
+            self.telling.report_if_due()
 
     def _watch(self) -> None:
         self.large.tick(self.now())
