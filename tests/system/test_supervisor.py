@@ -127,12 +127,18 @@ def test_up_twice_finds_the_running_cluster(tree: Tree) -> None:
     assert len(tree.supervisors) == 1
 
 
-def test_two_at_once_make_one_cluster(tree: Tree) -> None:
-    founding.found(tree.home)
-    code = "import sys; from motes.supervisor.launch import launch; from motes.home import Home; "
+def test_several_at_once_make_one_cluster(tree: Tree) -> None:
+    """Also of a home that has nothing in it yet."""
+    code = "import sys; from motes.supervisor.launch import launch; from motes.home import Home; sys.stdin.read(); "
+    code += "import motes.grants.issuing, motes.grants.jwt; "
     code += f"print(launch(Home({str(tree.home.path)!r}), {ANY_PORT!r}, {tree.arguments!r}).facts['pid'])"
-    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    pids = {each.communicate(timeout=DEADLINE_S)[0] for each in both}
+    said, says = os.pipe()
+    with os.fdopen(said) as waits:
+        command = [sys.executable, "-c", code]
+        several = [subprocess.Popen(command, stdin=waits, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    time.sleep(0.5)  # All have begun, and wait for this:
+    os.close(says)
+    pids = {each.communicate(timeout=DEADLINE_S)[0] for each in several}
     assert len(pids) == 1 and pids.pop().strip() == str(tree.home.cluster()["pid"])
     control.ask_to_end(tree.home, DEADLINE_S)
 
