@@ -61,7 +61,7 @@ from motes.agent.tunnels import Tunnels
 from motes.agent.written import Written
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message, Subscription
-from motes.errors import MotesError, Refused, SpaceFailed, Untrusted
+from motes.errors import MotesError, Refused, SpaceFailed, TooLarge, Untrusted
 from motes.grants.shut_out import ShutOut
 from motes.model.call import LARGE_BYTES, STATUS_ITEM, Heard, failed, unpack_asked, unpack_more, unpack_request
 from motes.model.caller import caller_of
@@ -353,10 +353,17 @@ class Agent:
             if not isinstance(reply, str):
                 self.carry_out(self.machine.on_told(reply, outcome, self.now()))
             elif outcome.status == STATUS_ITEM:
-                if not self.connection.publish(reply, data):
-                    self.carry_out(break_streams(self.machine, self.now(), reply))
+                self._send_item(reply, data)
             elif not kept:
                 self.sending.answer(reply, data)
+
+    def _send_item(self, reply: str, data: bytes) -> None:
+        """One that cannot be sent ends the stream: it must not go on without."""
+        try:
+            if not self.connection.publish(reply, data):
+                self.carry_out(break_streams(self.machine, self.now(), reply))
+        except TooLarge as error:
+            self.carry_out(break_streams(self.machine, self.now(), reply, error))
 
     def log(self, address: str, pid: int, data: bytes) -> None:
         """An instance wrote something."""
