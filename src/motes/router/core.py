@@ -51,6 +51,8 @@ NUMBERS_APART = 2**48
 """Within so many, nobody guesses the number of a call's next sending."""
 MOST_MISSED = 8
 """So often a call that is said not to have arrived is sent again at once; then its host waits as without a lease."""
+MOST_BYTES = 2**53
+"""What a host may say that it has still to fetch; a number beyond is none."""
 MAX_SPACE_FAILURES = 3
 """A call that so many hosts could not make a space for is given up."""
 
@@ -385,4 +387,4 @@ def _overloaded(why: str) -> Overloaded:
 
 
 def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and value > 0
+    return isinstance(value, int) and 0 < value <= MOST_BYTES
