@@ -20,6 +20,7 @@ from motes.errors import BadInput, EngineError, MotesError, Refused, TooLarge, U
 from motes.model.bounds import UNREADABLE
 from motes.model.call import (
     FROM_OUTSIDE,
+    ITEM_LIMIT_BYTES,
     STATUS_OK,
     WINDOW_ITEMS,
     Context,
@@ -279,7 +280,9 @@ class Dispatcher:
 
     def _do_hand(self, effect: Hand) -> None:
         items = self._items.get(effect.call_id)
-        if items is not None:
+        if len(effect.item) > ITEM_LIMIT_BYTES:
+            self._break_off(effect.call_id, Untrusted("a host sends an item larger than any may be"))
+        elif items is not None:
             items.put_nowait(effect.item)
             if items.qsize() > WINDOW_ITEMS:
                 self._break_off(effect.call_id, Untrusted("a host sends items that nobody asked for"))
