@@ -13,12 +13,19 @@ from motes.client.cluster import Cluster
 from motes.errors import BadResult
 from motes.home import Home
 from motes.model.host import HostInstances
+from motes.model.instance import InstanceReport, InstanceState
 from motes.payload import decode
 
 DEEP = b"\x81\xa1x" + b"\x91" * 100_000 + b"\xc0"
 
 
-@pytest.mark.parametrize("said", [b"", b"\xff", b"\x81\xa4host\xa1\xff", DEEP])
+FOREIGN = InstanceReport("app", "f", "r1", "good", 7, InstanceState.IDLE, 0.0, 0, 0.0, 0)
+IN_ANOTHERS_NAME = [HostInstances("good", []), HostInstances("bad", [FOREIGN])]
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"\xff", b"\x81\xa4host\xa1\xff", DEEP, *map(msgspec.msgpack.encode, IN_ANOTHERS_NAME)]
+)
 def test_a_host_that_cannot_be_understood_does_not_keep_others_from_being_seen(said: bytes) -> None:
     answers = {"host.good.ps": msgspec.msgpack.encode(HostInstances("good", [])), "host.bad.ps": said}
 

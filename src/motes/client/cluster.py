@@ -202,9 +202,11 @@ class Cluster:
     async def _look_at(self, host: str) -> HostInstances | None:
         try:
             data = await self.connection.request(subjects.ps(host), b"", PS_TIMEOUT_S)
-            return msgspec.msgpack.decode(data, type=HostInstances)
+            found = msgspec.msgpack.decode(data, type=HostInstances)
         except (MotesError, *UNREADABLE):
             return None
+        # A host speaks for itself only.
+        return found if {found.host, *(each.host for each in found.instances)} == {host} else None
 
 
 class connect:
