@@ -1,15 +1,19 @@
-"""What an agent does again and again goes on, whatever fails in one turn of it."""
+"""What an agent does again and again goes on, whatever fails in one turn of it; and who asks it hears something."""
 
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from motes.agent import service
 from motes.agent.service import Agent
-from motes.errors import TooLarge
+from motes.bus.connection import Message
+from motes.errors import BadBundle, TooLarge
+from motes.model.keeper import decode_answer
+from motes.model.release import Manifest
 
 
 class Faulty:
@@ -47,3 +51,21 @@ def test_one_mistake_ends_none_of_the_later_turns(fails: str, monkeypatch: pytes
         assert agent.did.count(fails or "beat") >= 2
 
     asyncio.run(run())
+
+
+def test_who_deploys_hears_that_what_was_found_cannot_be_told() -> None:
+    """As of a thousand functions with long schemas, where NATS carries a MiB."""
+    said: list[bytes] = []
+
+    def publish(subject: str, data: bytes) -> None:
+        if len(data) > 1000:
+            raise TooLarge("a message of much; NATS here carries little", limit_bytes=1000)
+        said.append(data)
+
+    async def answer(data: bytes) -> bytes:
+        return data
+
+    agent: Any = SimpleNamespace(connection=SimpleNamespace(publish=publish), inspection=SimpleNamespace(answer=answer))
+    asyncio.run(Agent._inspect(agent, Message("", "_INBOX.x", b"x" * 1001, False)))
+    with pytest.raises(BadBundle, match="carries little"):
+        decode_answer(said[0], Manifest)

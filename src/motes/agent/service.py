@@ -61,11 +61,12 @@ from motes.agent.tunnels import Tunnels
 from motes.agent.written import Written
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message, Subscription
-from motes.errors import MotesError, Refused, SpaceFailed, TooLarge, Untrusted
+from motes.errors import BadBundle, MotesError, Refused, SpaceFailed, TooLarge, Untrusted
 from motes.grants.shut_out import ShutOut
 from motes.model.call import LARGE_BYTES, STATUS_ITEM, Heard, failed, unpack_asked, unpack_more, unpack_request
 from motes.model.caller import caller_of
 from motes.model.host import BEAT_INTERVAL_S, Offer
+from motes.model.keeper import encode_error
 from motes.space import measure
 from motes.tasks import Tasks
 from motes.tracing import tracer
@@ -295,7 +296,13 @@ class Agent:
             self.feed(self.machine.on_lease(lease, self.now()))
 
     async def _inspect(self, message: Message) -> None:
-        self.connection.publish(message.reply, await self.inspection.answer(message.data))
+        answer = await self.inspection.answer(message.data)
+        try:
+            self.connection.publish(message.reply, answer)
+        except TooLarge as error:
+            # Else whoever deploys would wait, and hear nothing.
+            why = BadBundle(f"what the app's functions take and give is too much to be told: {error.message}")
+            self.connection.publish(message.reply, encode_error(why))
 
     async def _fetch(self, release: str) -> None:
         try:
