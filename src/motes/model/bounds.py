@@ -14,6 +14,8 @@ Size = Annotated[int, Meta(ge=0, le=2**53)]
 """Bytes."""
 Number = Annotated[float, Meta(ge=0.0, le=2.0**53)]
 """Finite: a comparison with NaN is neither true nor false."""
+ByteSeconds = Annotated[float, Meta(ge=0.0, le=2.0**83)]
+"""So many bytes for so long: of weeks without a keeper a large host tells more than a Number may be."""
 Epoch = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Short = Annotated[str, Meta(max_length=128)]
 """A name, or a word of ours."""
