@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from motes.files import replace
+from motes.files import read_foreign, replace
 
 
 def test_what_was_there_is_still_there_where_the_new_does_not_fit(tmp_path: Path) -> None:
@@ -51,3 +51,15 @@ def test_all_of_it_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "replace", note_rename)
     replace(tmp_path / "keeper.json", "1234567", synced=True)
     assert done == ["7 bytes on the disk", "named"]
+
+
+def test_of_another_users_files_no_link_is_followed_nobody_waited_for_and_only_so_much_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    assert read_foreign(tmp_path / "file", 1000) == b"x" * 100
+    assert read_foreign(tmp_path / "file", 10) == b"x" * 10
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for name in ("link", ".", "nothing"):
+        with pytest.raises(OSError):
+            read_foreign(tmp_path / name, 1000)
+    os.mkfifo(tmp_path / "fifo")
+    assert read_foreign(tmp_path / "fifo", 1000) == b""

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from motes.errors import BadInput, BadResult
+from motes.model.bounds import UNREADABLE
 
 
 def encode(value: object) -> bytes:
@@ -22,7 +23,7 @@ def decode(data: bytes, kind: Any = Any) -> Any:
     """A result of the type `kind`, or plain data. Raises BadResult."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise _bad_result(error) from error
 
 
@@ -33,11 +34,11 @@ def decoder(kind: Any) -> Callable[[bytes], Any]:
     def decode(data: bytes) -> Any:
         try:
             return made(data)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise _bad_result(error) from error
 
     return decode
 
 
-def _bad_result(error: msgspec.DecodeError) -> BadResult:
+def _bad_result(error: Exception) -> BadResult:
     return BadResult(f"the result is not what the function's annotation says: {error}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from agent.lent_host import DONE, LentHost, function
 from motes.agent.effects import Close, Fetch, Prepare, Spawn, Tell
 from motes.agent.pool import CRASHES_FREE
 from motes.agent.state import HELD_BYTES
+from motes.bus.server import MAX_PAYLOAD_BYTES
 from motes.errors import (
     LoadFailed,
     NotFound,
@@ -14,6 +17,7 @@ from motes.errors import (
 )
 from motes.model.call import STATUS_ERROR, STATUS_TRY_ELSEWHERE
 from motes.model.instance import EndReason
+from motes.space.opening import MESSAGE_LIMIT
 
 
 def test_calls_wait_while_their_space_is_made() -> None:
@@ -51,6 +55,17 @@ def test_a_release_that_cannot_load_is_the_owners_matter_and_not_tried_elsewhere
     host.do(host.machine.on_space_failed("r1", LoadFailed("no module named x"), host.now))
     assert isinstance(host.error(call), LoadFailed)
     assert host.answers(call)[0].status == STATUS_ERROR
+
+
+def test_what_an_app_says_of_its_failure_does_not_make_a_report_too_long_to_be_sent() -> None:
+    names = [f"f{number}" for number in range(1000)]
+    host = LentHost(*map(function, names), by_hand=[Prepare])
+    for name in names:
+        host.lease(name)
+    host.do(host.machine.on_space_failed("r1", LoadFailed("\N{BUG}" * MESSAGE_LIMIT), host.now))
+    held = host.machine.held(host.now)
+    assert len(held) == len(names) and all(each.failing for each in held.values())
+    assert len(msgspec.msgpack.encode(held)) < MAX_PAYLOAD_BYTES / 4
 
 
 def test_calls_wait_for_what_is_fetched_soon_and_go_elsewhere_when_much_has_still_to_come() -> None:

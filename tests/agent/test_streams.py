@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
 from agent.lent_host import DONE, LentHost, function
-from motes.agent.effects import Answer, More
+from agent.test_asking import host as calling_host
+from motes.agent.effects import Answer, More, RelayMore
+from motes.agent.service import Agent
 from motes.agent.streams import break_streams
-from motes.errors import HostLost
+from motes.errors import HostLost, TooLarge
 from motes.model.call import STATUS_ITEM, WINDOW_ITEMS
 from motes.model.instance import EndReason
 
@@ -70,6 +77,33 @@ def test_a_stream_whose_connection_broke_ends_with_an_error_for_a_hole_in_it_wou
     assert isinstance(host.answers(call)[-1].error(), HostLost) and host.ends() == ["cancelled"]
     item(host, number)
     assert len(host.answers(call)) == 2
+
+
+@pytest.mark.parametrize(("fault", "told"), [(None, "host_lost"), (TooLarge("over what NATS carries"), "too_large")])
+def test_a_stream_of_which_an_item_cannot_be_sent_does_not_go_on_without_it(fault: TooLarge | None, told: str) -> None:
+    """As one of a MiB where NATS carries a MiB, with the byte that says what it is."""
+    host, call, number = a_call()
+
+    def publish(inbox: str, data: bytes) -> bool:
+        if fault is not None:
+            raise fault
+        return False
+
+    agent: Any = SimpleNamespace(machine=host.machine, carry_out=host.do, now=lambda: host.now)
+    agent.connection = SimpleNamespace(publish=publish)
+    item(host, number)
+    Agent._send_item(agent, host.machine.calls[call].replies[0], b"x")  # type: ignore[arg-type]
+    assert host.answers(call)[-1].error().code == told and host.ends() == ["cancelled"]
+
+
+def test_the_gateway_hears_that_items_which_it_has_sent_here_may_be_lost() -> None:
+    here = calling_host("f")
+    here.call("f")
+    asked = [here.ask(here.busy("f")[0], "far.h") for _ in range(2)]
+    here.do(break_streams(here.machine, here.now, "_INBOX.other"))
+    assert not here.seen(RelayMore)
+    here.do(break_streams(here.machine, here.now))
+    assert here.seen(RelayMore) == [RelayMore(each.id, 0) for each in asked]
 
 
 def test_a_stream_of_which_nothing_went_out_yet_is_whole() -> None:

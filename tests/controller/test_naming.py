@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
+import pytest
 
 from motes.controller.admission import Admission
 from motes.controller.core import Core
@@ -14,6 +15,7 @@ from motes.controller.door import Door
 from motes.controller.members import Member
 from motes.controller.naming import Naming
 from motes.controller.service import Controller
+from motes.errors import Unavailable
 from motes.grants.keys import Key
 from motes.model.keeper import NameHosts
 
@@ -78,3 +80,26 @@ def test_who_gets_a_name_while_the_owner_trusts_the_one_before_is_not_trusted() 
         assert not keeper.core.state.is_own("laptop") and not keeper.store.kept
 
     asyncio.run(story())
+
+
+def test_a_removal_that_fails_halfway_can_be_given_again() -> None:
+    """Who was told that it failed tries again, and the host must be known to be gone then."""
+
+    class Full(Store):
+        is_full = True
+
+        async def put_drained(self, host: str, drained: bool) -> None:
+            if self.is_full:
+                raise Unavailable("the store cannot write drained")
+
+    async def run() -> None:
+        keeper = Keeper()
+        keeper.store = store = Full()
+        with pytest.raises(Unavailable):
+            await keeper.admission.remove("local", "laptop")
+        store.is_full = False
+        assert await keeper.admission.remove("local", "laptop")
+        assert "laptop" in keeper.core.state.removed and "laptop" not in keeper.core.state.joined
+        assert msgspec.msgpack.decode(store.members["laptop"], type=Member).left_at
+
+    asyncio.run(run())

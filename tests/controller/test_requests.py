@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine
 from types import SimpleNamespace
-from typing import Any, cast
-from unittest.mock import MagicMock
+from typing import Any, TypeVar, cast
+from unittest.mock import AsyncMock, MagicMock
 
 import msgspec
 import pytest
@@ -15,11 +16,14 @@ from motes.controller.door import Door
 from motes.controller.requests import Requests
 from motes.controller.service import Controller
 from motes.controller.slots import LIMITS
-from motes.errors import NotFound, Unavailable
-from motes.model.keeper import AskRoutes, decode_answer
+from motes.errors import NotFound, TooLarge, Unavailable
+from motes.model.instance import Event
+from motes.model.keeper import AskLogs, AskRoutes, LogLine, Tool, decode_answer
 from motes.model.routes import Routes
+from motes.tasks import Tasks
 from system.test_crossings import CALLERS_VERBS, GATEWAYS_VERBS, HOSTS_VERBS, OWNERS_VERBS
 
+T = TypeVar("T")
 MAX_OF_ONE, MAX_AT_ONCE = LIMITS["caller"]
 
 
@@ -122,3 +126,58 @@ def test_every_verb_stands_in_the_list_of_what_is_for_others() -> None:
     assert {kind: {name for name, verb in verbs.items() if verb.who == kind} for kind in listed} == {
         kind: set(names) for kind, names in listed.items()
     }
+
+
+class Narrow:
+    """A connection that carries little."""
+
+    payload_limit_bytes = 64 * 2**10
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def publish(self, subject: str, data: bytes) -> bool:
+        if len(data) > self.payload_limit_bytes:
+            raise TooLarge(f"a message of {len(data)} bytes", limit_bytes=self.payload_limit_bytes)
+        self.sent.append(data)
+        return True
+
+
+def answered(verb: str, question: object, kind: type[T], **store: Any) -> T:
+    """What the owner hears; what the store has, by its method."""
+
+    async def run() -> T:
+        connection, tasks = Narrow(), Tasks("controller")
+        given = {name: AsyncMock(return_value=found) for name, found in store.items()}
+        core = SimpleNamespace(state=SimpleNamespace(apps={"app": None}, removed=set()))
+        controller = MagicMock(connection=connection, tasks=tasks, core=core, store=SimpleNamespace(**given))
+        controller.withdrawn.names = frozenset()
+        requests = Requests(cast(Controller, controller), cast(Door, MagicMock()))
+        data = msgspec.msgpack.encode(question)
+        requests.on_message(Message(f"keeper.local.{verb}", "_INBOX.local.x.request.y", data, False))
+        await tasks.wait()
+        return decode_answer(connection.sent[-1], kind)
+
+    return asyncio.run(run())
+
+
+def test_of_logs_that_no_message_can_carry_the_newest_come() -> None:
+    """As of an app that writes what is no text: each byte of it becomes three."""
+    lines = [LogLine(float(number), "host", "app", "f", 1, "\N{REPLACEMENT CHARACTER}" * 4096) for number in range(100)]
+    found = answered(
+        "logs", AskLogs("app", limit=1000), list[LogLine], logs=[msgspec.msgpack.encode(line) for line in lines]
+    )
+    assert found == lines[-len(found) :] and 3 <= len(found) < 100
+
+
+def test_of_events_that_no_message_can_carry_the_newest_come() -> None:
+    events = [Event(float(number), "instance.end", "crashed", "host", detail="x" * 4096) for number in range(100)]
+    found = answered("events", 1000, list[Event], events=[msgspec.json.encode(event) for event in events])
+    assert found == events[-len(found) :] and 3 <= len(found) < 100
+
+
+def test_an_answer_that_no_message_can_carry_is_an_error_and_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = [Tool("app", f"f{number}", "what it does" * 100, {}, ()) for number in range(100)]
+    monkeypatch.setattr("motes.controller.requests.tools", lambda state: tools)
+    with pytest.raises(TooLarge, match="'tools'"):
+        answered("tools", None, list[Tool])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 from controller.keeper_bench import Bench, new_core
 from motes.controller.core import LOST_S
-from motes.controller.running import MOST_RUNNING
+from motes.controller.running import MOST_RUNNING, TOLD_BURST, TOLD_PER_S
 from motes.model.host import Lease
 from motes.model.instance import Event
 
@@ -87,6 +89,20 @@ def test_a_host_that_names_more_processes_than_it_can_have_is_remembered_in_part
     bench.hosts["a"].running = {"app.f": list(range(1, MOST_RUNNING + 500))}
     bench.report()
     assert len(bench.told("instance.start")) == MOST_RUNNING
+
+
+def test_a_host_that_makes_up_starts_and_ends_without_end_has_only_so_many_told() -> None:
+    bench = Bench("a")
+    pids = iter(range(1, 10**9))
+    for _ in range(10):
+        bench.hosts["a"].running = {"app.f": list(itertools.islice(pids, MOST_RUNNING))}
+        bench.report()
+    told = len(bench.told("instance.start")) + len(bench.told("instance.end"))
+    assert told <= TOLD_BURST + 1 and bench.core.running.pids("a") == set(bench.hosts["a"].running["app.f"])
+    bench.wait(1.0, "a")
+    bench.hosts["a"].running = {}
+    bench.report()
+    assert 0 < len(bench.told("instance.start")) + len(bench.told("instance.end")) - told <= TOLD_PER_S + 2
 
 
 # ---------------------------------------------------------------------- late reports

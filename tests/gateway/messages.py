@@ -19,13 +19,16 @@ class Line:
     def __init__(self) -> None:
         self.heard: dict[str, Callable[[Message], None]] = {}
         self.sent: list[tuple[str, bytes]] = []
+        self.is_up = True
+        self.on_reconnected: Callable[[], None] | None = None
 
     async def subscribe(self, subject: str, callback: Callable[[Message], None], queue: str = "") -> None:
         self.heard[subject] = callback
 
     def publish(self, subject: str, payload: bytes, reply: str = "", headers: Any = None) -> bool:
-        self.sent.append((subject, payload))
-        return True
+        if self.is_up:
+            self.sent.append((subject, payload))
+        return self.is_up
 
 
 class Asked:
@@ -35,12 +38,17 @@ class Asked:
         self.connection: Any = Line()
         self.go = asyncio.Event()
         self.bodies: list[bytes] = []
+        self.items = 1
+        self.streams_closed = 0
         self.ids: list[Any] = []
         self.questions: list[str] = []
         self.at_once = self.most_at_once = 0
-        self.known = {"shop": Routes("shop", 1, {"bill": Route("function", ("one",), calls=("shop.price",))})}
+        self.known = {
+            "shop": Routes("shop", 1, {"bill": Route("function", ("one",), calls=("shop.price", "shop.each"))})
+        }
         self.fresh = self.known
         self.known["shop"].workloads["price"] = Route("function", ("one",))
+        self.known["shop"].workloads["each"] = Route("function", ("one",), streams=True)
 
     async def call_bytes(self, app: str, workload: str, body: bytes, *more: Any) -> bytes:
         self.bodies.append(body)
@@ -49,7 +57,12 @@ class Asked:
         return b"1"
 
     async def stream_bytes(self, app: str, workload: str, body: bytes, *more: Any) -> AsyncGenerator[bytes, None]:
-        yield b"1"
+        try:
+            for number in range(self.items):
+                yield b"%d" % number
+            await self.go.wait()
+        finally:
+            self.streams_closed += 1
 
     async def routes(self, app: str, anew: bool = False) -> Routes:
         if app in self.known and not anew:

@@ -103,8 +103,18 @@ def test_a_body_that_grows_over_the_limit_as_json_is_413(echo: Any) -> None:
     echo(str, test)
 
 
-@pytest.mark.parametrize("result", [b'"no base64!"', b"5", b"{"])
-def test_a_result_that_breaks_the_declared_type_is_the_functions_fault(echo: Any, result: bytes) -> None:
+@pytest.mark.parametrize(
+    ("result", "kind", "accept"),
+    [
+        (b'"no base64!"', bytes, "application/octet-stream"),
+        (b"5", bytes, "application/octet-stream"),
+        (b"{", bytes, "application/octet-stream"),
+        (b"1" + b"0" * 30, int, MSGPACK),
+    ],
+)
+def test_a_result_that_breaks_the_declared_type_is_the_functions_fault(
+    echo: Any, result: bytes, kind: type, accept: str
+) -> None:
     """A process that was taken over writes what it likes; the gateway stays up and says whose mistake it was."""
 
     async def lie(body: bytes) -> bytes:
@@ -112,10 +122,10 @@ def test_a_result_that_breaks_the_declared_type_is_the_functions_fault(echo: Any
 
     async def test(gateway: Any) -> None:
         gateway.cluster.functions["hello.greet"] = lie
-        answer = await gateway.request("POST", "/hello/greet", b"x", accept="application/octet-stream")
+        answer = await gateway.request("POST", "/hello/greet", b"", accept=accept)
         assert (answer.status, answer.json()["type"]) == (500, "urn:motes:problem:bad_result")
 
-    echo(bytes, test)
+    echo(kind, test)
 
 
 def test_json_costs_no_look_at_the_types() -> None:

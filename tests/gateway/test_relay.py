@@ -6,10 +6,21 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from gateway.messages import Asked
 from motes.bus.connection import Message
 from motes.gateway.relay import MOST_BYTES_OF_A_HOST, MOST_OF_A_HOST, MOST_QUESTIONS_OF_A_HOST, Relay
-from motes.model.call import Context, Outcome, pack_more, pack_request, unpack_reply
+from motes.model.call import (
+    STATUS_ERROR,
+    STATUS_ITEM,
+    WINDOW_ITEMS,
+    Context,
+    Outcome,
+    pack_more,
+    pack_request,
+    unpack_reply,
+)
 from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Route, Routes
 
@@ -23,12 +34,27 @@ class Relaying:
         self._count = 0
 
     def ask(
-        self, host: str = "one", caller: str = "shop.bill", body: bytes = b"1", reply: str = "", call_id: bytes = b""
+        self,
+        host: str = "one",
+        caller: str = "shop.bill",
+        body: bytes = b"1",
+        reply: str = "",
+        call_id: bytes = b"",
+        budget_s: float = 5.0,
+        callee: str = "price",
     ) -> str:
         self._count += 1
         reply = reply or f"_INBOX.host-{host}.x.call.{self._count}"
-        request = pack_request(call_id or os.urandom(16), 5.0, body, Context((caller,)))
-        self.relay._on_message(Message(f"relay.{host}.call.shop.price", reply, request, False))
+        request = pack_request(call_id or os.urandom(16), budget_s, body, Context((caller,)))
+        self.relay._on_message(Message(f"relay.{host}.call.shop.{callee}", reply, request, False))
+        return reply
+
+    async def stream(self, items: int, call_id: bytes = b"", budget_s: float = 5.0) -> str:
+        """A stream of so many items, or the first of them, is on its way."""
+        self.cluster.items = items
+        reply = self.ask(callee="each", call_id=call_id, budget_s=budget_s)
+        while len(self.told(reply)) < min(items, WINDOW_ITEMS):  # noqa: ASYNC110
+            await asyncio.sleep(0)
         return reply
 
     def told(self, reply: str) -> list[Outcome]:
@@ -46,7 +72,8 @@ class Relaying:
 
 def with_a_relay(work: Callable[[Relaying], Awaitable[None]]) -> None:
     async def run() -> None:
-        await work(Relaying())
+        async with asyncio.timeout(30):
+            await work(Relaying())
 
     asyncio.run(run())
 
@@ -128,6 +155,66 @@ def test_a_host_that_knows_anothers_call_neither_ends_it_nor_hears_its_answer() 
         await relaying.settle()
         assert relaying.told(mine) == [Outcome(0, b"1")] and not relaying.told(copied)
         assert len(relaying.cluster.bodies) == 1
+
+    with_a_relay(work)
+
+
+def test_a_stream_of_which_a_host_takes_nothing_more_is_over_with_the_calls_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The host may be gone for good: it must not count as under way for ever."""
+    monkeypatch.setattr("motes.gateway.relay.LATE_S", 0.0)
+
+    async def work(relaying: Relaying) -> None:
+        reply = await relaying.stream(WINDOW_ITEMS + 1, budget_s=0.05)
+        async with asyncio.timeout(10):
+            await relaying.relay._tasks.wait()
+        await asyncio.sleep(0)
+        assert [each.status for each in relaying.told(reply)] == [STATUS_ITEM] * WINDOW_ITEMS + [STATUS_ERROR]
+        assert relaying.told(reply)[-1].error().code == "timed_out"
+        assert not relaying.relay._under_way and not relaying.relay._hosts and relaying.cluster.streams_closed == 1
+
+    with_a_relay(work)
+
+
+def test_a_stream_of_which_an_item_could_not_be_sent_does_not_go_on_behind_the_hole() -> None:
+    async def work(relaying: Relaying) -> None:
+        call_id = os.urandom(16)
+        reply = await relaying.stream(WINDOW_ITEMS + 1, call_id)
+        relaying.cluster.connection.is_up = False
+        relaying.relay._on_message(Message("relay.one.more", "", pack_more(call_id, 8), False))
+        await relaying.relay._tasks.wait()
+        relaying.cluster.connection.is_up = True
+        assert [each.status for each in relaying.told(reply)] == [STATUS_ITEM] * WINDOW_ITEMS
+        # What it came to could not be said either: the host asks, and hears it.
+        inbox = reply.rpartition(".")[0]
+        relaying.relay._on_message(Message("relay.one.await", inbox, call_id, False))
+        assert relaying.told(f"{inbox}.{call_id.hex()}")[-1].error().code == "host_lost"
+
+    with_a_relay(work)
+
+
+@pytest.mark.parametrize("whose", ["gateway", "host"])
+def test_a_stream_over_a_connection_that_broke_ends_with_an_error_and_other_calls_go_on(whose: str) -> None:
+    async def work(relaying: Relaying) -> None:
+        await relaying.relay.start()
+        streaming, quiet, plain = (os.urandom(16) for _ in range(3))
+        reply = await relaying.stream(1, streaming)
+        others = [await relaying.stream(0, quiet), relaying.ask(call_id=plain)]
+        await asyncio.sleep(0)
+        if whose == "gateway":
+            assert relaying.cluster.connection.on_reconnected is not None
+            relaying.cluster.connection.on_reconnected()
+        else:
+            for host in ("two", "one"):
+                assert len(relaying.told(reply)) == 1
+                for call_id in (streaming, quiet, plain):
+                    relaying.relay._on_message(Message(f"relay.{host}.more", "", pack_more(call_id, 0), False))
+        await relaying.settle()
+        assert [each.status for each in relaying.told(reply)] == [STATUS_ITEM, STATUS_ERROR]
+        assert relaying.told(reply)[-1].error().code == "host_lost"
+        assert [relaying.told(other) for other in others] == [[Outcome(0, b"")], [Outcome(0, b"1")]]
+        assert relaying.cluster.streams_closed == 2
 
     with_a_relay(work)
 

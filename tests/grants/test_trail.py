@@ -32,6 +32,15 @@ def test_a_whole_chain_counts_and_may_begin_anywhere() -> None:
         assert (trail.problems, counted) == ([], [1, 2, 3, 4][begin:])
 
 
+def test_what_a_large_host_used_while_it_was_cut_off_for_weeks_is_read() -> None:
+    """One that is not would keep all later ones from being heard, for they follow it."""
+    used = Spent(memory_byte_s=2.0**40 * 30 * 86400)
+    kept = received(Accounts().batch(spent=used))
+    assert read(kept)[1] == [1] and read_receipt(read_signed(kept), KEEPER.public)[1].spent == used
+    for none in (-1.0, float("nan"), float("inf"), 1e300):
+        assert read(received(Accounts().batch(spent=Spent(memory_byte_s=none))))[1] == []
+
+
 def test_every_byte_of_a_receipt_that_is_altered_is_noticed() -> None:
     first, second, third = chain(3)
     for at in range(len(second)):

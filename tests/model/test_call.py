@@ -7,8 +7,10 @@ import pytest
 from motes.errors import HostLost
 from motes.model.call import (
     BOOT_LIMIT,
+    STATUS_ERROR,
     STATUS_LOST,
     Heard,
+    Outcome,
     inbox_token,
     lost,
     pack_asked,
@@ -17,6 +19,7 @@ from motes.model.call import (
     unpack_asked,
     unpack_more,
     unpack_reply,
+    unpack_request,
 )
 
 CALL = bytes(range(16))
@@ -54,3 +57,16 @@ def test_what_a_host_says_of_its_start_does_not_make_the_question_fail_or_long(n
 def test_a_lost_answer_is_an_error_with_a_status_of_its_own() -> None:
     outcome = unpack_reply(lost("it is gone").pack())
     assert outcome.status == STATUS_LOST and isinstance(outcome.error(), HostLost)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"message": "\xff"}', b'{"detail": ' + b"[" * 10_000 + b"]" * 10_000 + b"}"]
+)
+def test_an_error_that_cannot_be_read_is_an_error_all_the_same(body: bytes) -> None:
+    assert Outcome(STATUS_ERROR, body).error().message == "an answer that is no answer"
+
+
+@pytest.mark.parametrize("context", [b"\x91" * 10_000 + b"\xc0", b"\x93\x90\xa1\xff\xa0"])
+def test_a_call_whose_context_cannot_be_read_is_none(context: bytes) -> None:
+    with pytest.raises(ValueError):
+        unpack_request(CALL + bytes(4) + len(context).to_bytes(2, "big") + context)

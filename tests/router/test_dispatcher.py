@@ -13,6 +13,7 @@ import pytest
 from motes.bus.connection import Connection, Message
 from motes.errors import HostLost, TimedOut, TooLarge, Untrusted
 from motes.model.call import (
+    ITEM_LIMIT_BYTES,
     STATUS_HELD,
     STATUS_ITEM,
     STATUS_OK,
@@ -154,6 +155,21 @@ def test_a_host_that_floods_is_cut_off() -> None:
         with pytest.raises(Untrusted):
             while True:
                 await anext(stream)
+        assert wires.cancels() == 1
+
+    play(test)
+
+
+def test_a_host_that_sends_an_item_larger_than_any_may_be_is_cut_off() -> None:
+    """Items wait here for who takes them slowly."""
+
+    async def test(wires: Wires) -> None:
+        stream, first = await wires.begin()
+        wires.item(b"x" * ITEM_LIMIT_BYTES)
+        assert len(await first) == ITEM_LIMIT_BYTES
+        wires.item(b"x" * (ITEM_LIMIT_BYTES + 1))
+        with pytest.raises(Untrusted):
+            await anext(stream)
         assert wires.cancels() == 1
 
     play(test)

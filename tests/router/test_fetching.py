@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from motes.errors import SpaceFailed, TimedOut
-from motes.model.call import Outcome, failed
+from motes.model.call import STATUS_TRY_ELSEWHERE, Outcome, failed
 from motes.model.host import Load
 from motes.router.effects import Settle
 from router.routing import DONE, a_router, beat, call, error_of, reply, sent_to
@@ -64,3 +64,13 @@ def test_what_is_no_number_of_bytes_is_a_failure_like_others(missing_bytes: obje
     call_id, _ = call(router, timeout_s=60.0)
     reply(router, call_id, still_fetching(missing_bytes), 0.1)
     assert router.hosts.fetching("app.f", ["a"]) == {} and router.calls[call_id].space_failures == 1
+
+
+def test_a_number_that_is_absurd_keeps_no_call_from_ending_in_time() -> None:
+    router = a_router("a")
+    body = b'{"code": "space_failed", "message": "", "detail": {"fetching_bytes": 1%b}}' % (b"0" * 400)
+    first, _ = call(router, timeout_s=2.0)
+    reply(router, first, Outcome(STATUS_TRY_ELSEWHERE, body), 0.1)
+    second, _ = call(router, timeout_s=2.0)
+    ended = {effect.call_id for effect in router.tick(4.0) if isinstance(effect, Settle)}
+    assert ended == {first, second} and not router.calls

@@ -5,8 +5,9 @@ from __future__ import annotations
 from motes.errors import HostLost
 from motes.model.call import NEVER_ARRIVED, Heard, failed, lost
 from motes.model.host import SILENCE_S
-from motes.router.core import FORGET_S, HOST_LOST_S
+from motes.router.core import FORGET_S, HOST_LOST_S, MOST_MISSED
 from motes.router.effects import AskAfter, CancelAt
+from motes.router.hosts import NO_LEASE_S
 from router.routing import (
     DONE,
     NO_LEASE,
@@ -203,6 +204,23 @@ def test_that_a_call_never_arrived_is_taken_once_of_each_sending() -> None:
     assert sent_to(reply(router, call_id, LOST_ON_ITS_WAY, 5.2, number=1)) == ["a"]
     assert reply(router, call_id, LOST_ON_ITS_WAY, 5.3, number=1) == []
     assert outcome_of(reply(router, call_id, DONE, 5.4)) == DONE
+
+
+def test_a_host_that_says_again_and_again_that_a_call_did_not_reach_it_is_not_sent_it_all_the_time() -> None:
+    """Else one that lies would have a body of some megabytes sent for each of its few bytes."""
+    router = a_router("a")
+    call_id, effects = call(router)
+    sent = 0
+    while sent_to(effects) and sent < 1000:
+        sent += 1
+        effects = reply(router, call_id, LOST_ON_ITS_WAY, 0.1)
+    assert sent == 1 + MOST_MISSED
+    router.on_beat(beat("a"), NO_LEASE_S - 0.1)
+    assert sent_to(router.tick(0.1 + NO_LEASE_S)) == ["a"]
+    assert sent_to(reply(router, call_id, LOST_ON_ITS_WAY, 1.2)) == []
+    router.on_beat(beat("a"), 3.0)
+    other, effects = call(router, now=3.0)
+    assert sent_to(effects) == ["a"] and sent_to(reply(router, other, LOST_ON_ITS_WAY, 3.1)) == ["a"]
 
 
 def test_a_refusal_that_a_host_says_again_after_a_break_does_not_end_what_another_host_has() -> None:

@@ -529,3 +529,29 @@ def test_a_stream_of_random_steps_arrives_as_it_was() -> None:
         assert sent.digest() == heard.digest()
 
     run(test)
+
+
+def test_what_was_sent_to_a_daemon_that_has_left_holds_up_no_other_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that is slow to take the rest of the answer: nobody says any more that its upload has arrived."""
+    monkeypatch.setattr(streams, "LINGER_S", 1000.0)
+
+    async def test(line: Line) -> None:
+        there, other = line.connect(socket.AF_UNIX), line.connect(socket.AF_UNIX)
+        while not there.near._unwritten:
+            await send(there.daemon, bytes(4096))
+            await asyncio.sleep(0.001)
+        on_their_way: list[bytes] = []
+        monkeypatch.setattr(line.gateway, "_publish", lambda data: on_their_way.append(data) or True)
+        while line.gateway.room:
+            await send(there.client, bytes(8192))
+            await asyncio.sleep(0)
+        there.daemon.close()
+        await until(lambda: there.near.is_left)
+        monkeypatch.undo()
+        for data in on_their_way:
+            line.agent.hear(data)
+        await send(other.client, b"x" * 100_000)
+        assert await hear(other.daemon, 100_000) == b"x" * 100_000
+        assert there.near._unwritten and not there.near.is_closed
+
+    run(test)

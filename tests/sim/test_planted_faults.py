@@ -52,7 +52,7 @@ class EagerRouter(Router):
 class LoyalCore(core.Core):
     """Never gives up on a host."""
 
-    def _lose(self, name: str) -> list[Effect]:
+    def _lose(self, name: str, now: float) -> list[Effect]:
         return []
 
 
@@ -88,5 +88,5 @@ def test_a_host_that_goes_on_with_what_it_serves_no_more_is_seen(monkeypatch: py
 
 
 def test_a_controller_that_follows_events_only_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Running, "compare", lambda running, report, is_first: [])
+    monkeypatch.setattr(Running, "compare", lambda running, report, now, is_first: [])
     assert "by what was told" in breach(Kinds(), "host_cut_off")

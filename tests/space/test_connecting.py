@@ -29,6 +29,18 @@ def test_a_listening_port_is_reached() -> None:
     uvloop.run(test())
 
 
+def test_what_is_no_unconnected_socket_is_refused_and_closed() -> None:
+    connected, other = socket.socketpair()
+    with other:
+        read_end, write_end = os.pipe()
+        os.close(write_end)
+        for descriptor in (read_end, connected.detach()):
+            with pytest.raises(ValueError):
+                stock.checked(descriptor)
+            with pytest.raises(OSError):
+                os.fstat(descriptor)
+
+
 def test_a_port_without_a_listener_refuses() -> None:
     async def test() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -34,6 +34,12 @@ def test_only_an_instances_own_errors_are_believed(code: str) -> None:
         outcome_of_error(frame(code))
 
 
+@pytest.mark.parametrize("body", [b"[", b'{"code": "\xff"}', frame("function_error")[:-2] + b'"d": ' + b"[" * 10_000])
+def test_what_cannot_be_read_is_no_error(body: bytes) -> None:
+    with pytest.raises(Untrustworthy):
+        outcome_of_error(body)
+
+
 @pytest.mark.parametrize("reason", ["time_limit", "host_stopped", "", None, ["memory_limit"]])
 def test_only_limits_that_it_can_know_of_are_believed(reason: object) -> None:
     with pytest.raises(Untrustworthy):

@@ -48,8 +48,9 @@ STAND_IN = """
         import socket
         orders = socket.socket(fileno=int(os.environ["MOTES_ORDERS_FD"]))
         while heard := orders.recv(65536):
-            for words in (b"\\xff", b"[]", b"x" * 60000, json.dumps({"heard": json.loads(heard)}).encode()):
+            for words in (b"\\xff", b"[]", b"x" * 60000, b"[" * 60000):
                 orders.send(words)
+            orders.send(json.dumps({"heard": json.loads(heard)}).encode())
     while True:
         time.sleep(1)
 """
@@ -126,12 +127,18 @@ def test_up_twice_finds_the_running_cluster(tree: Tree) -> None:
     assert len(tree.supervisors) == 1
 
 
-def test_two_at_once_make_one_cluster(tree: Tree) -> None:
-    founding.found(tree.home)
-    code = "import sys; from motes.supervisor.launch import launch; from motes.home import Home; "
+def test_several_at_once_make_one_cluster(tree: Tree) -> None:
+    """Also of a home that has nothing in it yet."""
+    code = "import sys; from motes.supervisor.launch import launch; from motes.home import Home; sys.stdin.read(); "
+    code += "import motes.grants.issuing, motes.grants.jwt; "
     code += f"print(launch(Home({str(tree.home.path)!r}), {ANY_PORT!r}, {tree.arguments!r}).facts['pid'])"
-    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    pids = {each.communicate(timeout=DEADLINE_S)[0] for each in both}
+    said, says = os.pipe()
+    with os.fdopen(said) as waits:
+        command = [sys.executable, "-c", code]
+        several = [subprocess.Popen(command, stdin=waits, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    time.sleep(0.5)  # All have begun, and wait for this:
+    os.close(says)
+    pids = {each.communicate(timeout=DEADLINE_S)[0] for each in several}
     assert len(pids) == 1 and pids.pop().strip() == str(tree.home.cluster()["pid"])
     control.ask_to_end(tree.home, DEADLINE_S)
 
@@ -273,6 +280,22 @@ def test_a_host_that_is_wanted_again_while_it_ends_is_there_at_the_end(tree: Tre
     assert told == [{"name": "agent-local", "pid": after}] * 2 and after != before
 
 
+def test_a_host_that_cannot_be_started_again_when_it_has_ended_takes_nobody_along(tree: Tree) -> None:
+    tree.up()
+    before = tree.pid("agent-local")
+    with control._connected(tree.home, DEADLINE_S) as stops, control._connected(tree.home, DEADLINE_S) as starts:
+        os.kill(before, signal.SIGSTOP)
+        stops.sendall(b'{"do": "stop-host", "name": "local"}\n')
+        assert tree.pid("agent-local") == before, "and what was asked before this has been heard"
+        starts.sendall(b'{"do": "start-host", "name": "local"}\n')
+        assert tree.pid("agent-local") == before
+        tree.home.hosts_file.write_text("[")
+        os.kill(before, signal.SIGCONT)
+        assert json.loads(stops.recv(4096)) == {"name": "agent-local"}
+        assert "mend or delete it" in json.loads(starts.recv(4096))["error"]
+    assert tree.processes().keys() == {"nats-server", "controller", "gateway"}
+
+
 def test_a_host_that_does_not_start_is_given_up_with_a_reason(tree: Tree) -> None:
     tree.up()
     (tree.folder / "behaviour").write_text("agent fails")
@@ -282,7 +305,16 @@ def test_a_host_that_does_not_start_is_given_up_with_a_reason(tree: Tree) -> Non
 
 
 @pytest.mark.parametrize(
-    "line", [b"\n", b"[]\n", b"{", b"\xff\xfe\n", b'{"do": "dance"}\n', b'{"do": "start-host", "name": "../x"}\n']
+    "line",
+    [
+        b"\n",
+        b"[]\n",
+        b"{",
+        b"[" * 60_000,
+        b"\xff\xfe\n",
+        b'{"do": "dance"}\n',
+        b'{"do": "start-host", "name": "../x"}\n',
+    ],
 )
 def test_nonsense_on_the_control_socket_harms_nothing(tree: Tree, line: bytes) -> None:
     tree.up()
@@ -314,6 +346,25 @@ def test_a_keeper_whose_going_cannot_be_written_stays_the_keeper(tree: Tree) -> 
     running = {"nats-server", "controller", "gateway", "agent-local"}
     wait_until(lambda: {name for name, each in tree.processes().items() if each["state"] == "running"} == running)
     assert tree.pid("agent-local") == before and not tree.home.keeper_file.exists()
+
+
+def test_a_keeper_that_stays_waits_for_a_disk_on_which_that_can_be_written(tree: Tree) -> None:
+    """What cannot be written then ends nothing: the hosts here serve on."""
+    tree.up()
+    tree.home.moved_file.mkdir()
+    before = tree.pid("agent-local")
+    with control.talk(tree.home, DEADLINE_S) as asked:
+        asked("freeze")
+        config = tree.home.nats_config.rename(tree.folder / "nats.conf")
+        tree.home.nats_config.mkdir()
+        with pytest.raises(Unavailable, match="it stays here"):
+            asked("hand-over", facts={"moved": {"address": "b:1"}, "keeper": {"addresses": ["b:1"]}})
+    assert tree.processes().keys() == {"agent-local"} and tree.pid("agent-local") == before
+    tree.home.nats_config.rmdir()
+    config.rename(tree.home.nats_config)
+    running = {"nats-server", "controller", "gateway", "agent-local"}
+    wait_until(lambda: {name for name, each in tree.processes().items() if each["state"] == "running"} == running)
+    assert tree.pid("agent-local") == before
 
 
 def test_a_home_deeper_than_a_sockets_path_may_be_works(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motes.model.host import Held, Lease
+from motes.model.host import LONGEST_FAILING, Held, Lease
 from motes.model.instance import EndReason
 from motes.model.release import Daemon
 
@@ -69,6 +69,6 @@ class DaemonUnit:
     def held(self) -> Held:
         up = int(self.is_up)
         wanted = max(self.lease.ceiling, 0)
-        failing = "" if up else self.failing
+        failing = "" if up else self.failing[:LONGEST_FAILING]
         lease = self.lease
         return Held(lease.epoch, self.release, lease.ceiling, up, wanted, 0, 0.0, failing, lease.proof, lease.floor)

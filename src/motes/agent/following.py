@@ -1,7 +1,8 @@
 """Where the keeper is: the controller's word, kept by an agent for its next connect, and for its next start.
 
 An agent may not write in the home; it keeps the signed notice in its own folder, and at its start, while it still has
-its rights, what is there is believed like one that has just come.
+its rights, what is there is believed like one that has just come. By then the folder is another user's: root reads
+there no more than a file may hold.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from motes import files
 from motes.agent.trust import Trust
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
@@ -17,6 +19,7 @@ from motes.home import Home, servers_of
 
 NOTICE = "keeper.notice"
 """In the agent's folder (see motes.supervisor.succession)."""
+MOST_BYTES = 64 * 2**10
 
 _log = logging.getLogger("motes.agent")
 
@@ -37,7 +40,7 @@ class Following:
             if notice.serial > self._serial:
                 self._connection.lead_to(servers_of(notice.addresses), notice.certificate)
                 self._serial = notice.serial
-                self._file.write_bytes(message.data)
+                files.replace(self._file, message.data, synced=True)
         except Untrusted as error:
             _log.warning("a notice was refused: %s", error)
             return
@@ -49,7 +52,7 @@ class Following:
 
 def _serial_of(file: Path, trust: Trust) -> int:
     try:
-        return trust.notice(file.read_bytes()).serial
+        return trust.notice(files.read_foreign(file, MOST_BYTES)).serial
     except (OSError, Untrusted):
         return 0
 
@@ -60,7 +63,7 @@ def adopt(home: Home, name: str, trust: Trust) -> None:
     if not home.keeper_file.exists():
         return  # The keeper is here.
     try:
-        notice = trust.notice(file.read_bytes())
+        notice = trust.notice(files.read_foreign(file, MOST_BYTES))
         home.follow(notice.addresses, notice.certificate, notice.serial)
     except FileNotFoundError:
         return

@@ -15,7 +15,7 @@ from motes.agent.effects import Reply
 from motes.agent.lanes import Lane, Lanes
 from motes.model.call import FROM_OUTSIDE, WINDOW_ITEMS, Context
 from motes.model.caller import NOBODY, Caller
-from motes.model.host import Held, Lease, Load
+from motes.model.host import LONGEST_FAILING, Held, Lease, Load
 from motes.model.instance import EndReason, InstanceState
 from motes.model.release import Function
 
@@ -398,7 +398,7 @@ class Pool(Lanes):
             wanted=self.wanted(now, cpus),
             calls=self.calls_ended,
             idle_s=0.0 if self.queued or is_busy else max(now - self.last_call_at, 0.0),
-            failing=self.failing,
+            failing=self.failing[:LONGEST_FAILING],
             proof=self.lease.proof,
             floor=self.lease.floor,
         )

@@ -61,11 +61,12 @@ from motes.agent.tunnels import Tunnels
 from motes.agent.written import Written
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message, Subscription
-from motes.errors import MotesError, Refused, SpaceFailed, Untrusted
+from motes.errors import BadBundle, MotesError, Refused, SpaceFailed, TooLarge, Untrusted
 from motes.grants.shut_out import ShutOut
 from motes.model.call import LARGE_BYTES, STATUS_ITEM, Heard, failed, unpack_asked, unpack_more, unpack_request
 from motes.model.caller import caller_of
 from motes.model.host import BEAT_INTERVAL_S, Offer
+from motes.model.keeper import encode_error
 from motes.space import measure
 from motes.tasks import Tasks
 from motes.tracing import tracer
@@ -295,7 +296,13 @@ class Agent:
             self.feed(self.machine.on_lease(lease, self.now()))
 
     async def _inspect(self, message: Message) -> None:
-        self.connection.publish(message.reply, await self.inspection.answer(message.data))
+        answer = await self.inspection.answer(message.data)
+        try:
+            self.connection.publish(message.reply, answer)
+        except TooLarge as error:
+            # Else whoever deploys would wait, and hear nothing.
+            why = BadBundle(f"what the app's functions take and give is too much to be told: {error.message}")
+            self.connection.publish(message.reply, encode_error(why))
 
     async def _fetch(self, release: str) -> None:
         try:
@@ -353,10 +360,17 @@ class Agent:
             if not isinstance(reply, str):
                 self.carry_out(self.machine.on_told(reply, outcome, self.now()))
             elif outcome.status == STATUS_ITEM:
-                if not self.connection.publish(reply, data):
-                    self.carry_out(break_streams(self.machine, self.now(), reply))
+                self._send_item(reply, data)
             elif not kept:
                 self.sending.answer(reply, data)
+
+    def _send_item(self, reply: str, data: bytes) -> None:
+        """One that cannot be sent ends the stream: it must not go on without."""
+        try:
+            if not self.connection.publish(reply, data):
+                self.carry_out(break_streams(self.machine, self.now(), reply))
+        except TooLarge as error:
+            self.carry_out(break_streams(self.machine, self.now(), reply, error))
 
     def log(self, address: str, pid: int, data: bytes) -> None:
         """An instance wrote something."""
@@ -367,17 +381,20 @@ class Agent:
     async def _beats(self) -> None:
         while True:
             await asyncio.sleep(BEAT_INTERVAL_S)
-            try:
-                self._watch()
-            except Exception:
-                # A mistake in one look must not end all later ones: limits would hold no more.
-                _log.exception("the agent could not look after its instances")
-            self.sending.tick()
-            for release, missing_bytes in self.code.missing().items():
-                self.feed(self.machine.on_fetching(release, missing_bytes))
-            if self.membership.is_host:
-                self.telling.beat()
-                self.telling.report_if_due()
+            for look in (self._watch, self._tell):
+                try:
+                    look()
+                except Exception:
+                    # A mistake in one look must not end all later ones: limits would hold no more, nobody hear of it.
+                    _log.exception("the agent could not look after its instances, or tell of them")
+
+    def _tell(self) -> None:
+        self.sending.tick()
+        for release, missing_bytes in self.code.missing().items():
+            self.feed(self.machine.on_fetching(release, missing_bytes))
+        if self.membership.is_host:
+            self.telling.beat()
+            self.telling.report_if_due()
 
     def _watch(self) -> None:
         self.large.tick(self.now())

@@ -1,5 +1,7 @@
 """Streams over a connection that breaks: an item that was lost, or came twice, would not be noticed, so they end.
 
+Those that instances here take from other hosts the gateway ends: it knows of which it has sent something.
+
 Part of the agent's core.
 """
 
@@ -7,19 +9,23 @@ from __future__ import annotations
 
 from motes.agent.answers import answer
 from motes.agent.calls import give_up
-from motes.agent.effects import Effect
+from motes.agent.effects import Effect, RelayMore
 from motes.agent.state import HostState
-from motes.errors import HostLost
+from motes.errors import HostLost, MotesError
 from motes.model.call import failed
 
 
-def break_streams(state: HostState, now: float, inbox: str | None = None) -> list[Effect]:
-    """End the streams of which an item has left this host, all of them or the one that goes to `inbox`."""
+def break_streams(
+    state: HostState, now: float, inbox: str | None = None, error: MotesError | None = None
+) -> list[Effect]:
+    """End the streams of which an item has left this host, the one that goes to `inbox`, or where the connection broke
+    all of them, and those that come from the gateway. `error`: what is in the place of the item, when it is known."""
     effects: list[Effect] = []
     for call in list(state.calls.values()):
         inboxes = [reply for reply in call.replies if isinstance(reply, str)]
         if call.has_sent_items and inboxes and inbox in (None, *inboxes):
             message = f"{call.address}: the connection of host {state.host!r} broke in the middle of the stream"
             stopped = give_up(state, call.id, now)
-            effects += [answer(state, call, failed(HostLost(message, host=state.host))), *stopped]
-    return effects
+            outcome = failed(error or HostLost(message, host=state.host))
+            effects += [answer(state, call, outcome), *stopped]
+    return [*effects, *(RelayMore(call_id, 0) for call_id in (state.relayed if inbox is None else ()))]

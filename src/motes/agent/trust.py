@@ -7,6 +7,7 @@ import msgspec
 from motes.errors import Untrusted
 from motes.grants.keys import Tag, verify
 from motes.grants.notices import read_notice
+from motes.model.bounds import UNREADABLE
 from motes.model.host import Lease
 from motes.model.keeper import Inspect
 from motes.model.release import Release, Signed, release_id
@@ -30,7 +31,7 @@ class Trust(msgspec.Struct, frozen=True):
         try:
             payload = verify(_signed.decode(data), Tag.LEASE, (self.controller,))
             return msgspec.msgpack.decode(payload, type=Lease)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Untrusted(f"a lease that cannot be read: {error}") from error
 
     def inspection(self, data: bytes) -> Inspect:
@@ -38,7 +39,7 @@ class Trust(msgspec.Struct, frozen=True):
         try:
             payload = verify(_signed.decode(data), Tag.INSPECTION, self.owners)
             return msgspec.msgpack.decode(payload, type=Inspect)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Untrusted(f"a question about an app that cannot be read: {error}") from error
 
     def notice(self, data: bytes) -> Notice:
@@ -55,7 +56,7 @@ class Trust(msgspec.Struct, frozen=True):
             raise Untrusted(f"release {expected_id} was asked for; another one came")
         try:
             release = msgspec.msgpack.decode(payload, type=Release)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Untrusted(f"release {expected_id} cannot be read: {error}") from error
         if release.created_at < self.newest.get(release.app, release.created_at):
             raise Untrusted(f"release {expected_id} of app {release.app!r} is older than one that this host has had")

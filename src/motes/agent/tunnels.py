@@ -13,6 +13,7 @@ import msgspec
 from motes.bus import subjects
 from motes.bus.connection import Message, Subscription
 from motes.errors import MotesError, Overloaded, Unavailable
+from motes.model.bounds import UNREADABLE
 from motes.model.names import is_name
 from motes.router import tunnel
 from motes.router.pipe import TICK_S, Pipe
@@ -71,7 +72,7 @@ class Tunnels:
             return
         try:
             wanted = _decode_open(message.data)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return
         if len(wanted.stream) == tunnel.NAME_BYTES and is_name(wanted.word):
             self._opening.spawn(self._open(wanted, message.reply))

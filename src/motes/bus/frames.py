@@ -50,7 +50,7 @@ class Frames:
         """Raises Unavailable."""
         try:
             found = json.loads(await self.read(limit_bytes))
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise Unavailable("the other machine says what cannot be read")

@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from motes.bus import subjects
+from motes.model.bounds import UNREADABLE
 from motes.model.instance import Event
 from motes.model.keeper import LogLine
 from motes.model.names import KEEPER
@@ -22,7 +23,7 @@ def read_report(subject: str, data: bytes, kind: type[R]) -> R | None:
     """The event or log line in a message on `subject`; None for garbage, and for what speaks for another host."""
     try:
         found = msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     return found if subject in _subjects_of(found) else None
 

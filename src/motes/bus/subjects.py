@@ -12,7 +12,7 @@ host.<host>.open                         gateway -> agent, request: a connection
 host.<host>.stream.<word>                gateway -> agent, what goes through such connections; the word is its own
 relay.<host>.stream.<word>               agent -> gateway, the same back
 relay.<host>.call.<app>.<workload>       agent -> gateway, request: a call that a function on this host makes
-relay.<host>.cancel, relay.<host>.more   agent -> gateway, as for a host
+relay.<host>.cancel, relay.<host>.more   agent -> gateway, as for a host; `more` of 0 items: what was on the way is lost
 relay.<host>.await                       agent -> gateway, the ids of the calls that it waits for, one after the other;
                                          the reply is where their answers go, without the id
 beat.<host>                              agent -> everybody, every 250 ms

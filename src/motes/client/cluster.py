@@ -20,6 +20,7 @@ from motes.bus import subjects
 from motes.bus.connection import Connection
 from motes.errors import BadInput, MotesError, NotFound, Unavailable
 from motes.home import Home
+from motes.model.bounds import UNREADABLE
 from motes.model.call import FROM_OUTSIDE, Context
 from motes.model.caller import checked_name
 from motes.model.host import HostInstances, HostStatus
@@ -201,9 +202,11 @@ class Cluster:
     async def _look_at(self, host: str) -> HostInstances | None:
         try:
             data = await self.connection.request(subjects.ps(host), b"", PS_TIMEOUT_S)
-            return msgspec.msgpack.decode(data, type=HostInstances)
-        except (MotesError, msgspec.DecodeError):
+            found = msgspec.msgpack.decode(data, type=HostInstances)
+        except (MotesError, *UNREADABLE):
             return None
+        # A host speaks for itself only.
+        return found if {found.host, *(each.host for each in found.instances)} == {host} else None
 
 
 class connect:

@@ -1,6 +1,7 @@
 """What `.remote`, `.aremote` and `.map` of a declared function do: one connection for the whole program.
 
-It lives in a thread with its own event loop, so that plain code needs none and async code is not held up.
+It lives in a thread with its own event loop, so that plain code needs none and async code is not held up. What is
+forked from the program, as by multiprocessing, opens one of its own.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import os
 import threading
 import typing
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Iterator, Sized
@@ -85,6 +87,18 @@ def close() -> None:
             atexit.unregister(_background.close)
             _background.close()
         _background = None
+
+
+def _forget() -> None:
+    """Where this program was forked, thread and connection are the other's, and nobody would answer here."""
+    global _background, _lock
+    if _background is not None:
+        atexit.unregister(_background.close)
+    _background, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def call(function: Remote[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -229,9 +229,10 @@ class Admission:
         gone = msgspec.structs.replace(member, left_at=revocation_time(time.time(), member.joined_at))
         # First, so that whoever is told of a failure can do it again.
         await self._door.shut_out(gone.revoked())
-        await self._controller.store.put_member(name, msgspec.msgpack.encode(gone))
         # Whoever has this name next is somebody else.
         await self._controller.store.put_drained(name, False)
+        # Last: one that has left cannot be seen off once more.
+        await self._controller.store.put_member(name, msgspec.msgpack.encode(gone))
         self._controller.core.state.drained.discard(name)
         self._controller.core.state.joined.discard(name)
         self._controller.core.state.removed.add(name)

@@ -66,9 +66,9 @@ class Core:
             load = {} if known is None else known.load
             self.state.hosts[report.host] = Host(report, now, load=load, displaced=known is not None and known.lives)
             chosen = [Give(choose(self.state, report.host))] if known is not None and known.lives else []
-            ended = [] if known is None else self.running.end_all(report.host)
+            ended = [] if known is None else self.running.end_all(report.host, now)
             joined = Tell("host.up", StartReason.JOINED, report.host, pid=report.pid)
-            ended += self.running.compare(report, is_first=True)
+            ended += self.running.compare(report, now, is_first=True)
             return [*chosen, *ended, joined, *self._catch_up(report.host, now)]
         was_silent, was_away = not known.lives, known.report.away
         known.report, known.heard_at, known.lives, known.lost = report, now, True, False
@@ -79,7 +79,7 @@ class Core:
         elif report.away and not was_away:
             self.state.steadiness.broke(report.host, now)
             back = [Tell("host.away", EndReason.WITHDRAWN, report.host, pid=report.pid, detail=report.away)]
-        return [*back, *self.running.compare(report, is_first=False), *self._catch_up(report.host, now)]
+        return [*back, *self.running.compare(report, now, is_first=False), *self._catch_up(report.host, now)]
 
     def on_beat(self, beat: Beat, now: float) -> list[Effect]:
         """A host lives."""
@@ -136,7 +136,7 @@ class Core:
         if known is None:
             return []
         self.state.forget(host)
-        ended = self.running.end_all(host)
+        ended = self.running.end_all(host, now)
         return [*ended, Tell("host.end", EndReason.HOST_STOPPED, host), *self._replan(now)]
 
     def on_drained(self, host: str, drained: bool, now: float) -> list[Effect]:
@@ -194,7 +194,7 @@ class Core:
             if not self.state.holders(address):
                 raise Unavailable("the controller has just started and is waiting to hear from the hosts")
             return self._routing.current(app), []
-        lost = self._lose_silent_holders(address)
+        lost = self._lose_silent_holders(address, now)
         leases = plan_workload(self.state, address, found, wanted, now)
         packages = found.release.packages
         if not self.state.holders(address) and not feasible(self.state, app, wanted, packages):
@@ -226,13 +226,13 @@ class Core:
                 self.state.steadiness.broke(name, now)
                 effects.append(Tell("host.end", EndReason.HOST_LOST, name, detail=f"silent for {silent_s:.1f} s"))
             if not host.lives and not host.lost and silent_s >= LOST_S:
-                effects += self._lose(name)
+                effects += self._lose(name, now)
             if host.lost and silent_s >= FORGET_S:
                 self.state.forget(name)
         if now - self._settled_at >= LOST_S:
             # Of hosts that an earlier controller knew, and that did not come back.
             for name in self.running.hosts() - self.state.hosts.keys():
-                effects += self.running.end_all(name)
+                effects += self.running.end_all(name, now)
         return [*effects, *self._replan(now)]
 
     # ------------------------------------------------------------------ how
@@ -263,17 +263,17 @@ class Core:
             if host.lives:
                 host.heard_at = now
 
-    def _lose_silent_holders(self, address: str) -> list[Effect]:
+    def _lose_silent_holders(self, address: str, now: float) -> list[Effect]:
         """A caller waits, and every holder is away: they lose their work now, not after LOST_S."""
         holders = self.state.holders(address)
         if any(self.state.hosts[host].lives for host in holders):
             return []
-        return [effect for host in holders for effect in self._lose(host)]
+        return [effect for host in holders for effect in self._lose(host, now)]
 
-    def _lose(self, name: str) -> list[Effect]:
+    def _lose(self, name: str, now: float) -> list[Effect]:
         self.state.hosts[name].lost = True
         self.state.lapse(name)
-        return [*self.running.end_all(name)]
+        return [*self.running.end_all(name, now)]
 
     def _publish(self, now: float) -> Sequence[Effect]:
         return self._routing.publish() if now >= self._settled_at else []

@@ -16,6 +16,7 @@ from motes.bus import subjects
 from motes.bus.connection import Message
 from motes.bus.reports import read_report
 from motes.controller.intake import TOLD_BY_HOSTS, Intake
+from motes.model.bounds import UNREADABLE
 from motes.model.host import Beat, HostReport, Offer
 from motes.model.instance import Event
 from motes.model.keeper import LogLine
@@ -86,7 +87,7 @@ class Hearing:
 
     def _on_report(self, message: Message) -> None:
         controller = self._controller
-        with contextlib.suppress(msgspec.DecodeError):
+        with contextlib.suppress(*UNREADABLE):
             report = read_state(message.data)
             if message.subject == subjects.state(report.host):
                 if self._intake.takes_report(report, controller.now()):
@@ -106,7 +107,7 @@ class Hearing:
     def _on_beat(self, message: Message) -> None:
         controller = self._controller
         host = message.subject.split(".")[1]
-        with contextlib.suppress(msgspec.DecodeError):
+        with contextlib.suppress(*UNREADABLE):
             if self._intake.takes_beat(host, controller.now()):
                 beat = _beats.decode(message.data)
                 if beat.host == host:

@@ -29,8 +29,10 @@ from motes.errors import (
     NotFound,
     OwnerError,
     Refused,
+    TooLarge,
     Unavailable,
 )
+from motes.model.bounds import UNREADABLE
 from motes.model.host import HostStatus
 from motes.model.instance import Event
 from motes.model.keeper import (
@@ -144,14 +146,22 @@ class Requests:
             answer = encode_answer(await self._answer(sender, name, message.data))
         except MotesError as error:
             answer = encode_error(error)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             answer = encode_error(BadInput(f"{name}: {error}"))
         except Exception as error:
             _log.exception("a request of %s failed: %s", sender, name)
             answer = encode_error(EngineError(f"the controller failed at {name}: {error!r}; its log says more"))
         finally:
             self._slots.give_back(sender)
-        self._controller.connection.publish(message.reply, answer)
+        self._say(message.reply, name, answer)
+
+    def _say(self, reply: str, name: str, answer: bytes) -> None:
+        try:
+            self._controller.connection.publish(reply, answer)
+        except TooLarge as error:
+            # Else whoever asked would wait, and hear nothing.
+            too_large = TooLarge(f"the answer to {name!r} is more than NATS carries: {error.message}", **error.detail)
+            self._controller.connection.publish(reply, encode_error(too_large))
 
     async def _answer(self, sender: str, name: str, data: bytes) -> object:
         verb = self._verbs.get(name)
@@ -194,7 +204,7 @@ class Requests:
         return summaries(self._controller.core.state)
 
     async def _events(self, sender: str, limit: int) -> list[Event]:
-        found = await self._controller.store.events(max(1, min(limit, MAX_LIMIT)))
+        found = self._newest(await self._controller.store.events(max(1, min(limit, MAX_LIMIT))))
         return [msgspec.json.decode(data, type=Event) for data in found]
 
     async def _logs(self, sender: str, question: AskLogs) -> list[LogLine]:
@@ -202,9 +212,18 @@ class Requests:
             raise NotFound(f"there is no app {question.app!r} (see `motes apps`)")
         if question.workload is not None and not subjects.is_name(question.workload):
             raise BadInput(f"{question.workload[:80]!r} names no workload")
-        found = [_log_lines.decode(data) for data in await self._controller.store.logs(question.app)]
+        kept = self._newest(await self._controller.store.logs(question.app))
+        found = [_log_lines.decode(data) for data in kept]
         lines = [line for line in found if question.workload in (None, line.workload)]
         return sorted(lines, key=lambda line: line.at)[-max(1, min(question.limit, MAX_LIMIT)) :]
+
+    def _newest(self, kept: list[bytes]) -> list[bytes]:
+        """As much of the end as one answer can carry."""
+        left = self._controller.connection.payload_limit_bytes * 7 // 8
+        first = len(kept)
+        while first and (left := left - len(kept[first - 1])) >= 0:
+            first -= 1
+        return kept[first:]
 
     async def _usage(self, sender: str, question: AskUsage) -> UsagePage:
         return await self._controller.receipts.page(question)

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from motes.controller.effects import Tell
+from motes.model.allowance import Allowance
 from motes.model.host import HostReport
 from motes.model.instance import EndReason, Event, StartReason
 
 MOST_RUNNING = 10_000
 """Instances of one host that are remembered to be running."""
+TOLD_PER_S, TOLD_BURST = 100.0, 2.0 * MOST_RUNNING
+"""Starts and ends that are told in one host's place: all that it may have at once, and then so many. What is more than
+that it makes up: it is followed, and not told."""
 
 
 class Running:
@@ -23,6 +27,8 @@ class Running:
         self._by_host: dict[str, dict[int, Tell]] = {}
         self._ended: set[tuple[str, int]] | None = set()
         """Instances that ended before `remember`, which may know their starts; None after it."""
+        self._told: dict[str, Allowance] = {}
+        """By host, how much may still be told in its place."""
 
     def note(self, event: Event) -> None:
         """An agent told this."""
@@ -57,7 +63,7 @@ class Running:
         """What runs on the host, as far as is known."""
         return set(self._by_host.get(host, ()))
 
-    def compare(self, report: HostReport, *, is_first: bool) -> list[Tell]:
+    def compare(self, report: HostReport, now: float, *, is_first: bool) -> list[Tell]:
         """Tell the ends, and the starts, that the host could not. Of those before its first report here: no starts."""
         running = self._by_host.setdefault(report.host, {})
         living = {pid: address for address, pids in report.running.items() for pid in pids}
@@ -68,7 +74,8 @@ class Running:
             for pid in sorted(living.keys() - running.keys())
             if len(running) < MOST_RUNNING
         ]
-        return [*_ends(ended, EndReason.UNHEARD, "its host was not heard then"), *([] if is_first else begun)]
+        found = [*_ends(ended, EndReason.UNHEARD, "its host was not heard then"), *([] if is_first else begun)]
+        return self._bounded(report.host, found, now)
 
     def _begin(self, report: HostReport, address: str, pid: int) -> Tell:
         app, _, workload = address.partition(".")
@@ -77,11 +84,17 @@ class Running:
         self._by_host[report.host][pid] = begun
         return begun
 
-    def end_all(self, host: str) -> list[Tell]:
+    def end_all(self, host: str, now: float) -> list[Tell]:
         """The host is gone, and with it everything that ran there."""
         ended = self._by_host.pop(host, {})
         self._note_ended(host, ended)
-        return _ends(ended.values(), EndReason.HOST_LOST, "its host")
+        return self._bounded(host, _ends(ended.values(), EndReason.HOST_LOST, "its host"), now)
+
+    def _bounded(self, host: str, found: list[Tell], now: float) -> list[Tell]:
+        if not found:
+            return found
+        allowance = self._told.setdefault(host, Allowance(TOLD_PER_S, TOLD_BURST, TOLD_BURST, now))
+        return [each for each in found if allowance.take(now)]
 
     def _note_ended(self, host: str, pids: Iterable[int]) -> None:
         if self._ended is not None:

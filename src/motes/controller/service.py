@@ -21,6 +21,7 @@ from motes.controller.disk import Disk
 from motes.controller.door import Door, Seal
 from motes.controller.effects import Effect, Give, Publish, Tell
 from motes.controller.hearing import Hearing
+from motes.controller.intake import TOLD_BY_HOSTS
 from motes.controller.naming import Naming
 from motes.controller.plan import dismiss
 from motes.controller.proofs import Proofs
@@ -216,4 +217,5 @@ class Controller:
         )
         data = msgspec.json.encode(event)
         self.connection.publish(subjects.event(KEEPER), data)
-        self.store.add_event(KEEPER, data)
+        # What is told in a host's place pushes out its own, and nobody else's.
+        self.store.add_event(effect.host if effect.what in TOLD_BY_HOSTS and effect.host else KEEPER, data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from motes.controller.draining import state_of
 from motes.controller.feasible import feasible, why_nowhere
 from motes.controller.state import App, Host, State
-from motes.model.host import OFF, PAUSED, HostStatus, Offer
+from motes.model.host import LONGEST_FAILING, OFF, PAUSED, HostStatus, Offer
 from motes.model.keeper import AppSummary, Service, Tool
 from motes.model.release import Daemon, Function
 from motes.model.wire import misfit, what_to_do
@@ -76,7 +76,7 @@ def _summary(state: State, name: str, app: App) -> AppSummary:
             held = state.held(host, address)
             instances += held.instances if held is not None else 0
             if held is not None and held.failing:
-                failing[workload.name] = f"{host}: {held.failing}"
+                failing[workload.name] = f"{host}: {held.failing[:LONGEST_FAILING]}"
     return AppSummary(name, app.release_id, app.release.created_at, app.release.manifest, instances, failing, nowhere)
 
 

@@ -11,6 +11,7 @@ import msgspec
 from motes.errors import Overloaded, TooLarge
 from motes.gateway.problems import Problem
 from motes.gateway.rules import judge_form
+from motes.model.bounds import UNREADABLE
 from motes.model.call import FROM_OUTSIDE, Context
 from motes.model.caller import checked_name, told_over_http
 from motes.model.release import PAYLOAD_LIMIT_BYTES
@@ -105,7 +106,7 @@ def check_json(body: bytes) -> None:
     try:
         if body:
             msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise Refusal(Problem(400, "malformed_json", f"the body is no JSON: {error}")) from None
 
 

@@ -48,8 +48,8 @@ def from_json(headers: Headers, result: bytes, route: Route) -> tuple[bytes, byt
         if wanted in MSGPACK:
             value = _with_bytes(msgspec.json.decode(result), route.result, route.result, 0)
             return wanted, msgspec.msgpack.encode(value)
-    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
-        # A process that was taken over writes what it likes.
+    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        # MessagePack has no integers of over 64 bits; and a process that was taken over writes what it likes.
         raise BadResult(f"the result is not what the function declares: {error}") from None
     return JSON, result
 

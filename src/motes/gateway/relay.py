@@ -20,7 +20,7 @@ import msgspec
 
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
-from motes.errors import HostLost, MotesError, NotFound, Overloaded, Refused
+from motes.errors import HostLost, MotesError, NotFound, Overloaded, Refused, TimedOut
 from motes.model.call import (
     CALL_ID_BYTES,
     MOST_AWAITED,
@@ -48,6 +48,8 @@ MOST_QUESTIONS_OF_A_HOST = 8
 STILL_ALLOWED_S = 60.0
 """What a host was allowed it may do for so long after its lease has ended: calls that had begun there go on."""
 MOST_REMEMBERED = 10_000
+LATE_S = 1.0
+"""So long after a call's time its stream still waits for the host to take items: who has the call tells first."""
 
 
 class Caller(Protocol):
@@ -88,9 +90,12 @@ class _Host:
 class _Relayed:
     """One call under way; `room` is how many items its caller still takes."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, reply: str, ends_at: float) -> None:
         self.host = host
+        self.reply = reply
+        self.ends_at = ends_at
         self.room = asyncio.Semaphore(WINDOW_ITEMS)
+        self.has_sent_items = False
         self.task: asyncio.Task[None] | None = None
 
 
@@ -110,8 +115,14 @@ class Relay:
 
     async def start(self) -> None:
         """Raises Unavailable."""
+        self._answers.on_reconnected = self.on_reconnected
         for subject in subjects.relayed("*"):
             await self._answers.subscribe(subject, self._on_message)
+
+    def on_reconnected(self) -> None:
+        """Items that were on their way are lost."""
+        for relayed in list(self._under_way.values()):
+            self._break_off(relayed)
 
     def _on_message(self, message: Message) -> None:
         _, host, verb, *address = message.subject.split(".")
@@ -139,10 +150,11 @@ class Relay:
             error = Overloaded(f"functions on host {host!r} have {most} under way elsewhere", retry_after_s=1)
             self._answer(message.reply, failed(error))
             return
-        relayed = self._under_way[call_id] = _Relayed(host)
+        relayed = _Relayed(host, message.reply, asyncio.get_running_loop().time() + budget_s + LATE_S)
+        self._under_way[call_id] = relayed
         of_host.calls += 1
         of_host.bytes += size
-        work = self._work(relayed, call_id, app, workload, body, budget_s, context, message.reply)
+        work = self._work(relayed, call_id, app, workload, body, budget_s, context)
         relayed.task = self._tasks.spawn(work)
         relayed.task.add_done_callback(lambda _: self._ended(call_id, host, size))
 
@@ -161,9 +173,18 @@ class Relay:
 
     def _on_more(self, host: str, call_id: bytes, count: int) -> None:
         relayed = self._under_way.get(call_id)
-        if relayed is not None and relayed.host == host:
-            for _ in range(min(count, WINDOW_ITEMS)):
-                relayed.room.release()
+        if relayed is None or relayed.host != host:
+            return
+        if not count:
+            self._break_off(relayed)
+        for _ in range(min(count, WINDOW_ITEMS)):
+            relayed.room.release()
+
+    def _break_off(self, relayed: _Relayed) -> None:
+        """A connection broke, this one or the host's: a stream would have a hole, and look whole."""
+        if relayed.has_sent_items and relayed.task is not None and not relayed.task.done():
+            relayed.task.cancel()
+            self._answer(relayed.reply, failed(_broken(relayed.host)))
 
     def _on_await(self, host: str, message: Message) -> None:
         """A host waits for calls; one that is not known here was another gateway's, or its answer was not heard."""
@@ -183,7 +204,6 @@ class Relay:
         body: bytes,
         budget_s: float,
         context: Context,
-        reply: str,
     ) -> None:
         cluster, own_id = self._cluster, self._own_id(relayed.host, call_id)
         try:
@@ -198,12 +218,22 @@ class Relay:
                 stream = cluster.stream_bytes(app, workload, body, budget_s, context, own_id)
                 async with contextlib.aclosing(stream) as items:
                     async for item in items:
-                        await relayed.room.acquire()
-                        self._answer(reply, Outcome(STATUS_ITEM, item))
+                        await self._hand(relayed, item)
                 outcome = Outcome(STATUS_OK, b"")
         except MotesError as error:
             outcome = failed(error)
-        self._answer(reply, outcome)
+        self._answer(relayed.reply, outcome)
+
+    async def _hand(self, relayed: _Relayed, item: bytes) -> None:
+        """The next item, as soon as the host takes one. Raises TimedOut and HostLost."""
+        try:
+            async with asyncio.timeout_at(relayed.ends_at):
+                await relayed.room.acquire()
+        except TimeoutError:
+            raise TimedOut(f"host {relayed.host!r} took no more items within the call's time") from None
+        relayed.has_sent_items = True
+        if not self._answer(relayed.reply, Outcome(STATUS_ITEM, item)):
+            raise _broken(relayed.host)
 
     def _own_id(self, host: str, call_id: bytes) -> bytes:
         return hashlib.blake2b(host.encode() + b"." + call_id, key=self._secret, digest_size=CALL_ID_BYTES).digest()
@@ -242,5 +272,9 @@ class Relay:
             return False
         return route is not None and host in route.hosts and callee in route.calls
 
-    def _answer(self, reply: str, outcome: Outcome) -> None:
-        self._answers.publish(reply, outcome.pack())
+    def _answer(self, reply: str, outcome: Outcome) -> bool:
+        return self._answers.publish(reply, outcome.pack())
+
+
+def _broken(host: str) -> HostLost:
+    return HostLost(f"the connection between the gateway and host {host!r} broke in the middle of the stream")

@@ -15,6 +15,7 @@ from motes.bus import subjects
 from motes.bus.connection import Connection, Message
 from motes.errors import HostLost, Overloaded, TimedOut, Unavailable, from_wire
 from motes.home import Home
+from motes.model.bounds import UNREADABLE
 from motes.model.names import GATEWAY_STREAMS
 from motes.router import tunnel
 from motes.router.pipe import TICK_S, Pipe
@@ -91,7 +92,7 @@ class Tunnels:
             raise Unavailable(f"host {host!r} is not there (it may be coming back; see `motes host ls`)") from None
         except TimedOut:
             raise Unavailable(f"host {host!r} gave no connection within {PATIENCE_S:g} s") from None
-        except (msgspec.MsgspecError, ValueError, RecursionError):
+        except UNREADABLE:
             raise Unavailable(f"host {host!r} answers what cannot be read") from None
         if error is not None:
             raise from_wire(error)

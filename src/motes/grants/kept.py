@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from motes import files
 from motes.errors import Untrusted
 from motes.grants.receipts import digest, read_batch, read_signed
 from motes.model.receipt import Receipt
@@ -27,6 +28,8 @@ MOST_UNSENT = 5_000
 """Batches that wait for the keeper; then the accounts are cut less often."""
 FILE_BYTES = 4 * 2**20
 MOST_FILES = 16
+MOST_FILE_BYTES = 64 * 2**20
+"""More than a host writes into one, also of what is unsent; who reads them may be another user than it."""
 FOLDER = "receipts"
 """In a host's folder."""
 
@@ -160,7 +163,7 @@ def _line(signed: Signed) -> bytes:
 
 def _lines(file: Path) -> Iterator[bytes]:
     try:
-        text = file.read_bytes()
+        text = files.read_foreign(file, MOST_FILE_BYTES)
     except OSError:
         return
     for line in filter(None, text.split(b"\n")):

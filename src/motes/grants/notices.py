@@ -6,6 +6,7 @@ import msgspec
 
 from motes.errors import Untrusted
 from motes.grants.keys import Tag, verify
+from motes.model.bounds import UNREADABLE
 from motes.model.invite import is_address
 from motes.model.release import Signed
 from motes.model.succession import Notice
@@ -16,7 +17,7 @@ def read_notice(data: bytes, controller: bytes) -> Notice:
     try:
         payload = verify(msgspec.msgpack.decode(data, type=Signed), Tag.NOTICE, (controller,))
         notice = msgspec.msgpack.decode(payload, type=Notice)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Untrusted(f"a notice that cannot be read: {error}") from error
     if wrong := [each for each in notice.addresses if not is_address(each)]:
         raise Untrusted(f"a notice of {wrong[0][:80]!r}, which is no address")

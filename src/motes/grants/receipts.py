@@ -9,6 +9,7 @@ import msgspec
 
 from motes.errors import Untrusted
 from motes.grants.keys import Key, Tag, sign, verify
+from motes.model.bounds import UNREADABLE
 from motes.model.receipt import Batch, Receipt
 from motes.model.release import Signed
 
@@ -56,5 +57,5 @@ def read_receipt(signed: Signed, keeper: bytes) -> tuple[Receipt, Batch]:
 def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes, what: str) -> T:
     try:
         return decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Untrusted(f"a {what} that cannot be read: {error}") from error

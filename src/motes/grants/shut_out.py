@@ -11,7 +11,7 @@ import msgspec
 
 from motes.errors import Untrusted
 from motes.grants.keys import Key, Tag, sign, verify
-from motes.model.bounds import Epoch
+from motes.model.bounds import UNREADABLE, Epoch
 from motes.model.release import Signed
 
 _signed = msgspec.msgpack.Decoder(Signed)
@@ -42,7 +42,7 @@ class ShutOut:
 
     def hear(self, data: bytes) -> None:
         """What is not the controller's word, or an earlier one, changes nothing."""
-        with contextlib.suppress(Untrusted, msgspec.DecodeError):
+        with contextlib.suppress(Untrusted, *UNREADABLE):
             told = _names.decode(verify(_signed.decode(data), Tag.SHUT, (self._controller,)))
             if told.serial > self._serial:
                 self.names, self._serial = told.names, told.serial

@@ -23,6 +23,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from motes.errors import HostLost, MotesError, from_wire
+from motes.model.bounds import UNREADABLE
 from motes.model.caller import ON_BEHALF_LIMIT
 
 STATUS_OK = 0
@@ -112,7 +113,7 @@ def unpack_request(data: bytes) -> tuple[bytes, float, bytes, Context]:
         raise ValueError("a call that ends in its context")
     try:
         context = _context_decoder.decode(data[REQUEST_HEAD_BYTES:end])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ValueError(f"a context that is none: {error}") from None
     return call_id, budget_ms / 1000, data[end:], context
 
@@ -177,7 +178,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
         """The exception in a body whose status is not STATUS_OK."""
         try:
             return from_wire(_error_decoder.decode(self.body))
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return MotesError("an answer that is no answer")
 
 

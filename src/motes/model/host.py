@@ -89,6 +89,10 @@ class Beat(msgspec.Struct, frozen=True, array_like=True):
     """As in a HostReport: with another one, what was sent to the one before may not have arrived."""
 
 
+LONGEST_FAILING = 300
+"""Of an app's own words; a report has some for each workload, and must not become too long to be sent."""
+
+
 class Held(msgspec.Struct, frozen=True, array_like=True):
     """A lease as the agent holds it: its epoch, release and ceiling, and how the workload fares on this host."""
 
@@ -103,7 +107,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     idle_s: Number = 0.0
     """Seconds since the last call."""
     failing: str = ""
-    """Why its starts fail here, or empty."""
+    """Why its starts fail here, or empty; of what an agent tells the first LONGEST_FAILING characters."""
     proof: Annotated[bytes, msgspec.Meta(max_length=PROOF_BYTES)] = b""
     """The lease's own `proof`."""
     floor: Count = 0

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from motes.errors import MotesError, Unavailable, from_wire
-from motes.model.bounds import Count, Number
+from motes.model.bounds import UNREADABLE, Count, Number
 from motes.model.release import Function, Manifest, Packages, Place, Signed
 from motes.model.wire import WIRE
 
@@ -248,6 +248,6 @@ def decode_answer(data: bytes, kind: type[T]) -> T:
         answer = msgspec.msgpack.decode(data, type=Answer)
         if answer.error is None:
             return msgspec.msgpack.decode(answer.value, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Unavailable(f"the controller's answer cannot be read: {error}") from error
     raise from_wire(answer.error)

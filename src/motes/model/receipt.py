@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from motes.model.bounds import Count, Epoch, Number, Short, Size
+from motes.model.bounds import ByteSeconds, Count, Epoch, Number, Short, Size
 from motes.model.host import PROOF_BYTES
 from motes.model.release import Signed
 
@@ -46,7 +46,7 @@ class Spent(msgspec.Struct, frozen=True, array_like=True):
     """How long its instances were there, all together."""
     cpu_s: Number = 0.0
     """Of its instances, and of what loads its code."""
-    memory_byte_s: Number = 0.0
+    memory_byte_s: ByteSeconds = 0.0
     """Of the same: bytes times seconds, looked at every 250 ms."""
     in_bytes: Size = 0
     """Of the calls' bodies, and to daemons through the connection of their host."""

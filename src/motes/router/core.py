@@ -49,6 +49,10 @@ FORGET_S = 600.0
 """After this a silent host is known no more, as to the controller: at each tick all known ones are looked at."""
 NUMBERS_APART = 2**48
 """Within so many, nobody guesses the number of a call's next sending."""
+MOST_MISSED = 8
+"""So often a call that is said not to have arrived is sent again at once; then its host waits as without a lease."""
+MOST_BYTES = 2**53
+"""What a host may say that it has still to fetch; a number beyond is none."""
 MAX_SPACE_FAILURES = 3
 """A call that so many hosts could not make a space for is given up."""
 
@@ -269,8 +273,8 @@ class Router:
     def _on_refusal(self, call: Call, number: int, outcome: Outcome, now: float) -> list[Effect]:
         error = outcome.error()
         host = self._leave(call, number)
-        if isinstance(error, HostLost) and error.detail.get(NEVER_ARRIVED):
-            pass  # Whoever there is may have it, that host as well.
+        if isinstance(error, HostLost) and error.detail.get(NEVER_ARRIVED) and call.missed < MOST_MISSED:
+            call.missed += 1  # Whoever there is may have it, that host as well.
         elif isinstance(error, NotFound | HostLost):
             # What it had taken, and may be run again, waits like what it never took.
             self.hosts.holds_no_lease(call.address, host, now)
@@ -383,4 +387,4 @@ def _overloaded(why: str) -> Overloaded:
 
 
 def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and value > 0
+    return isinstance(value, int) and 0 < value <= MOST_BYTES

@@ -17,8 +17,10 @@ import msgspec
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
 from motes.errors import BadInput, EngineError, MotesError, Refused, TooLarge, Untrusted
+from motes.model.bounds import UNREADABLE
 from motes.model.call import (
     FROM_OUTSIDE,
+    ITEM_LIMIT_BYTES,
     STATUS_OK,
     WINDOW_ITEMS,
     Context,
@@ -225,7 +227,7 @@ class Dispatcher:
         self._carry_out(effects)
 
     def _on_beat(self, message: Message) -> None:
-        with contextlib.suppress(msgspec.DecodeError):
+        with contextlib.suppress(*UNREADABLE):
             beat = _beats.decode(message.data)
             # The subject says who sent it; NATS lets a host use only its own.
             if subjects.beat(beat.host) == message.subject:
@@ -236,7 +238,7 @@ class Dispatcher:
         self._carry_out(self._router.on_host_gone(host, self._loop.time(), message.data == subjects.LEFT))
 
     def _on_route(self, message: Message) -> None:
-        with contextlib.suppress(msgspec.DecodeError):
+        with contextlib.suppress(*UNREADABLE):
             self._carry_out(self._router.on_routes(_routes.decode(message.data), self._loop.time()))
 
     def _tick(self) -> None:
@@ -278,7 +280,9 @@ class Dispatcher:
 
     def _do_hand(self, effect: Hand) -> None:
         items = self._items.get(effect.call_id)
-        if items is not None:
+        if len(effect.item) > ITEM_LIMIT_BYTES:
+            self._break_off(effect.call_id, Untrusted("a host sends an item larger than any may be"))
+        elif items is not None:
             items.put_nowait(effect.item)
             if items.qsize() > WINDOW_ITEMS:
                 self._break_off(effect.call_id, Untrusted("a host sends items that nobody asked for"))

@@ -100,6 +100,8 @@ class Call(msgspec.Struct):
     last: Outcome | None = None
     context: Context = FROM_OUTSIDE
     space_failures: int = 0
+    missed: int = 0
+    """How often it is said not to have arrived."""
 
     @property
     def address(self) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from motes.errors import MotesError, Overloaded, Unavailable
+from motes.model.bounds import UNREADABLE
 from motes.tasks import Tasks
 
 Connect = Callable[[str, str], Awaitable[socket.socket]]
@@ -151,7 +152,7 @@ class _ServedLink:
         """Whether the peer keeps to the protocol."""
         try:
             request = _decode_request(data)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return False
         if len(self._tasks) >= MAX_PENDING:
             self._send_error(

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from motes.errors import MotesError, Overloaded, Refused, TimedOut, Unavailable, Untrusted, from_wire
+from motes.model.bounds import UNREADABLE
 from motes.router.ingress import (
     ANSWER_TIMEOUT_S,
     MAX_MESSAGE_BYTES,
@@ -119,7 +120,7 @@ class IngressLink:
             else:
                 future.set_exception(from_wire(answer.error or {"message": "an agent sent no socket"}))
             return True
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return False
         finally:
             for descriptor in descriptors:

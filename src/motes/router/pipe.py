@@ -141,6 +141,10 @@ class Pipe:
         if self._streams.get(stream.name) is stream:
             del self._streams[stream.name]
         self._waiting.pop(stream, None)
+        self.write_off(stream)
+
+    def write_off(self, stream: Stream) -> None:
+        """Nobody will say any more that what was sent of it is there: others need not wait for that."""
         self._pacing.forget(stream.name)
         self.give_turns()
 

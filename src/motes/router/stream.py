@@ -47,6 +47,8 @@ class Pipe(Protocol):
 
     def forget(self, stream: Stream) -> None: ...
 
+    def write_off(self, stream: Stream) -> None: ...
+
 
 class Stream:
     """One connection. It begins with `begin`; until then it only takes what comes."""
@@ -200,6 +202,7 @@ class Stream:
         self._stop_reading()
         if self._unwritten:
             self._leaving = self._loop.call_later(LINGER_S, self.abort)
+            self._pipe.write_off(self)
         else:
             self._close()
 

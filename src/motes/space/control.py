@@ -12,10 +12,13 @@ from typing import Any
 
 import msgspec
 
+from motes.model.bounds import UNREADABLE
 from motes.space.guest.wire import PACKET_LIMIT_BYTES, PART
 
 MOST_DESCRIPTORS = 16
 """In one packet from inside."""
+PACKETS_AT_ONCE = 64
+"""Who sends without end must not keep the agent from all others."""
 RETRY_S = 0.005
 MOST_WAITING = 4096
 """Packets that the other side has not taken yet; more than this breaks the channel."""
@@ -44,7 +47,7 @@ class ControlChannel:
         self._parts = bytearray()
         self._open = True
         ours.setblocking(False)
-        self._loop.add_reader(ours.fileno(), self.read)
+        self._loop.add_reader(ours.fileno(), self._read_some)
 
     def send(self, kind: int, data: Any, descriptors: Sequence[int] = ()) -> None:
         """Send a packet with descriptors, which are closed once they are on their way; nothing goes when broken."""
@@ -78,18 +81,26 @@ class ControlChannel:
             self._loop.remove_writer(self._socket.fileno())
 
     def read(self) -> None:
-        """Take every packet that is there."""
-        while self._open:
+        """Take every packet that is there; for one that sends no more."""
+        while self._read_some():
+            pass
+
+    def _read_some(self) -> bool:
+        """Take some packets, then it is others' turn; the loop calls again. False when nothing more is there."""
+        for _ in range(PACKETS_AT_ONCE):
+            if not self._open:
+                return False
             try:
                 packet, descriptors, _, _ = socket.recv_fds(
                     self._socket, PACKET_LIMIT_BYTES, MOST_DESCRIPTORS, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
                 )
             except BlockingIOError:
-                return
+                return False
             except OSError as error:
                 self._break(f"its control channel broke: {error}")
-                return
+                return False
             self._take(packet, descriptors)
+        return True
 
     def _take(self, packet: bytes, descriptors: list[int]) -> None:
         if not packet:
@@ -102,7 +113,7 @@ class ControlChannel:
             return
         try:
             data = _decode(self._parts)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             _close_all(descriptors)
             self._break("it sent what is no message")
             return

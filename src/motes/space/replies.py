@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from motes.errors import BadInput, BadResult, FunctionError, LimitExceeded, MotesError, TooLarge
+from motes.model.bounds import UNREADABLE
 from motes.model.call import Outcome, failed
 from motes.model.instance import EndReason
 
@@ -39,7 +40,7 @@ def outcome_of_error(body: bytes) -> tuple[Outcome, tuple[EndReason, str] | None
     """The outcome for the caller, and the limit it tells of, after which the instance ends. Raises Untrustworthy."""
     try:
         error = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as failure:
+    except UNREADABLE as failure:
         raise Untrustworthy(f"it sent an error that is none: {failure}") from None
     kind = _KINDS.get(error.code)
     if kind is None:

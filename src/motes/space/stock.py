@@ -75,8 +75,12 @@ class SocketStock:
 
 
 def checked(descriptor: int) -> socket.socket:
-    """A non-blocking socket: AF_INET, a stream, neither connected nor listening. Raises ValueError."""
-    found = socket.socket(fileno=descriptor)
+    """A non-blocking AF_INET stream socket, neither connected nor listening. Raises ValueError; then it is closed."""
+    try:
+        found = socket.socket(fileno=descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise ValueError("a descriptor that is no socket") from None
     if (
         found.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN) != socket.AF_INET
         or found.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_STREAM

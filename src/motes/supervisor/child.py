@@ -72,12 +72,21 @@ class Child:
         self.ready = False
         self._restart_at = self._kill_at = None
         self._started_at = time.monotonic()
-        reader, writer = os.pipe()
-        environment = {**os.environ, **self._environment, READY_FD_VARIABLE: str(writer)}
-        theirs = self._open_orders() if self._takes_orders else None
-        if theirs is not None:
-            environment[ORDERS_FD_VARIABLE] = str(theirs.fileno())
         try:
+            self._launch()
+        except (OSError, subprocess.SubprocessError) as error:
+            self._note_end(f"no start: {error}")
+
+    def _launch(self) -> None:
+        """Raises OSError and SubprocessError; whoever notes the end closes what was opened."""
+        self._pipe, writer = os.pipe()
+        self._selector.register(self._pipe, selectors.EVENT_READ, self._hear)
+        theirs: socket.socket | None = None
+        try:
+            environment = {**os.environ, **self._environment, READY_FD_VARIABLE: str(writer)}
+            if self._takes_orders:
+                theirs = self._open_orders()
+                environment[ORDERS_FD_VARIABLE] = str(theirs.fileno())
             with self.log.open("ab") as log:
                 self.log.chmod(0o600)
                 self._process = subprocess.Popen(
@@ -91,17 +100,11 @@ class Child:
                     start_new_session=True,
                     preexec_fn=end_with_this_process(),
                 )
-        except (OSError, subprocess.SubprocessError) as error:
-            os.close(reader)
-            self._note_end(f"no start: {error}")
-            return
         finally:
             os.close(writer)
             if theirs is not None:
                 theirs.close()
         self.pid = self._process.pid
-        self._pipe = reader
-        self._selector.register(reader, selectors.EVENT_READ, self._hear)
 
     def see_to(self, now: float, *, restart: bool) -> None:
         """Notice an end or readiness, restart or kill when it is time, and keep the log short."""
@@ -167,7 +170,7 @@ class Child:
         assert self._pipe is not None
         line = os.read(self._pipe, READY_LINE_LIMIT_BYTES)
         self._close_pipe()
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             told = json.loads(line or b"0")
             if isinstance(told, dict):
                 self.ready, self.trouble = "error" not in told, str(told.get("error", ""))
@@ -188,7 +191,7 @@ class Child:
         if not data:
             self._close_orders()
             return
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             told = json.loads(data)
             self.told = told if isinstance(told, dict) else self.told
 

@@ -87,7 +87,7 @@ class ControlSocket:
     def _hear(self, connection: socket.socket) -> None:
         try:
             request = json.loads(connection.recv(LINE_LIMIT_BYTES))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             request = None
         if not isinstance(request, dict):
             asker = self._connections.pop(connection)

@@ -272,8 +272,14 @@ class Supervisor:
         if child is not None and not child.wanted:
             # Just told to end: the next one takes its place.
             self.waiting.append(Waiting(child, "ended", lambda _: self._start_host(name, tell)))
+            return
+        try:
+            started = child or self._start_agent(name)
+        except Exception as error:
+            # As where a file that it needs is damaged: it may be later than its asker's turn, and all others go on.
+            tell({"error": f"host {name!r} cannot be started: {error}"})
         else:
-            self.waiting.append(Waiting(child or self._start_agent(name), "ready", tell))
+            self.waiting.append(Waiting(started, "ready", tell))
 
     def _order(self, child: Child, name: str, tell: control.Tell) -> dict[str, Any] | None:
         """Tell a host what hosts.json says of it now, and whoever asked for it what it answers."""

@@ -9,6 +9,9 @@ What was begun goes on when the asker ends. This file decides nothing about keys
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 KEEPERS = ("gateway", "nats-server", "controller")
 """What only a keeper runs, in the order in which it ends when it moves."""
 FORWARD = "forward"
+AGAIN_S = 1.0
+"""Between two attempts to be the keeper again, where that cannot be written, as on a full disk."""
 
 
 class Yielding:
@@ -34,6 +39,8 @@ class Yielding:
         """Who has frozen the desired state, while it holds."""
         self._facts: dict[str, Any] | None = None
         """What to decide once all has ended."""
+        self._again_at: float | None = None
+        """When to try once more to be the keeper."""
         self.verbs: dict[str, Callable[[dict[str, Any], Asker], dict[str, Any] | None]] = {
             "freeze": self._freeze,
             "hand-over": self._hand_over,
@@ -51,6 +58,8 @@ class Yielding:
             return
         if self._facts is not None:
             self._end_next()
+        elif self._again_at is not None and time.monotonic() >= self._again_at:
+            self._be_the_keeper()
         elif self._child("nats-server") is not None and self._asker is None:
             self._start_missing()
         forward = self._child(FORWARD)
@@ -58,8 +67,18 @@ class Yielding:
             # Its time is over, or the other machine never took the keeper.
             del self._supervisor.children[FORWARD]
             if not self._supervisor.home.keeper_file.exists():
+                self._be_the_keeper()
+
+    def _be_the_keeper(self) -> None:
+        """Again; the others follow. What cannot be written now must not end the hosts that run here."""
+        self._again_at = None
+        try:
+            if self._child("nats-server") is None:
                 self._supervisor.start_nats()
-                self._supervisor.tell_facts()
+            self._supervisor.tell_facts()
+        except (OSError, MotesError) as error:
+            self._again_at = time.monotonic() + AGAIN_S
+            print(f"this machine cannot be the keeper yet: {error}", file=sys.stderr)
 
     def _start_missing(self) -> None:
         """After a freeze, or where this machine has just become the keeper."""
@@ -106,12 +125,15 @@ class Yielding:
         answer: dict[str, Any] = {"moved": True}
         try:
             succession.hand_over(supervisor.home, facts)
-            self.start_forward()
         except (OSError, MotesError) as error:
-            # Nothing is decided, as on a full disk: the keeper is here as before.
             answer = {"error": f"it could not be written that the keeper is elsewhere ({error}); it stays here"}
-            supervisor.start_nats()
-        supervisor.tell_facts()
+        if supervisor.home.keeper_file.exists():
+            self.start_forward()
+            with contextlib.suppress(MotesError):
+                supervisor.tell_facts()
+        else:
+            # Nothing is decided, as on a full disk: the keeper is here as before.
+            self._be_the_keeper()
         if self._asker is not None:
             self._asker(answer)
             self._asker.on_gone = None
