@@ -13,7 +13,7 @@ import pytest
 from conftest import NatsServer, WebNatsServer, running_in
 from motes.bus import connection, server
 from motes.bus.connection import Connection, Message
-from motes.bus.notices import disconnects, user_in
+from motes.bus.notices import disconnects, told
 from motes.errors import TimedOut, TooLarge, Unavailable
 from motes.grants import jwt, roles
 from motes.grants.keys import Key, Nkey, load_or_create
@@ -274,7 +274,7 @@ def test_the_server_tells_whose_connection_ended_whatever_it_called_itself(nats_
     async def test(join: Join) -> None:
         system, host = await join("system"), await join("host-other")
         ended: asyncio.Queue[str] = asyncio.Queue()
-        await system.subscribe(ends(nats_server), lambda message: ended.put_nowait(user_in(message.data)))
+        await system.subscribe(ends(nats_server), lambda message: ended.put_nowait(told(message.data).user))
         await host.close()
         while await ended.get() != "host-other":
             pass
@@ -291,7 +291,7 @@ def test_who_is_not_let_in_ends_nobodys_connection_whatever_name_it_gives_itself
         last: asyncio.Queue[str] = asyncio.Queue()
 
         def note(message: Message) -> None:
-            ended.append(user_in(message.data))
+            ended.append(told(message.data).user)
             last.put_nowait(ended[-1])
 
         await system.subscribe(ends(nats_server), note)
@@ -315,7 +315,7 @@ def ends(running: Any) -> str:
     "notice", [b"", b"{}", b'{"client":{}}', b'{"client":{"jwt":"x"}}', b'{"client":{"jwt":"a.b.c"}}', b"[]"]
 )
 def test_a_notice_of_another_shape_names_nobody(notice: bytes) -> None:
-    assert user_in(notice) == ""
+    assert told(notice).user == ""
 
 
 def test_closing_twice_and_while_disconnected_is_fine(own_nats_server: Any) -> None:

@@ -146,7 +146,7 @@ def test_what_a_removed_host_says_counts_for_nothing_although_nats_lets_it_in(
         await speak(people, connection, "f" * 16)
         assert await listed(people) and "lie f" in await command(keeper, "events", "--json")
         line = await command(keeper, "host", "rm", "gone")
-        assert "nsc revocations add-user --account" in line
+        assert "its connections are not ended" in line and "nsc revocations add-user --account" in line
         for again in (connection, await people.connect(user.user, user)):
             await speak(people, again, "e" * 16)
             assert not await listed(people)
@@ -233,6 +233,7 @@ def test_a_callers_key_is_no_hosts_and_its_name_is_no_others_when_it_is_withdraw
 
     with_people(keeper, before)
     told = keeper.json("creds", "rm", "shop")
+    assert told["ended"] is False
     assert told["revoke"][0].startswith("nsc revocations add-user --account A")
     assert "goes on letting them in" in keeper.refusal(3, "creds", "shop", "--output", str(tmp_path / "again.creds"))
     nats.accounts[0].revoked[read_public_nkey(told["revoke"][0].split()[-1])] = 2**31

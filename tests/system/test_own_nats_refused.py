@@ -194,6 +194,28 @@ def test_what_the_file_lacks_is_said_with_how_to_make_it(nats: OwnNats, keeper: 
     assert "no user of the system account" in keeper.refusal(3, "up", *nats.options(motes), "--system-creds", str(file))
 
 
+def test_a_user_of_the_system_account_with_too_few_rights_is_refused_with_those_it_lacks(
+    nats: OwnNats, keeper: RunningCluster, tmp_path: Path
+) -> None:
+    motes, file = account(nats, "FREE"), tmp_path / "system.creds"
+    needed = roles.Role(
+        "watcher",
+        publish=("$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.*.KICK"),
+        subscribe=("_INBOX.system.>", f"$SYS.ACCOUNT.{motes.id}.CONNECT", f"$SYS.ACCOUNT.{motes.id}.DISCONNECT"),
+    )
+    words = ("up", "--http", "127.0.0.1:0", *nats.options(motes), "--system-creds", str(file))
+    for field, option in (("publish", "--allow-pub"), ("subscribe", "--allow-sub")):
+        for lacking in getattr(needed, field):
+            rest = tuple(each for each in getattr(needed, field) if each != lacking)
+            file.write_text(jwt.creds_text(jwt.credentials(nats.system.key, needed._replace(**{field: rest}))))
+            line = keeper.refusal(3, *words)
+            assert "nsc edit user" in line and line.count("--allow") == 1 and f"{option} '{lacking}'" in line
+    file.write_text(jwt.creds_text(jwt.credentials(nats.system.key, needed)))
+    keeper.motes(*words)
+    check = next(check for check in keeper.json("doctor")["checks"] if check["name"] == "NATS")
+    assert check["works"] and "with a system user" in check["detail"]
+
+
 def test_a_server_without_jetstream_or_with_small_messages_is_refused(keeper: RunningCluster, tmp_path: Path) -> None:
     for place, (more, said) in enumerate(
         (({"jetstream": None}, "has no JetStream"), ({"max_payload": 65536}, "carries messages of 65536 bytes"))

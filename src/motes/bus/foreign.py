@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from motes.bus import subjects
+from motes.bus import notices, subjects
 from motes.bus.connection import Connection
 from motes.bus.streams import BUCKETS, most_bytes, stream_names
 from motes.errors import MotesError, Refused, TimedOut, Unavailable
@@ -27,6 +27,7 @@ CLAIM = "claim"
 _TIMEOUT_S = 5.0
 _ALIVE_TIMEOUT_S = 2.0
 _NOT_FOUND = 404
+_NOT_PERMITTED = "Permissions Violation"
 
 
 def replicas_of(servers: str) -> int:
@@ -104,15 +105,44 @@ async def check_alone(connection: Connection) -> None:
     )
 
 
-async def check_system(system: Connection) -> None:
-    """Raises Refused unless this is a user of the system account: to others the server does not answer this."""
-    try:
-        await system.request("$SYS.REQ.SERVER.PING", b"", _TIMEOUT_S)
-    except MotesError as error:
+async def check_system(system: Connection, account: str) -> None:
+    """Raises Refused unless this user may do in the system account what the keeper does there, with what it may not.
+
+    `account` is the cluster's public key, as NATS writes it. Nothing is changed.
+    """
+    hears = (f"{system.inbox}.>", notices.connects(account), notices.disconnects(account))
+    says = (notices.LIST, notices.kick("*"))
+    unheard = [subject for subject in hears if await _is_refused(system, subject, hear=True)]
+    unsaid = [subject for subject in says if await _is_refused(system, subject, hear=False)]
+    if unheard or unsaid:
+        unheard = [subject.replace(system.inbox, subjects.inbox(system.user)) for subject in unheard]
         raise Refused(
-            f"--system-creds is no user of the system account of NATS at {system.server}: {error.message} (make one:"
+            f"the user of --system-creds lacks permissions in NATS at {system.server}, without which the keeper cannot"
+            " see who comes and goes and end whom it removes: nsc edit user --account SYS --name NAME"
+            + "".join(f" --allow-sub '{each}'" for each in unheard)
+            + "".join(f" --allow-pub '{each}'" for each in unsaid)
+            + "; nsc generate creds --account SYS --name NAME > FILE"
+        )
+    try:
+        # A list of its own connections any account gets. There is no connection 0, which only the system account hears.
+        server, _ = notices.listed(await system.request(notices.LIST, notices.question(account, 1, 0), _TIMEOUT_S))
+        await system.request(notices.kick(server), b'{"cid":0}', _TIMEOUT_S)
+    except (MotesError, ValueError) as error:
+        raise Refused(
+            f"--system-creds is no user of the system account of NATS at {system.server}: {error} (make one:"
             " nsc add user --account SYS NAME; nsc generate creds --account SYS --name NAME)"
         ) from None
+
+
+async def _is_refused(system: Connection, subject: str, hear: bool) -> bool:
+    system.refused = ""
+    if hear:
+        (await system.subscribe(subject, lambda message: None)).unsubscribe()
+    else:
+        # To no server, so that none does anything.
+        system.publish(subject.replace("*", "NONE"), b"")
+    await system.flush()
+    return _NOT_PERMITTED in system.refused
 
 
 async def _ask(connection: Connection, what: str, question: dict[str, Any]) -> dict[str, Any]:

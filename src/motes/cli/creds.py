@@ -152,9 +152,9 @@ def rm(name: str, as_json: bool) -> None:
     """
     from motes.cli import revoking
 
-    revoke = with_cluster(lambda cluster: revoking.remove(cluster, "caller-withdraw", name, name))
-    what = "are withdrawn" if revoke else "open nothing any more"
-    revoking.tell(name, f"the keys of {name!r} {what}", revoke, as_json)
+    left = with_cluster(lambda cluster: revoking.remove(cluster, "caller-withdraw", name, name))
+    what = "are withdrawn" if left.revoke else "open nothing any more"
+    revoking.tell(name, f"the keys of {name!r} {what}", left, as_json)
 
 
 def _write(file: Path, text: Callable[[], str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -101,20 +102,29 @@ def _foreign_nats(home: Home, told: Foreign) -> dict[str, Any]:
     from motes.grants.keys import load_public
     from motes.model.names import KEEPER
 
+    has_system = home.user("system").exists()
+
     async def look() -> str:
-        connection = await Connection.open(told.servers, home.credentials(KEEPER), certificate=told.certificate)
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def opened(user: str) -> Connection:
+                credentials = home.credentials(user)
+                connection = await Connection.open(told.servers, credentials, certificate=told.certificate)
+                stack.push_async_callback(connection.close)
+                return connection
+
+            connection = await opened(KEEPER)
             await foreign.examine(connection, load_public(home.public_key("controller")).hex())
+            if has_system:
+                await foreign.check_system(await opened("system"), told.account)
             return connection.server_version
-        finally:
-            await connection.close()
 
     mend = "see to it there, or say anew where it is: motes down; motes up --nats URL --creds FILE"
     try:
         version = asyncio.run(look())
     except MotesError as error:
         return _check("NATS", False, error.message, mend)
-    watched = "with" if home.user("system").exists() else "without"
+    watched = "with" if has_system else "without"
     return _check("NATS", True, f"{version}, yours at {told.servers}, account {told.account}, {watched} a system user")
 
 

@@ -233,8 +233,8 @@ def rm(name: str, as_json: bool) -> None:
     from motes.cli import revoking
     from motes.cli.session import with_cluster
 
-    revoke = with_cluster(lambda cluster: revoking.remove(cluster, "expel", name, HOST_PREFIX + name))
-    revoking.tell(name, f"host {name} is removed", revoke, as_json)
+    left = with_cluster(lambda cluster: revoking.remove(cluster, "expel", name, HOST_PREFIX + name))
+    revoking.tell(name, f"host {name} is removed", left, as_json)
 
 
 @command.command()

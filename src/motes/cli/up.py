@@ -47,7 +47,11 @@ _NOTHING_TO_LISTEN_FOR = (
 )
 @click.option("--creds", metavar="FILE", help="A signing key of the account there that is the cluster's own.")
 @click.option("--nats-ca", metavar="FILE", help="The authority that vouches for it. Default: those of the system.")
-@click.option("--system-creds", metavar="FILE", help="A user of its system account, to see at once who comes and goes.")
+@click.option(
+    "--system-creds",
+    metavar="FILE",
+    help="A user of its system account, to see who comes and goes, and end who goes for good.",
+)
 @click.option("--foreground", is_flag=True, help="Stay, and end the cluster at Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: http, nats, home, pid, already.")
 def command(

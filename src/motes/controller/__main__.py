@@ -13,6 +13,7 @@ from motes.bus import foreign, tls
 from motes.bus.connection import REFUSAL, Connection
 from motes.bus.notices import disconnects
 from motes.bus.server import has_given_up, running_pids
+from motes.controller.connections import Connections
 from motes.controller.crowd import Crowd
 from motes.controller.disk import Disk
 from motes.controller.door import Gate, Seal
@@ -20,7 +21,7 @@ from motes.controller.service import Controller
 from motes.errors import MotesError, NotFound, Refused, Unavailable
 from motes.grants.issuing import issuer_of
 from motes.grants.jwt import public_key_of
-from motes.grants.keys import Key, Nkey, load_or_create, load_public, public_nkey
+from motes.grants.keys import Nkey, load_or_create, load_public, public_nkey
 from motes.grants.roles import SYSTEM
 from motes.home import Home
 from motes.model.names import HOST_PREFIX
@@ -39,13 +40,15 @@ async def serve(home: Home) -> None:
         # Where others run the NATS, who may use what it says of connections is theirs to say.
         system = None if is_foreign and not home.user(SYSTEM.user).exists() else await opened(home, SYSTEM.user, stack)
         key, account = load_or_create(home.key("controller")), issuer_of(home)
+        named = public_nkey(Nkey.ACCOUNT, account.account)
+        crowd = None if system is None else Crowd(await Connections.open(system, named))
         gate = None
         if is_foreign:
             await foreign.examine(connection, key.public.hex())
             await foreign.check_alone(connection)
         elif system is not None:
             gate = Gate(load_or_create(home.key("operator")), account, system)
-        seal = Seal(account, lambda name: own_host_key(home, name), gate)
+        seal = Seal(account, lambda name: own_host_key(home, name), gate, crowd if gate is None else None)
         disk = Disk.elsewhere() if is_foreign else Disk(home.jetstream, lambda: restart_server(home))
         replicas = foreign.replicas_of(connection.server) if is_foreign else 1
         controller = await Controller.open(connection, key, seal, owners, disk, replicas)
@@ -55,8 +58,10 @@ async def serve(home: Home) -> None:
             tls.fingerprint_of(home.tls_certificate) if moved_to and not is_foreign else connection.certificate
         )
         controller.succession.tell(moved_to, certificate)
-        if system is not None:
-            await watch(controller, system, account, stack)
+        if system is not None and crowd is not None:
+            await system.subscribe(disconnects(named), controller.on_disconnect_notice)
+            stack.push_async_callback(crowd.close)
+            await crowd.start()
         announce_ready()
         await stop.wait()
 
@@ -75,15 +80,6 @@ async def opened(home: Home, user: str, stack: contextlib.AsyncExitStack) -> Con
         ) from None
     stack.push_async_callback(connection.close)
     return connection
-
-
-async def watch(controller: Controller, system: Connection, account: Key, stack: contextlib.AsyncExitStack) -> None:
-    """Hear from the server itself whose connections end, and how many there are."""
-    name = public_nkey(Nkey.ACCOUNT, account.account)
-    await system.subscribe(disconnects(name), controller.on_disconnect_notice)
-    crowd = Crowd(system, name)
-    stack.push_async_callback(crowd.close)
-    await crowd.start()
 
 
 def own_host_key(home: Home, name: str) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 LONGEST_INVITE_S = 30 * 86400.0
 MOST_USES = 1000
+ANSWER_S = 0.5
+"""So long a host that goes by itself may hear that it is gone."""
 
 
 class Admission:
@@ -137,13 +140,14 @@ class Admission:
     async def remove(self, sender: str, name: str) -> bool:
         """See a host off, at once and for good: its connections end, and its key opens no other. Raises NotFound.
 
-        Nor does anybody come in by its invite any more: it may have kept that.
+        Nor does anybody come in by its invite any more: it may have kept that. False where its connections go on, for
+        NATS is not the keeper's own.
         """
         async with self._door.lock:
             member = await self._present(name)
             await self._end_invite(member.invite, name)
-            await self._see_off(name, member)
-        return True
+            gone = await self._see_off(name, member)
+        return await self._door.end(gone.revoked())
 
     async def successor(self, host: str, own: Mapping[str, bytes]) -> bytes:
         """The key of a host that is to be the keeper; those of this machine become members. Raises NotFound.
@@ -195,8 +199,13 @@ class Admission:
         """A host goes by itself. Raises NotFound."""
         name = sender.removeprefix(HOST_PREFIX)
         async with self._door.lock:
-            await self._see_off(name, await self._present(name))
+            gone = await self._see_off(name, await self._present(name))
+        self._controller.tasks.spawn(self._end_soon(gone))
         return True
+
+    async def _end_soon(self, gone: Member) -> None:
+        await asyncio.sleep(ANSWER_S)
+        await self._door.end(gone.revoked())
 
     async def key_of(self, host: str) -> bytes:
         """The public key with which a host of this cluster signs what it says. Raises Refused when it is none."""
@@ -224,7 +233,7 @@ class Admission:
             promise.ended_by = promise.ended_by or name
             await self._controller.store.put_invite(invite, msgspec.msgpack.encode(promise))
 
-    async def _see_off(self, name: str, member: Member) -> None:
+    async def _see_off(self, name: str, member: Member) -> Member:
         await self._controller.naming.forget(name)
         gone = msgspec.structs.replace(member, left_at=revocation_time(time.time(), member.joined_at))
         # First, so that whoever is told of a failure can do it again.
@@ -238,6 +247,7 @@ class Admission:
         self._controller.core.state.removed.add(name)
         self._controller.core.state.absences.pop(name, None)
         self._controller.forget_host(name)
+        return gone
 
     async def _member(self, name: str) -> Member | None:
         found = await self._controller.store.member(name) if is_name(name) else None

@@ -65,7 +65,10 @@ class Callers:
         ]
 
     async def withdraw(self, sender: str, name: str) -> bool:
-        """Every key of this caller: its connections end, and open again by none of them. Raises NotFound."""
+        """Every key of this caller: its connections end, and open again by none of them. Raises NotFound.
+
+        False where its connections go on, for NATS is not the keeper's own.
+        """
         async with self._door.lock:
             known = await self._keys(name) if is_name(name) else CallerKeys()
             if not known.issued:
@@ -77,7 +80,7 @@ class Callers:
             await self._keep(name, CallerKeys(withdrawn={**known.withdrawn, **gone}))
             if not self._door.has_gate:
                 self._controller.withdrawn.add(name)
-        return True
+        return await self._door.end(gone)
 
     async def _keys(self, name: str) -> CallerKeys:
         found = await self._controller.store.caller(name)

@@ -12,7 +12,7 @@ import msgspec
 
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
-from motes.bus.notices import ended_connection, user_in
+from motes.bus.notices import told
 from motes.bus.store import Store
 from motes.controller.absence import Absences
 from motes.controller.admission import Admission
@@ -142,9 +142,9 @@ class Controller:
 
     def on_disconnect_notice(self, message: Message) -> None:
         """The server says that a connection has ended, `$SYS.ACCOUNT.<ours>.DISCONNECT`: is it a host's, it is gone."""
-        user = user_in(message.data)
-        if user.startswith(HOST_PREFIX):
-            host, connection = user.removeprefix(HOST_PREFIX), ended_connection(message.data)
+        ended = told(message.data)
+        if ended.user.startswith(HOST_PREFIX):
+            host, connection = ended.user.removeprefix(HOST_PREFIX), ended.number
             known = self.core.state.hosts.get(host)
             if known is not None and known.has_another(connection):
                 return  # It was cut off, and is back by another one.

@@ -112,7 +112,7 @@ async def _try(servers: str, certificate: bytes, signing: SigningKey, owner: str
     if system is not None:
         connection = await Connection.open(servers, system, certificate=certificate)
         try:
-            await foreign.check_system(connection)
+            await foreign.check_system(connection, public_nkey(Nkey.ACCOUNT, signing.account))
         finally:
             await connection.close()
 
