@@ -54,10 +54,14 @@ class Keeper:
         self.core.state.joined.add("laptop")
         self.naming = Naming(cast(Controller, self))
         seal = SimpleNamespace(account=Key.generate(), own_key=lambda name: None)
-        self.door: Any = SimpleNamespace(lock=asyncio.Lock(), seal=seal, shut_out=self.shut_out, end=self.shut_out)
+        self.door: Any = SimpleNamespace(lock=asyncio.Lock(), seal=seal, shut_out=self.shut_out, end=self.end)
         self.admission = Admission(cast(Controller, self), cast(Door, self.door))
 
     async def shut_out(self, keys: dict[str, int]) -> None: ...
+
+    async def end(self, keys: dict[str, int]) -> bool:
+        return True
+
     def forget_host(self, name: str) -> None: ...
     def carry_out(self, effects: Any) -> None: ...
 
