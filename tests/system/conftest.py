@@ -1,20 +1,33 @@
-"""One real cluster for all tests that leave it as it was."""
+"""Real clusters and machines that more than one file of tests uses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from system.running import RunningCluster
+from system.running import Keeper, RunningCluster
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     """A cluster of one host, for tests that deploy apps of their own and kill nothing of it."""
-    cluster = RunningCluster(tmp_path_factory.mktemp("cluster") / "home")
-    cluster.up()
-    try:
+    with RunningCluster(tmp_path_factory.mktemp("cluster") / "home") as cluster:
+        cluster.up()
         yield cluster
-    finally:
-        cluster.down()
+
+
+@pytest.fixture(scope="module")
+def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
+    """One that the tests of a file have together; other machines may join it."""
+    with Keeper(tmp_path_factory.mktemp("keeper") / "home") as cluster:
+        cluster.listen()
+        yield cluster
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[RunningCluster]:
+    """Another machine's home, which shares nothing with the keeper's."""
+    with RunningCluster(tmp_path / "machine") as other:
+        yield other

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -77,7 +77,10 @@ def _url64(data: bytes) -> str:
 
 
 class OwnNats:
-    """Servers on the loopback, each of which knows the accounts and shows a certificate of the authority."""
+    """Servers on the loopback, each of which knows the accounts and shows a certificate of the authority.
+
+    They run while it is a context.
+    """
 
     def __init__(
         self, folder: Path, *accounts: Account, servers: int = 1, tls: bool = True, websocket: int = 0, **more: Any
@@ -94,6 +97,13 @@ class OwnNats:
         """The port for it; 0: there is none."""
         self._more = more
         self.processes: list[subprocess.Popen[bytes] | None] = [None] * servers
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def url(self) -> str:

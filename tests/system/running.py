@@ -12,30 +12,48 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from motes.home import Home
 from motes.supervisor import control, founding
+from ports import free_port
 
 MOTES = str(Path(sys.executable).with_name("motes"))
 DEADLINE_S = 60.0
 
 
 class RunningCluster:
-    """The cluster whose home is `folder`."""
+    """The cluster whose home is `folder`; as a context it is not started, but stopped at the end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = Home(folder)
         self.environment = {**os.environ, "MOTES_HOME": str(folder)}
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
+
+    def command(self, *words: str) -> list[str]:
+        """A `motes` command there."""
+        return [MOTES, *words]
+
     def run(
         self, *words: str, stdin: str | None = None, timeout_s: float = DEADLINE_S
     ) -> subprocess.CompletedProcess[str]:
         """A `motes` command, whatever its exit code."""
+        command = self.command(*words)
         return subprocess.run(
-            [MOTES, *words], env=self.environment, input=stdin, capture_output=True, text=True, timeout=timeout_s
+            command, env=self.environment, input=stdin, capture_output=True, text=True, timeout=timeout_s
         )
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        """A `motes` command that goes on beside."""
+        environment = {**self.environment, **environment}
+        command = self.command(*words)
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def motes(self, *words: str, stdin: str | None = None) -> str:
         """What a `motes` command prints; it must succeed."""
@@ -108,8 +126,31 @@ class RunningCluster:
             agent.wait(DEADLINE_S)
             self.home.write_json(self.home.hosts_file, offers)
 
+    def hosts(self) -> dict[str, str]:
+        """Their states."""
+        return {host["name"]: host["state"] for host in self.json("host", "ls")}
+
+    def invite(self, *words: str) -> str:
+        return str(self.json("invite", *words)["invite"])
+
+    def join(self, keeper: RunningCluster, name: str, *more: str) -> None:
+        """Be the host `name` of that cluster."""
+        self.motes("join", keeper.invite(), "--name", name, *more)
+        wait_until(lambda: keeper.hosts().get(name) == "up", f"{name} is up")
+
     def instances(self, workload: str | None = None) -> list[dict[str, Any]]:
         return [each for each in self.json("ps") if workload in (None, each["workload"])]
+
+
+class Keeper(RunningCluster):
+    """One that other machines may join."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.port = free_port()
+
+    def listen(self) -> None:
+        self.motes("up", "--http", "127.0.0.1:0", "--listen", f"127.0.0.1:{self.port}")
 
 
 def wait_until(true: Callable[[], object], what: str = "") -> None:

@@ -15,9 +15,8 @@ import pytest
 from motes.cli import wheel
 from motes.model.invite import PREFIX
 from system.own_sshd import Sshd
-from system.running import wait_until
+from system.running import Keeper, wait_until
 from system.test_contexts import Away
-from system.test_joining import Keeper
 
 pytestmark = pytest.mark.timeout(900)
 """Packages are fetched and installed."""
@@ -41,14 +40,6 @@ class Overseer(threading.Thread):
                     if self._secret in line:
                         self.seen.add(line.decode(errors="replace"))
             self.looks += 1
-
-
-@pytest.fixture(scope="module")
-def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
-    cluster = Keeper(tmp_path_factory.mktemp("keeper") / "home")
-    cluster.listen()
-    yield cluster
-    cluster.down()
 
 
 @pytest.fixture(scope="module")
@@ -121,14 +112,11 @@ def test_without_a_systemd_it_serves_all_the_same_and_that_is_said(keeper: Keepe
 
 
 def test_a_machine_of_another_cluster_is_left_alone(keeper: Keeper, far: Sshd, tmp_path: Path) -> None:
-    other = Keeper(tmp_path / "other")
-    other.listen()
-    try:
+    with Keeper(tmp_path / "other") as other:
+        other.listen()
         assert "has joined another cluster" in other.refusal(3, *add(far=far))
         assert "is host 'attic' already" in keeper.refusal(3, *add("--name", "cellar", far=far))
         assert "is a host of another cluster" in other.refusal(3, *add("--as", "keeper", far=far))
-    finally:
-        other.down()
     assert keeper.hosts()["attic"] == "up"
 
 
@@ -182,14 +170,11 @@ def test_words_for_the_other_machine_are_words_there_and_no_commands(keeper: Kee
 def test_a_keeper_that_does_not_listen_says_so_before_anything_is_done(far: Sshd, tmp_path: Path) -> None:
     from system.running import RunningCluster
 
-    cluster = RunningCluster(tmp_path / "home")
-    cluster.up()
-    try:
+    with RunningCluster(tmp_path / "home") as cluster:
+        cluster.up()
         accepted = far.log.read_text().count("Accepted")
         assert "motes up --listen" in cluster.refusal(3, *add(far=far))
         assert far.log.read_text().count("Accepted") == accepted
-    finally:
-        cluster.down()
 
 
 def test_the_wheel_holds_the_package_as_it_runs_here(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import ssl
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from motes.grants import creds
 from motes.model.credentials import Credentials
 from system.moving import killed_at
-from system.running import DEADLINE_S, MOTES, RunningCluster, wait_until
+from system.running import DEADLINE_S, MOTES, Keeper, RunningCluster, wait_until
 from system.terminal import in_a_terminal
-from system.test_joining import Keeper
 from system.test_other_systems import ELSEWHERE
 
 APP = """
@@ -51,13 +49,11 @@ class Away(RunningCluster):
 
 
 @pytest.fixture(scope="module")
-def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
-    cluster = Keeper(tmp_path_factory.mktemp("keeper") / "home")
-    cluster.listen()
-    cluster.motes("creds", "shop", "--output", str(cluster.folder.parent / "shop.creds"))
-    cluster.motes("creds", "--owner", "--output", str(cluster.folder.parent / "owner.creds"))
-    yield cluster
-    cluster.down()
+def keeper(keeper: Keeper) -> Keeper:
+    """With a caller's key and the owner's."""
+    keeper.motes("creds", "shop", "--output", key(keeper, "shop"))
+    keeper.motes("creds", "--owner", "--output", key(keeper, "owner"))
+    return keeper
 
 
 @pytest.fixture
@@ -94,14 +90,11 @@ def test_the_owner_commands_the_cluster_from_a_machine_without_a_home(
     assert away.json("host", "drain", "local")["state"] in ("drained", "draining")
     away.motes("host", "drain", "local", "--off")
     # Also an invite: the keeper is where the context says.
-    machine = RunningCluster(tmp_path / "machine")
-    try:
+    with RunningCluster(tmp_path / "machine") as machine:
         machine.motes("join", away.json("invite")["invite"], "--name", "guest")
         wait_until(lambda: keeper.hosts().get("guest") == "up")
         away.motes("host", "rm", "guest")
         assert "guest" not in keeper.hosts()
-    finally:
-        machine.down()
     wait_until(lambda: "far" in {each["app"] for each in away.json("usage")}, "it is accounted for")
     # And a caller's key, which opens the cluster from elsewhere, until it is withdrawn.
     away.motes("creds", "kim", "--output", str(tmp_path / "kim.creds"))
@@ -367,9 +360,8 @@ def test_a_server_with_another_certificate_is_told_nothing(keeper: Keeper, away:
 
 
 def test_a_key_of_another_cluster_opens_nothing(keeper: Keeper, away: Away, tmp_path: Path) -> None:
-    other = Keeper(tmp_path / "other")
-    other.listen()
-    try:
+    with Keeper(tmp_path / "other") as other:
+        other.listen()
         other.motes("creds", "shop", "--output", str(tmp_path / "theirs.creds"))
         theirs, ours = (tmp_path / "theirs.creds").read_text(), Path(key(keeper, "shop")).read_text()
         # This cluster's keeper, with the other cluster's key: same user's name, same everything else.
@@ -388,8 +380,6 @@ def test_a_key_of_another_cluster_opens_nothing(keeper: Keeper, away: Away, tmp_
         (tmp_path / "evil.py").write_text(APP)
         assert "not trusted" in away.refusal(8, "--context", "mine", "deploy", str(tmp_path / "evil.py"))
         assert keeper.json("apps") == []
-    finally:
-        other.down()
 
 
 @pytest.mark.parametrize(
@@ -410,12 +400,9 @@ def test_what_is_no_file_of_credentials_is_refused(away: Away, tmp_path: Path, t
 
 
 def test_a_key_of_a_cluster_that_does_not_listen_says_what_to_do(away: Away, tmp_path: Path) -> None:
-    cluster = RunningCluster(tmp_path / "home")
-    cluster.up()
-    try:
+    with RunningCluster(tmp_path / "home") as cluster:
+        cluster.up()
         cluster.motes("creds", "shop", "--output", str(tmp_path / "shop.creds"))
-    finally:
-        cluster.down()
     assert "motes up --listen" in away.refusal(3, "context", "add", "x", "--creds", str(tmp_path / "shop.creds"))
     unread = ("context", "add", "x", "--creds", str(tmp_path / "shop.creds"), "--keeper", "not an address")
     assert "is no address" in away.refusal(3, *unread)

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -24,9 +23,8 @@ from motes.grants import jwt, keys, roles
 from motes.home import Home
 from motes.model import invite as invites
 from motes.supervisor import founding
-from ports import free_port
 from system.moving import killed_at
-from system.running import DEADLINE_S, MOTES, RunningCluster, wait_until
+from system.running import DEADLINE_S, MOTES, Keeper, RunningCluster, wait_until
 
 APP = """
 import os
@@ -38,44 +36,9 @@ def where() -> str:
 """
 
 
-class Keeper(RunningCluster):
-    """One that others may join."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.port = free_port()
-
-    def listen(self) -> None:
-        self.motes("up", "--http", "127.0.0.1:0", "--listen", f"127.0.0.1:{self.port}")
-
-    def invite(self, *words: str) -> str:
-        return str(self.json("invite", *words)["invite"])
-
-    def hosts(self) -> dict[str, str]:
-        """Their states."""
-        return {host["name"]: host["state"] for host in self.json("host", "ls")}
-
-
-@pytest.fixture(scope="module")
-def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
-    cluster = Keeper(tmp_path_factory.mktemp("keeper") / "home")
-    cluster.listen()
-    yield cluster
-    cluster.down()
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[RunningCluster]:
-    """Another machine's home."""
-    other = RunningCluster(tmp_path / "machine")
-    yield other
-    other.down()
-
-
 def test_a_machine_joins_with_one_line_and_comes_back_after_both_were_stopped(tmp_path: Path) -> None:
-    keeper, machine = Keeper(tmp_path / "keeper"), RunningCluster(tmp_path / "machine")
-    keeper.listen()
-    try:
+    with Keeper(tmp_path / "keeper") as keeper, RunningCluster(tmp_path / "machine") as machine:
+        keeper.listen()
         joined = machine.json("join", keeper.invite(), "--name", "b", "--lend", "cpus=1,memory=1GiB,spaces=7")
         assert joined["name"] == "b" and joined["address"] == f"127.0.0.1:{keeper.port}"
         (lends,) = (host["lends"] for host in keeper.json("host", "ls") if host["name"] == "b")
@@ -95,9 +58,6 @@ def test_a_machine_joins_with_one_line_and_comes_back_after_both_were_stopped(tm
         machine.up()
         wait_until(lambda: keeper.hosts() == {"b": "up"}, "b is back")
         assert keeper.motes("call", "places.where").startswith('"/tmp')
-    finally:
-        machine.down()
-        keeper.down()
 
 
 def test_an_invite_is_for_one_machine_unless_it_says_more(
@@ -140,12 +100,9 @@ def test_the_invite_of_another_cluster_and_one_that_was_never_made_are_refused(
     keeper: Keeper, machine: RunningCluster, tmp_path: Path
 ) -> None:
     ours = invites.parse(keeper.invite())
-    strange = Keeper(tmp_path / "strange")
-    strange.listen()
-    try:
+    with Keeper(tmp_path / "strange") as strange:
+        strange.listen()
         theirs = invites.parse(strange.invite())
-    finally:
-        strange.down()
     elsewhere = theirs._replace(addresses=ours.addresses)
     assert "another cluster answers there" in machine.refusal(8, "join", elsewhere.line(), "--name", "x")
     # Whoever knows the certificate still needs a signature of the account.
@@ -158,9 +115,12 @@ def test_the_invite_of_another_cluster_and_one_that_was_never_made_are_refused(
 
 
 def test_a_host_that_is_removed_is_cut_off_at_once_and_its_key_opens_nothing_any_more(tmp_path: Path) -> None:
-    keeper, machine, other = (Keeper(tmp_path / "keeper"), *(RunningCluster(tmp_path / name) for name in ("b", "c")))
-    keeper.listen()
-    try:
+    with (
+        Keeper(tmp_path / "keeper") as keeper,
+        RunningCluster(tmp_path / "b") as machine,
+        RunningCluster(tmp_path / "c") as other,
+    ):
+        keeper.listen()
         machine.motes("join", keeper.invite(), "--name", "b")
         keeper.motes("host", "stop", "--name", "local")
         keeper.deploy("places", APP)
@@ -188,9 +148,6 @@ def test_a_host_that_is_removed_is_cut_off_at_once_and_its_key_opens_nothing_any
         machine.motes("leave")
         machine.motes("join", keeper.invite(), "--name", "again")
         wait_until(lambda: keeper.hosts() == dict.fromkeys(("again", "b", "local"), "up"))
-    finally:
-        for each in (other, machine, keeper):
-            each.down()
 
 
 def opens(machine: RunningCluster, keeper: Keeper) -> bool:
@@ -239,10 +196,13 @@ def test_an_invite_does_not_bring_back_a_host_that_was_removed(keeper: Keeper, m
 
 
 def test_a_removed_host_stays_out_when_its_name_is_anothers_and_more_are_removed(tmp_path: Path) -> None:
-    keeper, *machines = Keeper(tmp_path / "keeper"), *(RunningCluster(tmp_path / name) for name in ("b", "c", "d"))
-    removed, second, third = machines
-    keeper.listen()
-    try:
+    with (
+        Keeper(tmp_path / "keeper") as keeper,
+        RunningCluster(tmp_path / "b") as removed,
+        RunningCluster(tmp_path / "c") as second,
+        RunningCluster(tmp_path / "d") as third,
+    ):
+        keeper.listen()
         line = keeper.invite()
         removed.motes("join", line, "--name", "b")
         keeper.motes("host", "rm", "b")
@@ -257,24 +217,17 @@ def test_a_removed_host_stays_out_when_its_name_is_anothers_and_more_are_removed
         removed.home.key("host").write_text(kept)
         assert "needs another invite" in removed.refusal(3, "join", line, "--name", "b")
         wait_until(lambda: keeper.hosts().get("b") == "up")
-    finally:
-        for each in (*machines, keeper):
-            each.down()
 
 
 def test_a_keeper_whose_nats_server_has_lost_its_memory_lets_no_removed_host_in(tmp_path: Path) -> None:
-    keeper, machine = Keeper(tmp_path / "keeper"), RunningCluster(tmp_path / "b")
-    keeper.listen()
-    try:
+    with Keeper(tmp_path / "keeper") as keeper, RunningCluster(tmp_path / "b") as machine:
+        keeper.listen()
         machine.motes("join", keeper.invite(), "--name", "b")
         keeper.motes("host", "rm", "b")
         keeper.down()
         shutil.rmtree(keeper.home.nats_accounts)
         keeper.up()
         assert not opens(machine, keeper)
-    finally:
-        for each in (machine, keeper):
-            each.down()
 
 
 def test_nobody_joins_in_the_name_of_a_host_of_the_keeper_that_is_stopped(
@@ -315,24 +268,20 @@ def test_doctor_names_the_keeper_on_a_machine_that_has_joined_and_no_address_tha
 
 def test_a_home_of_an_earlier_version_takes_other_machines_too(tmp_path: Path) -> None:
     """Its nats-server had its accounts in memory and knew of no TLS; its system user could not tell it anything."""
-    keeper, machine = Keeper(tmp_path / "keeper"), RunningCluster(tmp_path / "b")
-    keeper.up()
-    keeper.down()
-    home = keeper.home
-    config = json.loads(home.nats_config.read_text())
-    del config["allow_non_tls"]
-    home.nats_config.write_text(json.dumps({**config, "resolver": "MEMORY"}))
-    shutil.rmtree(home.nats_accounts)
-    earlier = roles.SYSTEM._replace(publish=())
-    home.save_credentials(jwt.credentials(keys.load_or_create(home.key("system")), earlier))
-    keeper.listen()
-    try:
+    with Keeper(tmp_path / "keeper") as keeper, RunningCluster(tmp_path / "b") as machine:
+        keeper.up()
+        keeper.down()
+        home = keeper.home
+        config = json.loads(home.nats_config.read_text())
+        del config["allow_non_tls"]
+        home.nats_config.write_text(json.dumps({**config, "resolver": "MEMORY"}))
+        shutil.rmtree(home.nats_accounts)
+        earlier = roles.SYSTEM._replace(publish=())
+        home.save_credentials(jwt.credentials(keys.load_or_create(home.key("system")), earlier))
+        keeper.listen()
         machine.motes("join", keeper.invite(), "--name", "b")
         keeper.motes("host", "rm", "b")
         assert not opens(machine, keeper)
-    finally:
-        for each in (machine, keeper):
-            each.down()
 
 
 def test_what_only_the_keeper_can_do_is_refused_on_a_machine_that_has_joined(
@@ -348,16 +297,13 @@ def test_what_only_the_keeper_can_do_is_refused_on_a_machine_that_has_joined(
 
 
 def test_an_address_that_is_not_there_is_said_with_the_way_back(tmp_path: Path) -> None:
-    cluster = Keeper(tmp_path / "home")
-    try:
+    with Keeper(tmp_path / "home") as cluster:
         told = cluster.refusal(8, "up", "--http", "127.0.0.1:0", "--listen", "192.0.2.77:7423")
         assert "192.0.2.77:7423" in told and "motes up --listen off" in told
         assert "is no address" in cluster.refusal(3, "up", "--listen", "::1")
         cluster.motes("up", "--http", "127.0.0.1:0", "--listen", f"[::1]:{cluster.port}")
         assert "is no address" in cluster.refusal(3, "invite", "--address", "nonsense")
         assert cluster.json("invite")["addresses"] == [f"[::1]:{cluster.port}"]
-    finally:
-        cluster.down()
 
 
 def test_a_machine_whose_answer_was_lost_asks_once_more_and_the_invite_is_used_up(
@@ -483,12 +429,9 @@ def test_a_keeper_that_speaks_no_tls_is_told_nothing(keeper: Keeper) -> None:
 
 
 def test_a_cluster_that_does_not_listen_makes_no_invites(tmp_path: Path) -> None:
-    cluster = RunningCluster(tmp_path / "home")
-    cluster.up()
-    try:
+    with RunningCluster(tmp_path / "home") as cluster:
+        cluster.up()
         assert "motes up --listen" in cluster.refusal(3, "invite")
         assert "motes down" in cluster.refusal(3, "up", "--listen", "127.0.0.1:7423")
-    finally:
-        cluster.down()
     assert "is no address" in cluster.refusal(3, "up", "--listen", "here:there")
     assert Home(cluster.folder).listen() is None

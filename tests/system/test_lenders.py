@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from motes.model import invite as invites
 from ports import free_port
-from system.running import RunningCluster, wait_until
-from system.test_joining import Keeper
+from system.running import Keeper, RunningCluster, wait_until
 
 HUGE = "spaces=3000000000"
 HELLO = """
@@ -20,22 +16,6 @@ HELLO = """
     def greet() -> str:
         return "hello"
 """
-
-
-@pytest.fixture(scope="module")
-def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
-    cluster = Keeper(tmp_path_factory.mktemp("keeper") / "home")
-    cluster.listen()
-    yield cluster
-    cluster.down()
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[RunningCluster]:
-    """Another machine's home."""
-    other = RunningCluster(tmp_path / "machine")
-    yield other
-    other.down()
 
 
 def test_what_no_host_can_lend_costs_no_invite_and_what_was_kept_of_it_is_mended_by_the_words_that_are_said(
@@ -88,9 +68,8 @@ def test_who_was_removed_is_told_so_everywhere_and_asks_the_keeper_less_and_less
 
 
 def test_while_the_keeper_is_away_and_while_it_is_paused_a_machine_does_not_say_that_it_lends(tmp_path: Path) -> None:
-    keeper, machine = Keeper(tmp_path / "keeper"), RunningCluster(tmp_path / "machine")
-    keeper.listen()
-    try:
+    with Keeper(tmp_path / "keeper") as keeper, RunningCluster(tmp_path / "machine") as machine:
+        keeper.listen()
         machine.motes("join", keeper.invite(), "--name", "b")
         keeper.down()
         wait_until(lambda: "its keeper is not there, for" in machine.motes("lend"), "it knows")
@@ -105,22 +84,17 @@ def test_while_the_keeper_is_away_and_while_it_is_paused_a_machine_does_not_say_
         assert "this machine is paused; lend again: motes resume" in well.stdout and "lends to" not in well.stdout
         machine.motes("resume")
         assert "this machine lends to the one at" in machine.motes("doctor")
-    finally:
-        machine.down()
-        keeper.down()
 
 
 def test_of_every_address_it_is_said_why_it_will_not_do_and_in_the_end_what_matters(
     keeper: Keeper, machine: RunningCluster, tmp_path: Path
 ) -> None:
-    strange, dead = Keeper(tmp_path / "strange"), f"127.0.0.1:{free_port()}"
-    strange.listen()
-    try:
+    dead = f"127.0.0.1:{free_port()}"
+    with Keeper(tmp_path / "strange") as strange:
+        strange.listen()
         ours = invites.parse(keeper.invite())
         elsewhere = ours._replace(addresses=(f"127.0.0.1:{strange.port}", dead)).line()
         done = machine.run("join", elsewhere, "--name", "x")
-    finally:
-        strange.down()
     lines = done.stderr.splitlines()
     assert done.returncode == 8 and lines[0] == f"trying 127.0.0.1:{strange.port} ...", done
     assert "another cluster answers there" in lines[1] and lines[2] == f"trying {dead} ..."
@@ -134,17 +108,13 @@ def test_of_every_address_it_is_said_why_it_will_not_do_and_in_the_end_what_matt
 
 
 def test_who_has_a_cluster_here_already_is_told_how_to_lend_all_the_same(keeper: Keeper, tmp_path: Path) -> None:
-    used, second = RunningCluster(tmp_path / "used"), RunningCluster(tmp_path / "second")
     line = keeper.invite()
-    try:
+    with RunningCluster(tmp_path / "used") as used, RunningCluster(tmp_path / "second") as second:
         used.up()
         told = used.refusal(3, "join", line, "--name", "both")
         assert "motes up was given here" in told and "MOTES_HOME=FOLDER" in told and "motes down" in told
         second.motes("join", line, "--name", "both")
         assert "motes leave" in second.refusal(3, "join", line, "--name", "both")
-    finally:
-        second.down()
-        used.down()
 
 
 def test_an_address_that_a_running_cluster_does_not_serve_is_refused(keeper: Keeper) -> None:
@@ -160,9 +130,8 @@ def test_an_address_that_a_running_cluster_does_not_serve_is_refused(keeper: Kee
 def test_a_machine_that_has_joined_is_listed_also_while_it_is_off_or_paused_until_it_goes_for_good(
     tmp_path: Path,
 ) -> None:
-    keeper, machine = Keeper(tmp_path / "keeper"), RunningCluster(tmp_path / "machine")
-    keeper.listen()
-    try:
+    with Keeper(tmp_path / "keeper") as keeper, RunningCluster(tmp_path / "machine") as machine:
+        keeper.listen()
         machine.motes("join", keeper.invite(), "--name", "zed")
         keeper.motes("host", "name", "lab", "zed")
         machine.down()
@@ -194,6 +163,3 @@ def test_a_machine_that_has_joined_is_listed_also_while_it_is_off_or_paused_unti
         keeper.motes("call", "hello.greet")
         keeper.motes("host", "rm", "zed")
         assert keeper.hosts() == {"local": "up"}
-    finally:
-        machine.down()
-        keeper.down()

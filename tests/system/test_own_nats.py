@@ -48,18 +48,15 @@ def quadruple(number: int) -> int:
 
 @pytest.fixture
 def nats(tmp_path: Path) -> Iterator[OwnNats]:
-    made = OwnNats(tmp_path / "nats", *map(Account, ("MOTES", "OTHER", "THIRD")))
-    made.start()
-    yield made
-    made.stop()
+    with OwnNats(tmp_path / "nats", *map(Account, ("MOTES", "OTHER", "THIRD"))) as made:
+        yield made
 
 
 @pytest.fixture
 def keeper(tmp_path: Path) -> Iterator[RunningCluster]:
     """Not started yet."""
-    cluster = RunningCluster(tmp_path / "keeper")
-    yield cluster
-    cluster.down()
+    with RunningCluster(tmp_path / "keeper") as cluster:
+        yield cluster
 
 
 def up(keeper: RunningCluster, nats: OwnNats, *more: str) -> None:
@@ -120,14 +117,6 @@ def test_its_owner_commands_it_from_elsewhere(nats: OwnNats, keeper: RunningClus
     elsewhere.deploy("app", APP)
     assert keeper.json("call", "app.double", "4") == 8
     assert str(elsewhere.json("invite")["invite"]).startswith("motes2-")
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[RunningCluster]:
-    """Another machine's home."""
-    other = RunningCluster(tmp_path / "machine")
-    yield other
-    other.down()
 
 
 def hosts(keeper: RunningCluster) -> dict[str, str]:

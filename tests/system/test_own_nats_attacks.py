@@ -35,26 +35,16 @@ from system.test_own_nats import APP, hosts, join, up
 
 @pytest.fixture(scope="module")
 def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNats]:
-    made = OwnNats(tmp_path_factory.mktemp("nats"), Account("MOTES"))
-    made.start()
-    yield made
-    made.stop()
+    with OwnNats(tmp_path_factory.mktemp("nats"), Account("MOTES")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def keeper(tmp_path_factory: pytest.TempPathFactory, nats: OwnNats) -> Iterator[RunningCluster]:
-    cluster = RunningCluster(tmp_path_factory.mktemp("keeper") / "home")
-    up(cluster, nats)
-    cluster.deploy("app", APP)
-    yield cluster
-    cluster.down()
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[RunningCluster]:
-    other = RunningCluster(tmp_path / "machine")
-    yield other
-    other.down()
+    with RunningCluster(tmp_path_factory.mktemp("keeper") / "home") as cluster:
+        up(cluster, nats)
+        cluster.deploy("app", APP)
+        yield cluster
 
 
 async def command(cluster: RunningCluster, *words: str) -> str:

@@ -24,16 +24,9 @@ from system.test_own_nats import APP, join, up
 
 @pytest.fixture
 def keeper(tmp_path: Path) -> Iterator[RunningCluster]:
-    cluster = RunningCluster(tmp_path / "keeper")
-    yield cluster
-    cluster.down()
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[RunningCluster]:
-    other = RunningCluster(tmp_path / "machine")
-    yield other
-    other.down()
+    """Not started yet."""
+    with RunningCluster(tmp_path / "keeper") as cluster:
+        yield cluster
 
 
 def test_of_three_servers_one_may_be_lost(keeper: RunningCluster, machine: RunningCluster, tmp_path: Path) -> None:

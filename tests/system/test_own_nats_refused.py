@@ -34,17 +34,15 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNats]:
         Account("FREE"),
     )
     accounts[4].listed = []
-    made = OwnNats(tmp_path_factory.mktemp("nats"), *accounts)
-    made.start()
-    yield made
-    made.stop()
+    with OwnNats(tmp_path_factory.mktemp("nats"), *accounts) as made:
+        yield made
 
 
 @pytest.fixture
 def keeper(tmp_path: Path) -> Iterator[RunningCluster]:
-    cluster = RunningCluster(tmp_path / "keeper")
-    yield cluster
-    cluster.down()
+    """Not started yet."""
+    with RunningCluster(tmp_path / "keeper") as cluster:
+        yield cluster
 
 
 def account(nats: OwnNats, name: str) -> Account:

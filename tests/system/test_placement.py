@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,7 @@ import pytest
 from motes.errors import Refused
 from motes.model.keeper import NameHosts
 from system.people import People, with_people
-from system.running import RunningCluster, is_alive, wait_until
-from system.test_joining import Keeper
+from system.running import Keeper, RunningCluster, is_alive, wait_until
 
 LEND = "cpus=1,memory=512MiB,spaces=20"
 APP = """
@@ -34,16 +32,11 @@ def homes(cluster: RunningCluster, name: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
-    """One with four hosts: `local`, two of machine A (one with a label), and one of machine B."""
-    cluster = Keeper(tmp_path_factory.mktemp("keeper") / "home")
-    cluster.listen()
-    try:
-        for name, more in (("a1", "labels=gpu+attic,machine=A"), ("a2", "machine=A"), ("b1", "machine=B")):
-            cluster.motes("host", "start", "--name", name, "--lend", f"{LEND},{more}")
-        yield cluster
-    finally:
-        cluster.down()
+def keeper(keeper: Keeper) -> Keeper:
+    """With four hosts: `local`, two of machine A (one with a label), and one of machine B."""
+    for name, more in (("a1", "labels=gpu+attic,machine=A"), ("a2", "machine=A"), ("b1", "machine=B")):
+        keeper.motes("host", "start", "--name", name, "--lend", f"{LEND},{more}")
+    return keeper
 
 
 def test_a_function_runs_where_its_label_is_and_is_refused_where_there_is_none(keeper: Keeper) -> None:
@@ -141,8 +134,7 @@ def test_a_name_that_nobody_has_is_put_in_no_set_so_that_nobody_takes_it(keeper:
 def test_a_machine_that_joined_is_its_owners_own_only_when_he_says_so_and_whoever_takes_its_name_is_not(
     keeper: Keeper, tmp_path: Path
 ) -> None:
-    first, second = RunningCluster(tmp_path / "first"), RunningCluster(tmp_path / "second")
-    try:
+    with RunningCluster(tmp_path / "first") as first, RunningCluster(tmp_path / "second") as second:
         first.motes("join", keeper.invite(), "--name", "far", "--lend", f"{LEND},labels=own")
         wait_until(lambda: keeper.hosts().get("far") == "up", "it is there")
         assert keeper.json("host", "show", "far")["is_own"] is False
@@ -154,7 +146,4 @@ def test_a_machine_that_joined_is_its_owners_own_only_when_he_says_so_and_whoeve
         wait_until(lambda: keeper.hosts().get("far") == "up", "another is there")
         shown = keeper.json("host", "show", "far")
         assert shown["sets"] == [] and shown["is_own"] is False
-    finally:
-        first.down()
-        second.down()
-        keeper.run("host", "rm", "far")
+    keeper.run("host", "rm", "far")

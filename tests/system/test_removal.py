@@ -22,8 +22,7 @@ from motes.model.credentials import Credentials
 from motes.model.host import Beat
 from system.crossings import report_of
 from system.people import People, with_people
-from system.running import DEADLINE_S, RunningCluster, wait_until
-from system.test_joining import Keeper
+from system.running import DEADLINE_S, Keeper, RunningCluster
 
 GREET = """
     from motes import function
@@ -35,24 +34,18 @@ GREET = """
 
 
 @pytest.fixture(scope="module")
-def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
-    cluster = Keeper(tmp_path_factory.mktemp("removal") / "home")
-    cluster.listen()
-    try:
-        cluster.deploy("hello", GREET)
-        yield cluster
-    finally:
-        cluster.down()
+def keeper(keeper: Keeper) -> Keeper:
+    """With the app `hello`."""
+    keeper.deploy("hello", GREET)
+    return keeper
 
 
 @pytest.fixture
-def machine(tmp_path: Path, keeper: Keeper) -> Iterator[RunningCluster]:
+def machine(keeper: Keeper, machine: RunningCluster) -> Iterator[RunningCluster]:
     """One that has joined as `b`."""
-    other = RunningCluster(tmp_path / "machine")
-    other.motes("join", keeper.invite(), "--name", "b")
-    wait_until(lambda: keeper.hosts().get("b") == "up")
-    yield other
-    other.down()
+    machine.join(keeper, "b")
+    yield machine
+    machine.down()
     if "b" in keeper.hosts():
         keeper.motes("host", "rm", "b")
 
@@ -155,9 +148,8 @@ def test_a_caller_whose_keys_are_withdrawn_is_cut_off_and_gets_in_with_none_of_t
 
 
 def test_what_was_withdrawn_stays_so_when_nats_server_has_forgotten_it(tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path / "home")
-    keeper.up()
-    try:
+    with Keeper(tmp_path / "home") as keeper:
+        keeper.up()
         user = new_key(keeper, "shop", tmp_path / "shop.creds")
         keeper.motes("creds", "rm", "shop")
         keeper.down()
@@ -168,8 +160,6 @@ def test_what_was_withdrawn_stays_so_when_nats_server_has_forgotten_it(tmp_path:
             assert not await opens(people, user)
 
         with_people(keeper, work)
-    finally:
-        keeper.down()
 
 
 @asynccontextmanager
@@ -214,8 +204,7 @@ def _seed(key: keys.Key) -> str:
 
 def test_an_invite_lets_nobody_in_after_one_who_came_by_it_was_removed(keeper: Keeper, tmp_path: Path) -> None:
     line = keeper.invite("--uses", "3")
-    first, second = RunningCluster(tmp_path / "first"), RunningCluster(tmp_path / "second")
-    try:
+    with RunningCluster(tmp_path / "first") as first, RunningCluster(tmp_path / "second") as second:
         first.motes("join", line, "--name", "first")
         keeper.motes("host", "rm", "first")
         first.motes("leave")
@@ -226,9 +215,6 @@ def test_an_invite_lets_nobody_in_after_one_who_came_by_it_was_removed(keeper: K
         first.motes("join", line, "--name", "first")
         first.motes("leave")
         second.motes("join", line, "--name", "second")
-    finally:
-        for each in (first, second):
-            each.down()
 
 
 def test_a_machine_that_gets_a_removed_ones_name_gets_nothing_else_of_it(
@@ -253,11 +239,9 @@ def test_a_machine_that_gets_a_removed_ones_name_gets_nothing_else_of_it(
     tries(machine.home.credentials("host-b"))
     keeper.motes("host", "start", "--name", "local")
     keeper.motes("host", "rm", "b")
-    invite, heir = keeper.invite(), RunningCluster(tmp_path / "heir")
-    try:
+    invite = keeper.invite()
+    with RunningCluster(tmp_path / "heir") as heir:
         # One that lends next to nothing is given nothing.
         heir.motes("join", invite, "--name", "b", "--lend", "memory=1MiB,spaces=1")
         tries(heir.home.credentials("host-b"))
-    finally:
-        heir.down()
     assert reads == [True, False]

@@ -15,8 +15,7 @@ import pytest
 
 from motes.supervisor import unit
 from system import fake_systemctl, own_systemd
-from system.running import DEADLINE_S, MOTES, RunningCluster, family, is_alive, wait_until
-from system.test_joining import Keeper
+from system.running import DEADLINE_S, MOTES, Keeper, RunningCluster, family, is_alive, wait_until
 
 APP = "from motes import function\n@function\ndef f() -> int: return 1\n"
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +20,7 @@ from motes.errors import Unavailable
 from motes.grants import jwt, keys, roles
 from motes.model import invite as invites
 from system.people import People, with_people
-from system.running import DEADLINE_S, MOTES, RunningCluster, wait_until
-from system.test_joining import Keeper
+from system.running import DEADLINE_S, Keeper, RunningCluster, wait_until
 from system.test_removal import command, new_key
 
 FILES = 1024
@@ -40,27 +37,16 @@ HELLO = """
 class Narrow(Keeper):
     """One whose processes may have FILES files open each."""
 
-    def run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [MOTES, *words],
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES)),
-        )
+    def command(self, *words: str) -> list[str]:
+        return ["sh", "-c", f'ulimit -n {FILES} && exec "$@"', "sh", *super().command(*words)]
 
 
 @pytest.fixture(scope="module")
 def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Narrow]:
-    cluster = Narrow(tmp_path_factory.mktemp("strangers") / "home")
-    cluster.listen()
-    try:
+    with Narrow(tmp_path_factory.mktemp("strangers") / "home") as cluster:
+        cluster.listen()
         cluster.deploy("hello", HELLO)
         yield cluster
-    finally:
-        cluster.down()
 
 
 def connected(keeper: Keeper) -> socket.socket:

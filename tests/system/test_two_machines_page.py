@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.system.test_joining import Keeper
 from tests.system.test_readme import shell
 
-from system.running import MOTES, RunningCluster, wait_until
+from system.running import MOTES, Keeper, RunningCluster, wait_until
 
 PAGE = (Path(__file__).parents[2] / "docs" / "TWO_MACHINES.md").read_text()
 BLOCKS = re.compile(

@@ -17,9 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from motes.grants.kept import FOLDER
 from system.machines import needs_namespaces, network
-from system.running import RunningCluster, wait_until
+from system.running import Keeper, RunningCluster, wait_until
 from system.test_full_disk import on_a_small_disk
-from system.test_joining import Keeper
 
 APP = """
     import time
@@ -57,12 +56,8 @@ class Pair(Keeper):
 
     def start(self) -> None:
         self.listen()
-        self.join()
+        self.far.join(self, "far")
         self.motes("host", "stop", "--name", "local")
-
-    def join(self) -> None:
-        self.far.motes("join", self.invite(), "--name", "far")
-        wait_until(lambda: self.hosts().get("far") == "up", "far is up")
 
     def use_new_app(self) -> None:
         """Each test has its own, so that it sees what it made itself."""
@@ -76,13 +71,9 @@ class Pair(Keeper):
 
 
 def started(folder: Path) -> Iterator[Pair]:
-    made = Pair(folder)
-    try:
+    with Pair(folder) as made, made.far:
         made.start()
         yield made
-    finally:
-        made.far.down()
-        made.down()
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +230,7 @@ def test_a_machine_that_was_removed_and_joins_again_has_another_key_and_both_cha
     wait_for_calls(own_pair, 2)
     own_pair.motes("host", "rm", "far")
     own_pair.far.motes("leave")
-    own_pair.join()
+    own_pair.far.join(own_pair, "far")
     own_pair.echo(3)
     wait_for_calls(own_pair, 5)
     wait_until(lambda: calls(own_pair.far) == 3)
