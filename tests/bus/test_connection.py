@@ -17,6 +17,7 @@ from motes.bus.notices import disconnects, told
 from motes.errors import TimedOut, TooLarge, Unavailable
 from motes.grants import jwt, roles
 from motes.grants.keys import Key, Nkey, load_or_create
+from waiting import until
 
 DEADLINE_S = 20.0
 
@@ -50,11 +51,6 @@ def run(running: Any, test: Callable[[Join], Awaitable[None]]) -> None:
             await test(join)
 
     asyncio.run(within_deadline())
-
-
-async def until(true: Callable[[], object]) -> None:
-    while not true():  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
 
 
 def test_a_thousand_messages_arrive_in_order(nats_server: Any) -> None:

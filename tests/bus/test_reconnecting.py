@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 import pytest
 
@@ -13,6 +12,7 @@ from motes.bus.connection import REFUSAL, Connection, is_not_taken, most_telling
 from motes.errors import Unavailable, Untrusted
 from motes.grants import jwt, roles
 from motes.grants.keys import Key
+from waiting import until
 
 GONE = Unavailable("connect call failed")
 REFUSED = Unavailable("no connection", refused=REFUSAL)
@@ -63,8 +63,3 @@ def test_a_key_that_opens_nothing_any_more_is_said_once_and_tried_until_it_does(
     with caplog.at_level(logging.INFO, "motes.bus"):
         asyncio.run(asyncio.wait_for(story(), 60.0))
     assert len([each for each in caplog.records if REFUSAL in each.getMessage()]) == 1
-
-
-async def until(true: Callable[[], object]) -> None:
-    while not true():  # noqa: ASYNC110
-        await asyncio.sleep(0.005)

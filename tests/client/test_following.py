@@ -26,6 +26,7 @@ from motes.model import succession as words
 from motes.model.keeper import encode_answer, encode_error
 from motes.supervisor import founding
 from ports import free_port
+from waiting import until
 
 DEADLINE_S = 20.0
 THERE = ("server.example:7423", "10.0.0.7:7423")
@@ -105,11 +106,6 @@ def run(
 
 def addresses_in(home: Home) -> list[str]:
     return list(json.loads(home.keeper_file.read_text())["addresses"])
-
-
-async def until(true: Callable[[], object]) -> None:
-    while not true():  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
 
 
 async def has_handled(cluster: Cluster, told: Told, answers: int = 1) -> None:

@@ -7,16 +7,15 @@ import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import uvloop
 
-from conftest import NatsServer, running_in
+from conftest import NatsServer
 from gateway.conftest import tunnelled
 from motes.agent.tunnels import MOST_GATEWAYS
 from motes.bus import subjects
@@ -27,6 +26,8 @@ from motes.gateway.tunnels import Tunnels
 from motes.grants import jwt, roles
 from motes.grants.keys import load_or_create
 from motes.router import tunnel
+from sockets import hear, send
+from waiting import until
 
 MIB = 2**20
 HOST = "far"
@@ -82,27 +83,6 @@ def run(running: Any, test: Callable[[Scene], Awaitable[None]]) -> None:
             end.close()
 
     uvloop.run(bounded())
-
-
-@pytest.fixture
-def own_nats_server(tmp_path: Path) -> Iterator[NatsServer]:
-    yield from running_in(tmp_path)
-
-
-async def until(true: Callable[[], object]) -> None:
-    while not true():  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
-
-
-async def send(connection: socket.socket, data: bytes) -> None:
-    await asyncio.get_running_loop().sock_sendall(connection, data)
-
-
-async def hear(connection: socket.socket, size: int) -> bytes:
-    heard = bytearray()
-    while len(heard) < size and (data := await asyncio.get_running_loop().sock_recv(connection, size - len(heard))):
-        heard += data
-    return bytes(heard)
 
 
 async def is_open(client: socket.socket, daemon: socket.socket) -> bool:

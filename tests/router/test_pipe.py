@@ -19,6 +19,8 @@ from motes.router import tunnel
 from motes.router.pacing import LEAST_BYTES
 from motes.router.pipe import MOST_UNSENT_BYTES, SILENT_TICKS, Pipe
 from motes.router.stream import Stream
+from sockets import hear, send
+from waiting import until
 
 MIB = 2**20
 
@@ -80,23 +82,6 @@ def loopback() -> tuple[socket.socket, socket.socket]:
         one = socket.create_connection(server.getsockname())
         other, _ = server.accept()
     return one, other
-
-
-async def until(true: Callable[[], object]) -> None:
-    while not true():  # noqa: ASYNC110
-        await asyncio.sleep(0.002)
-
-
-async def send(connection: socket.socket, data: bytes) -> None:
-    await asyncio.get_running_loop().sock_sendall(connection, data)
-
-
-async def hear(connection: socket.socket, size: int) -> bytes:
-    """So many bytes, or all until the end."""
-    heard = bytearray()
-    while len(heard) < size and (data := await asyncio.get_running_loop().sock_recv(connection, size - len(heard))):
-        heard += data
-    return bytes(heard)
 
 
 def run(test: Callable[[Line], Awaitable[None]]) -> None:

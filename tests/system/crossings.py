@@ -157,11 +157,6 @@ def is_not(role: Role) -> Wall:
 # From here on: what many attacks look for.
 
 
-async def until(true: Callable[[], object]) -> None:
-    while not true():  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
-
-
 class Ear:
     """Hears a subject, and says whether something came."""
 

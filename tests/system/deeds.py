@@ -24,8 +24,9 @@ from motes.model.host import Beat, HostReport, Lease
 from motes.model.keeper import AppSummary, Deploy, GetChunk, Inspect, decode_answer
 from motes.model.release import Manifest, Release, Signed, release_id
 from motes.router.tunnel import Open, Opened
-from system.crossings import Attack, Ear, Scene, report_of, sample, until, user_of
+from system.crossings import Attack, Ear, Scene, report_of, sample, user_of
 from system.running import DEADLINE_S
+from waiting import until
 
 VICTIM = "victim"
 QUIET_S = 0.3

@@ -15,12 +15,13 @@ from motes.grants import keys
 from motes.model.host import HostReport, Lease
 from motes.model.names import KEEPER
 from ports import free_port
-from system.crossings import Ear, until
+from system.crossings import Ear
 from system.deeds import signed_lease
 from system.people import People, with_people
 from system.running import RunningCluster, is_alive, wait_until
 from system.test_lending import FREE_WITHIN_S, load, state
 from system.test_placement import homes
+from waiting import until
 
 WORK = """
     import time
@@ -43,16 +44,13 @@ MAIL = """
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RunningCluster]:
     """Two hosts that say that they are two machines, with an app that waits to be called and one that always runs."""
-    made = RunningCluster(tmp_path / "home")
-    made.up()
-    try:
+    with RunningCluster(tmp_path / "home") as made:
+        made.up()
         made.motes("host", "start", "--name", "b", "--lend", "spaces=30,machine=B")
         made.deploy("work", WORK)
         made.deploy("mail", MAIL)
         wait_until(lambda: homes(made, "mail") == {"local", "b"}, "mail is on both")
         yield made
-    finally:
-        made.down()
 
 
 def processes(cluster: RunningCluster, app: str) -> set[int]:
@@ -158,10 +156,9 @@ def test_the_keepers_own_key_makes_no_host_run_what_its_owner_does_not_serve(clu
 
 
 def test_a_machine_joins_serving_what_its_owner_says(cluster: RunningCluster) -> None:
-    other = RunningCluster(cluster.folder.parent / "other")
-    cluster.down()
-    cluster.motes("up", "--http", "127.0.0.1:0", "--listen", f"127.0.0.1:{free_port()}")
-    try:
+    with RunningCluster(cluster.folder.parent / "other") as other:
+        cluster.down()
+        cluster.motes("up", "--http", "127.0.0.1:0", "--listen", f"127.0.0.1:{free_port()}")
         invite = cluster.json("invite")["invite"]
         said = other.refusal(3, "join", invite, "--lend", "serve=anyone")
         assert "no wall between owners" in said and not other.home.keeper_file.exists()
@@ -170,5 +167,3 @@ def test_a_machine_joins_serving_what_its_owner_says(cluster: RunningCluster) ->
         assert other.json("lend")["lends"]["serve"] == state(cluster, "other")["lends"]["serve"] == ["mail"]
         other.motes("lend", "serve=owner")
         wait_until(lambda: state(cluster, "other")["lends"]["serve"] == [], "the cluster knows")
-    finally:
-        other.down()
