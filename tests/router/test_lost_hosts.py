@@ -5,7 +5,7 @@ from __future__ import annotations
 from motes.errors import HostLost
 from motes.model.call import NEVER_ARRIVED, Heard, failed, lost
 from motes.model.host import SILENCE_S
-from motes.router.core import FORGET_S, HOST_LOST_S, MOST_MISSED
+from motes.router.core import FORGET_S, HOST_LOST_S, MOST_MISSED, Router
 from motes.router.effects import AskAfter, CancelAt
 from motes.router.hosts import NO_LEASE_S
 from router.routing import (
@@ -20,6 +20,16 @@ from router.routing import (
     routes,
     sent_to,
 )
+
+
+def on_two_hosts(router: Router, connection: int = 0) -> tuple[bytes, str, str]:
+    """A call that is on two hosts, for the first was silent when the second beat: its id, the first, and the second."""
+    call_id, effects = call(router)
+    (first,) = sent_to(effects)
+    second = "b" if first == "a" else "a"
+    router.on_beat(beat(second, connection=connection), SILENCE_S)
+    assert sent_to(router.tick(SILENCE_S)) == [second]
+    return call_id, first, second
 
 
 def test_nobody_there_is_always_safe_to_try_elsewhere() -> None:
@@ -87,11 +97,7 @@ def test_an_idempotent_call_moves_to_another_host() -> None:
 
 def test_an_idempotent_call_is_also_sent_to_another_host_when_its_own_is_silent() -> None:
     router = a_router("a", "b", idempotent=True)
-    call_id, effects = call(router)
-    (first,) = sent_to(effects)
-    other = "b" if first == "a" else "a"
-    router.on_beat(beat(other), SILENCE_S)
-    assert sent_to(router.tick(SILENCE_S)) == [other]
+    call_id, *_ = on_two_hosts(router)
     effects = reply(router, call_id, DONE, SILENCE_S + 0.1)
     assert outcome_of(effects) == DONE
     assert {effect.host for effect in effects if isinstance(effect, CancelAt)} == {"a", "b"}
@@ -170,11 +176,7 @@ def test_a_call_that_is_on_several_hosts_already_is_not_asked_after() -> None:
     router = a_router("a", "b", idempotent=True)
     for name in "ab":
         router.on_beat(beat(name, connection=3), 0.0)
-    _, effects = call(router)
-    (first,) = sent_to(effects)
-    other = "b" if first == "a" else "a"
-    router.on_beat(beat(other, connection=3), SILENCE_S)
-    assert sent_to(router.tick(SILENCE_S)) == [other]
+    _, first, _ = on_two_hosts(router, connection=3)
     assert router.on_beat(beat(first, connection=8), SILENCE_S + 0.1) == []
 
 
@@ -243,13 +245,9 @@ def test_a_host_that_refused_a_call_cannot_refuse_it_in_the_place_of_the_one_tha
 
 def test_of_two_hosts_that_have_a_call_the_one_that_refuses_it_is_the_one_that_leaves() -> None:
     router = a_router("a", "b", idempotent=True)
-    call_id, effects = call(router)
-    (first,) = sent_to(effects)
-    other = "b" if first == "a" else "a"
-    router.on_beat(beat(other), SILENCE_S)
-    assert sent_to(router.tick(SILENCE_S)) == [other]
+    call_id, _, second = on_two_hosts(router)
     assert reply(router, call_id, NO_LEASE, SILENCE_S + 0.1, number=1) == []
-    assert router.calls[call_id].hosts == [other]
+    assert router.calls[call_id].hosts == [second]
 
 
 GONE = lost("host 'a' has answered this call before, and its answer is gone")
