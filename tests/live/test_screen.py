@@ -92,6 +92,11 @@ def cells(app: App[Any], id: str) -> list[list[str]]:
     return [[str(cell) for cell in table.get_row_at(index)] for index in range(table.row_count)]
 
 
+def widths(app: App[Any]) -> dict[str | None, int]:
+    """Of the tables on the screen, in cells."""
+    return {table.id: table.virtual_size.width for table in app.screen.query(Figures)}
+
+
 def lines(app: App[Any], id: str) -> list[str]:
     return [line.text.rstrip() for line in app.screen.query_one(f"#{id}", Lines).lines]
 
@@ -124,14 +129,12 @@ def test_every_column_fits_and_names_get_the_width_that_is_left(columns: int) ->
     async def test(app: Top, cluster: Cluster, pilot: Pilot[None]) -> None:
         cluster.calls[LONG] = 1
         await look_again(app, pilot)
-        for table in app.query(Figures):
-            assert table.virtual_size.width == columns - 1, table.id
+        assert widths(app) == dict.fromkeys(("workloads", "hosts"), columns - 1)
         name = cells(app, "workloads")[1][0]
         assert name.endswith("…") and len(name) == columns - 60, "a name that is cut says so"
         await pilot.press("enter")
         await pilot.pause()
-        for table in app.screen.query(Figures):
-            assert table.virtual_size.width == columns - 1, table.id
+        assert widths(app) == dict.fromkeys(("by-host", "instances"), columns - 1)
 
     drive(test, columns)
 
@@ -180,7 +183,9 @@ def test_all_parts_of_the_look_are_seen_on_a_small_terminal_and_a_workload_that_
         await pilot.press("enter")
         await look_again(app, pilot)
         assert lines(app, "prints") == [NOTHING]
-        for part in [*app.screen.query(Figures), *app.screen.query(Lines)]:
+        parts = [*app.screen.query(Figures), *app.screen.query(Lines)]
+        assert [part.id for part in parts] == ["by-host", "instances", "prints", "happened"]
+        for part in parts:
             assert part.region.height >= 2 and part.region.bottom <= 23, part.id
 
     drive(test)

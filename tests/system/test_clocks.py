@@ -46,7 +46,8 @@ def test_a_machine_whose_clock_is_off_joins_serves_and_tells_the_keepers_time(
     assert abs(line["at"] - began) < NEAR_S
     starts = [event for event in lab.keeper.json("events") if event["what"] == "instance.start"]
     assert starts and all(abs(event["at"] - began) < NEAR_S for event in starts)
-    assert all(abs(each["started_at"] - began) < NEAR_S for each in lab.keeper.instances())
+    (instance,) = lab.keeper.instances()
+    assert abs(instance["started_at"] - began) < NEAR_S
     # Started again, once with the clock set right meanwhile: whichever start has the smaller number, the last is it.
     for code in ("", CLOCK_OFF.format(seconds=seconds), CLOCK_OFF.format(seconds=-seconds)):
         change_programs(machine, tmp_path / "clock", code)

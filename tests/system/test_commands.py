@@ -229,8 +229,9 @@ def test_an_app_describes_itself_to_programs_and_people(hello: RunningCluster) -
 
 
 def test_the_curl_lines_that_deploy_shows_work(hello: RunningCluster) -> None:
-    told = hello.json("deploy", str(hello.folder.parent / "hello.py"))
-    for way in told["workloads"]:
+    ways = hello.json("deploy", str(hello.folder.parent / "hello.py"))["workloads"]
+    assert {"greet", "add", "older", "size"} <= {way["name"] for way in ways}
+    for way in ways:
         done = subprocess.run(way["curl"] + " -s", shell=True, capture_output=True, text=True, timeout=DEADLINE_S)
         assert "urn:motes:problem" not in done.stdout and done.stdout, (way, done)
 
