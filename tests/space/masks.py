@@ -1,6 +1,6 @@
 """A machine that lacks something: a filter takes it from a process, and so from all that it starts.
 
-`python -m tests.space.masks NAME PROGRAM WORDS...` runs a program on such a machine. Whoever asks the kernel for what
+`python masks.py NAME PROGRAM WORDS...` runs a program on such a machine. Whoever asks the kernel for what
 is masked gets the answer of a kernel that does not have it, or does not allow it.
 """
 
@@ -42,7 +42,7 @@ MASKS: dict[str, dict[str, Rule]] = {
 
 def command(mask: str, *words: str) -> list[str]:
     """The command that runs `words` on a machine without `mask`."""
-    return [sys.executable, "-m", "tests.space.masks", mask, *words] if mask != NONE else list(words)
+    return [sys.executable, __file__, mask, *words] if mask != NONE else list(words)
 
 
 def put_on(mask: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,32 +37,11 @@ class Machine(RunningCluster):
         self._frozen: list[int] = []
 
     def command(self, *words: str) -> list[str]:
-        """A `motes` command there."""
         return self.inside(MOTES, *words)
 
     def inside(self, *words: str) -> list[str]:
         """A command of any kind there."""
         return [*(["ip", "netns", "exec", self.namespace] if self.namespace else []), *words]
-
-    def run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*words),
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-        )
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """A command that goes on beside."""
-        return subprocess.Popen(
-            self.command(*words),
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
 
     def freeze(self) -> None:
         """Everything that runs there stands still, until `thaw`."""
@@ -104,7 +82,7 @@ class Machines:
 
     def invite(self, machine: Machine) -> str:
         """One with which that machine finds the keeper."""
-        return str(self.keeper.json("invite")["invite"])
+        return self.keeper.invite()
 
     def join(self, name: str) -> Machine:
         """One more machine, as the host `name`."""
@@ -115,7 +93,7 @@ class Machines:
 
     def state(self, name: str) -> str:
         """Of a host, as the keeper sees it."""
-        return {host["name"]: str(host["state"]) for host in self.keeper.json("host", "ls")}.get(name, "gone")
+        return self.keeper.hosts().get(name, "gone")
 
     def wait_for(self, name: str, *states: str) -> None:
         wait_until(lambda: self.state(name) in states, f"{name} is {' or '.join(states)}")

@@ -12,8 +12,7 @@ from typing import Any
 
 from motes.errors import MotesError
 from motes.supervisor import control
-from ports import free_port
-from system.running import DEADLINE_S, MOTES, RunningCluster
+from system.running import DEADLINE_S, Keeper
 
 APP = """
     import os, time
@@ -29,43 +28,23 @@ APP = """
 """
 
 
-class Machine(RunningCluster):
-    """One that may be the keeper, at `port`."""
+class Machine(Keeper):
+    """One that may be the keeper."""
 
     prefix: tuple[str, ...] = ()
     """What comes before each command, to have it run elsewhere."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.port = free_port()
         self.waiting: subprocess.Popen[str] | None = None
 
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        command = [*self.prefix, MOTES, *words]
-        return subprocess.run(
-            command, env=self.environment, input=stdin, capture_output=True, text=True, timeout=DEADLINE_S
-        )
-
-    def listen(self) -> None:
-        self.motes("up", "--http", "127.0.0.1:0", "--listen", self.address)
-
-    def join(self, keeper: Machine, name: str) -> None:
-        self.motes("join", keeper.json("invite")["invite"], "--name", name)
+    def command(self, *words: str) -> list[str]:
+        return [*self.prefix, *super().command(*words)]
 
     def accept(self, *more: str, **environment: str) -> str:
         """Begin to wait to be the keeper; the line for the other."""
-        words = [*self.prefix, MOTES, "keeper", "accept", "--listen", self.address, "--http", "127.0.0.1:0", "--json"]
-        self.waiting = subprocess.Popen(
-            [*words, *more],
-            env={**self.environment, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        words = ("keeper", "accept", "--listen", self.address, "--http", "127.0.0.1:0", "--json", *more)
+        self.waiting = self.start(*words, **environment)
         assert self.waiting.stdout is not None and self.waiting.stderr is not None
         told = self.waiting.stdout.readline()
         assert told, self.waiting.stderr.read()
@@ -89,10 +68,7 @@ class Machine(RunningCluster):
         return int(code)
 
     def begin_move(self, host: str, line: str, **environment: str) -> subprocess.Popen[str]:
-        words = [*self.prefix, MOTES, "keeper", "move", host, line, "--json"]
-        return subprocess.Popen(
-            words, env={**self.environment, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        return self.start("keeper", "move", host, line, "--json", **environment)
 
     def move(self, host: str, line: str, **environment: str) -> subprocess.CompletedProcess[str]:
         moving = self.begin_move(host, line, **environment)
@@ -110,9 +86,6 @@ class Machine(RunningCluster):
             is_there = {each["name"] for each in running if each["state"] == "running"} >= {"nats-server", "controller"}
             return is_there and not self.home.keeper_file.exists()
         return False
-
-    def states(self) -> dict[str, str]:
-        return {host["name"]: host["state"] for host in self.json("host", "ls")}
 
     def is_up(self, host: str) -> bool:
         done = self.run("host", "ls", "--json")

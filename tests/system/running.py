@@ -149,8 +149,12 @@ class Keeper(RunningCluster):
         super().__init__(folder)
         self.port = free_port()
 
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
     def listen(self) -> None:
-        self.motes("up", "--http", "127.0.0.1:0", "--listen", f"127.0.0.1:{self.port}")
+        self.motes("up", "--http", "127.0.0.1:0", "--listen", self.address)
 
 
 def wait_until(true: Callable[[], object], what: str = "") -> None:

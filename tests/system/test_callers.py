@@ -49,8 +49,7 @@ def pass_on(word: str) -> list[str]:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     """A cluster with the app `notes`, of which the host `large` keeps, and the users ada and bob."""
-    cluster = RunningCluster(tmp_path_factory.mktemp("callers") / "home")
-    try:
+    with RunningCluster(tmp_path_factory.mktemp("callers") / "home") as cluster:
         cluster.up()
         cluster.motes("host", "start", "--name", "large", "--lend", "cpus=2,memory=600GiB,spaces=20")
         cluster.deploy("notes", NOTES)
@@ -58,8 +57,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
         for user in ("ada", "bob"):
             cluster.home.save_credentials(jwt.credentials(account, roles.caller(user)))
         yield cluster
-    finally:
-        cluster.down()
 
 
 def over_http(cluster: RunningCluster, word: str, caller: str | None = None) -> list[str]:

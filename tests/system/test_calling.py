@@ -123,8 +123,7 @@ def answer(depth: int) -> int:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     """A cluster with the apps `shop` and `ring`; only the host `large` has room for the app `store`."""
-    cluster = RunningCluster(tmp_path_factory.mktemp("calling") / "home")
-    try:
+    with RunningCluster(tmp_path_factory.mktemp("calling") / "home") as cluster:
         cluster.up()
         cluster.motes("host", "start", "--name", "large", "--lend", "cpus=2,memory=600GiB,spaces=20")
         account = keys.load_or_create(cluster.home.key("account"))
@@ -133,8 +132,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
         cluster.deploy("ring", RING)
         cluster.deploy("store", STORE.format(memory="500 GiB"))
         yield cluster
-    finally:
-        cluster.down()
 
 
 def call(cluster: RunningCluster, *words: str) -> str:

@@ -359,16 +359,13 @@ PRIZE = """
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     """A cluster with two apps on one honest host, and the caller ada."""
-    cluster = RunningCluster(tmp_path_factory.mktemp("crossings") / "home")
-    try:
+    with RunningCluster(tmp_path_factory.mktemp("crossings") / "home") as cluster:
         cluster.up()
         cluster.deploy("hello", HELLO)
         cluster.deploy("prize", PRIZE)
         account = keys.load_or_create(cluster.home.key("account"))
         cluster.home.save_credentials(jwt.credentials(account, roles.caller("ada")))
         yield cluster
-    finally:
-        cluster.down()
 
 
 def succeeds(cluster: Any, crossing: Crossing, rights: Rights) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import textwrap
 import threading
 import time
@@ -14,7 +13,7 @@ import pytest
 
 from motes.errors import Refused
 from system.people import People, with_people
-from system.running import DEADLINE_S, MOTES, RunningCluster, wait_until
+from system.running import DEADLINE_S, RunningCluster, wait_until
 
 APP = """
     import time
@@ -51,13 +50,10 @@ WEB = """
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[RunningCluster]:
     """A cluster of the hosts `local` and `b`."""
-    made = RunningCluster(tmp_path / "home")
-    made.up()
-    try:
+    with RunningCluster(tmp_path / "home") as made:
+        made.up()
         made.motes("host", "start", "--name", "b")
         yield made
-    finally:
-        made.down()
 
 
 def states(cluster: RunningCluster) -> dict[str, str]:
@@ -96,8 +92,7 @@ def test_a_drained_host_loses_no_call_and_its_daemon_serves_elsewhere_before(two
     folder.mkdir()
     (folder / "web.py").write_text(textwrap.dedent(WEB))
     two.motes("deploy", str(folder), "--cmd", "python web.py", "--port", "8000")
-    call = [MOTES, "call", "work.nap", "15", "--timeout", "60"]
-    calls = [subprocess.Popen(call, env=two.environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    calls = [two.start("call", "work.nap", "15", "--timeout", "60") for _ in range(4)]
     wait_until(lambda: sum(each["state"] == "busy" for each in two.instances("nap")) == 4)
     assert {each["host"] for each in two.instances()} == {"local"}
     two.motes("host", "drain", "b", "--off")

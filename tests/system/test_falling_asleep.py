@@ -31,16 +31,13 @@ SETTLED_S = 0.2
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RunningCluster]:
-    cluster = RunningCluster(tmp_path / "home")
     programs = tmp_path / "programs.json"
     programs.write_text(json.dumps(SLEEPY))
-    _, supervisor = launch(cluster.home, "127.0.0.1:0", ["--programs", str(programs)])
-    assert supervisor is not None
-    try:
+    with RunningCluster(tmp_path / "home") as cluster:
+        _, supervisor = launch(cluster.home, "127.0.0.1:0", ["--programs", str(programs)])
+        assert supervisor is not None
         yield cluster
-    finally:
-        cluster.down()
-        supervisor.wait()
+    supervisor.wait()
 
 
 def test_apps_that_nobody_calls_hold_no_process_and_wake_when_called(cluster: RunningCluster, tmp_path: Path) -> None:

@@ -42,16 +42,13 @@ HELLO = """
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     """A cluster with the app `hello`, one honest host, and credentials for the host `evil`, of which no agent runs."""
-    cluster = RunningCluster(tmp_path_factory.mktemp("hostile") / "home")
-    cluster.up()
-    try:
+    with RunningCluster(tmp_path_factory.mktemp("hostile") / "home") as cluster:
+        cluster.up()
         cluster.deploy("hello", HELLO)
         account = keys.load_or_create(cluster.home.key("account"))
         for role in (roles.host("evil"), roles.caller("guest")):
             cluster.home.save_credentials(jwt.credentials(account, role))
         yield cluster
-    finally:
-        cluster.down()
 
 
 def send_raw(connection: Connection, subject: bytes, reply: bytes, data: bytes) -> None:

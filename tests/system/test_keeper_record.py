@@ -52,15 +52,12 @@ DEADLINE_S = 60.0
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     """A cluster, and credentials for the host `evil`, of which no agent runs."""
-    cluster = RunningCluster(tmp_path_factory.mktemp("record") / "home")
-    cluster.up()
-    try:
+    with RunningCluster(tmp_path_factory.mktemp("record") / "home") as cluster:
+        cluster.up()
         cluster.deploy("quiet", QUIET)
         account = keys.load_or_create(cluster.home.key("account"))
         cluster.home.save_credentials(jwt.credentials(account, roles.host("evil")))
         yield cluster
-    finally:
-        cluster.down()
 
 
 def as_evil(cluster: RunningCluster, work: Callable[[Connection], Awaitable[None]]) -> None:

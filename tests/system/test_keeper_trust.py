@@ -27,14 +27,11 @@ APP = "from motes import function\n\n@function\ndef version() -> int:\n    retur
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     """A cluster, and credentials for the host `evil`, of which no agent runs."""
-    cluster = RunningCluster(tmp_path_factory.mktemp("trust") / "home")
-    cluster.up()
-    try:
+    with RunningCluster(tmp_path_factory.mktemp("trust") / "home") as cluster:
+        cluster.up()
         account = keys.load_or_create(cluster.home.key("account"))
         cluster.home.save_credentials(jwt.credentials(account, roles.host("evil")))
         yield cluster
-    finally:
-        cluster.down()
 
 
 def ask(cluster: RunningCluster, user: str, verb: str, question: object, kind: type[Any]) -> Any:

@@ -68,17 +68,16 @@ class Memory:
 @pytest.fixture
 def heavy(tmp_path: Path) -> Iterator[tuple[RunningCluster, Path]]:
     """A cluster, and an app that needs a package which nothing makes smaller."""
-    cluster = RunningCluster(tmp_path / "home")
-    index = tmp_path / "index"
-    make_wheel(index, "heavy", files={"heavy/__init__.py": "VERSION = '1.0'\n", "heavy/data": os.urandom(SIZE_BYTES)})
-    app = tmp_path / "app.py"
-    app.write_text(header("heavy") + HEAVY)
-    cluster.up()
-    try:
+    with RunningCluster(tmp_path / "home") as cluster:
+        index = tmp_path / "index"
+        make_wheel(
+            index, "heavy", files={"heavy/__init__.py": "VERSION = '1.0'\n", "heavy/data": os.urandom(SIZE_BYTES)}
+        )
+        app = tmp_path / "app.py"
+        app.write_text(header("heavy") + HEAVY)
+        cluster.up()
         with only_index(cluster, index):
             yield cluster, app
-    finally:
-        cluster.down()
 
 
 def deploying(cluster: RunningCluster, app: Path) -> subprocess.Popen[bytes]:

@@ -177,9 +177,7 @@ def test_a_call_that_may_run_only_once_is_told_that_its_host_was_taken_back(clus
     cluster.motes("host", "stop", "--name", "local")
     cluster.motes("lend", "--host", "b", "when=idle")
     pretend(cluster, "b", AWAY)
-    call = subprocess.Popen(
-        [MOTES, "call", "work.once", "50"], env=cluster.environment, stderr=subprocess.PIPE, text=True
-    )
+    call = cluster.start("call", "work.once", "50")
     wait_until(lambda: any(each["state"] == "busy" for each in cluster.instances("once")))
     pretend(cluster, "b", HERE)
     error = call.communicate(timeout=DEADLINE_S)[1]
@@ -245,10 +243,9 @@ def test_hours_that_are_over_hold_over_restarts_and_a_pause_beyond_them(cluster:
 
 
 def test_a_machine_that_has_joined_says_itself_when_it_lends(cluster: RunningCluster) -> None:
-    other = RunningCluster(cluster.folder.parent / "other")
-    cluster.down()
-    cluster.motes("up", "--http", "127.0.0.1:0", "--listen", f"127.0.0.1:{free_port()}")
-    try:
+    with RunningCluster(cluster.folder.parent / "other") as other:
+        cluster.down()
+        cluster.motes("up", "--http", "127.0.0.1:0", "--listen", f"127.0.0.1:{free_port()}")
         invite = cluster.json("invite")["invite"]
         other.motes("join", invite, "--name", "other", "--lend", "spaces=5,when=idle")
         assert other.json("lend")["lends"]["when"] == "idle"
@@ -257,8 +254,6 @@ def test_a_machine_that_has_joined_says_itself_when_it_lends(cluster: RunningClu
         cluster.down()
         told = other.json("lend", "when=always")
         assert told["running"] and told["lends"]["when"] == ""
-    finally:
-        other.down()
 
 
 def opened(pid: int) -> dict[int, str]:

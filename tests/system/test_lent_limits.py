@@ -15,7 +15,7 @@ import pytest
 from tests.system.test_walls import LackingCluster
 
 from motes.space.cgroup import holding
-from system.running import DEADLINE_S, MOTES, RunningCluster, family, is_alive, wait_until
+from system.running import DEADLINE_S, RunningCluster, family, is_alive, wait_until
 
 APP = """
 import os, time
@@ -64,12 +64,9 @@ _libc = ctypes.CDLL(None)
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RunningCluster]:
     """One for each test."""
-    cluster = RunningCluster(tmp_path / "home")
-    cluster.up()
-    try:
+    with RunningCluster(tmp_path / "home") as cluster:
+        cluster.up()
         yield cluster
-    finally:
-        cluster.down()
 
 
 def lend(cluster: RunningCluster, what: str) -> int:
@@ -81,11 +78,7 @@ def lend(cluster: RunningCluster, what: str) -> int:
 
 
 def calls(cluster: RunningCluster, count: int, *words: str) -> list[subprocess.Popen[str]]:
-    command = [MOTES, "call", *words]
-    return [
-        subprocess.Popen(command, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(count)
-    ]
+    return [cluster.start("call", *words) for _ in range(count)]
 
 
 def used_s(pid: int) -> float:
@@ -216,10 +209,9 @@ def test_code_that_does_not_fit_on_the_disk_that_is_lent_is_refused_with_the_num
 
 
 def test_what_functions_write_to_the_hosts_disk_counts_and_who_wrote_the_most_ends(tmp_path: Path) -> None:
-    cluster = LackingCluster(tmp_path / "home")
-    cluster.lacks = "namespaces"
-    cluster.up()
-    try:
+    with LackingCluster(tmp_path / "home") as cluster:
+        cluster.lacks = "namespaces"
+        cluster.up()
         cluster.run("host", "start", "--name", "b", "--lend", "disk=20MiB")
         cluster.run("host", "stop", "--name", "local")
         for name in ("small", "large"):
@@ -231,5 +223,3 @@ def test_what_functions_write_to_the_hosts_disk_counts_and_who_wrote_the_most_en
         told = large.communicate(timeout=DEADLINE_S)[1]
         assert large.returncode and "what functions wrote to /tmp is too much: the host lends 20 MiB of disk" in told
         assert small.communicate(timeout=DEADLINE_S)[0] == "9\n"
-    finally:
-        cluster.down()

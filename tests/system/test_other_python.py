@@ -44,14 +44,11 @@ def other() -> tuple[Version, Path]:
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory, other: tuple[Version, Path]) -> Iterator[RunningCluster]:
     """A cluster whose host `local` has this Python, and host `other` the other one."""
-    cluster = RunningCluster(tmp_path_factory.mktemp("mixed") / "home")
-    interpreter = environment_of(*other)
-    cluster.up()
-    try:
+    with RunningCluster(tmp_path_factory.mktemp("mixed") / "home") as cluster:
+        interpreter = environment_of(*other)
+        cluster.up()
         cluster.motes("host", "start", "--name", "other", "--python", str(interpreter))
         yield cluster
-    finally:
-        cluster.down()
 
 
 @pytest.fixture(scope="module")
@@ -294,14 +291,11 @@ def test_an_interpreter_that_cannot_be_a_hosts_is_refused_before_it_is_one(
 
 
 def test_a_host_whose_python_has_gone_can_be_left_out(tmp_path: Path) -> None:
-    cluster = RunningCluster(tmp_path / "home")
-    cluster.up()
-    try:
+    with RunningCluster(tmp_path / "home") as cluster:
+        cluster.up()
         offers = cluster.home.offers()
         cluster.home.write_json(cluster.home.hosts_file, {**offers, "gone": {**offers["local"], "python": "/nowhere"}})
         cluster.motes("down")
         assert "motes host stop --name gone" in cluster.refusal(8, "up", "--http", "127.0.0.1:0")
         cluster.motes("host", "stop", "--name", "gone")
         cluster.up()
-    finally:
-        cluster.down()

@@ -53,11 +53,10 @@ def keeper(tmp_path: Path) -> Iterator[WebKeeper]:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[RunningCluster]:
-    made = RunningCluster(tmp_path / "far")
-    for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
-        made.environment.pop(name, None)
-    yield made
-    made.down()
+    with RunningCluster(tmp_path / "far") as made:
+        for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
+            made.environment.pop(name, None)
+        yield made
 
 
 @pytest.fixture

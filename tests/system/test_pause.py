@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ports import free_port
-from system.running import DEADLINE_S, MOTES, RunningCluster, family, is_alive, wait_until
+from system.running import DEADLINE_S, RunningCluster, family, is_alive, wait_until
 
 APP = """
     import time
@@ -45,9 +45,7 @@ def test_a_paused_machine_is_free_at_once_and_stays_so_until_it_is_resumed(clust
     assert cluster.motes("call", "work.nap", "0.01") == "0.01\n"
     processes = family(cluster.pid("agent-local"))
     assert len(processes) > 2, "nothing runs that could be ended"
-    busy = subprocess.Popen(
-        [MOTES, "call", "work.nap", "60"], env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    busy = cluster.start("call", "work.nap", "60")
     wait_until(lambda: any(each["state"] == "busy" for each in cluster.instances()))
     processes += family(cluster.pid("agent-local"))
     began = time.monotonic()
@@ -109,8 +107,7 @@ def joined(cluster: RunningCluster) -> Iterator[RunningCluster]:
 
 def begun(cluster: RunningCluster, *words: str) -> subprocess.Popen[str]:
     """A call that runs by now."""
-    command = [MOTES, "call", *words]
-    call = subprocess.Popen(command, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    call = cluster.start("call", *words)
     wait_until(lambda: any(each["state"] == "busy" for each in cluster.instances()))
     return call
 

@@ -83,14 +83,11 @@ SHAPES = """
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
-    cluster = RunningCluster(tmp_path_factory.mktemp("python") / "home")
-    cluster.up()
-    try:
+    with RunningCluster(tmp_path_factory.mktemp("python") / "home") as cluster:
+        cluster.up()
         cluster.motes("host", "start", "--name", "b")
         cluster.deploy("shapes", SHAPES)
         yield cluster
-    finally:
-        cluster.down()
 
 
 @pytest.fixture

@@ -60,10 +60,9 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cluster(folder: Path) -> Iterator[RunningCluster]:
-    cluster = RunningCluster(folder / "home")
-    cluster.environment |= {"PATH": f"{Path(MOTES).parent}:{os.environ['PATH']}", "TMPDIR": str(folder)}
-    yield cluster
-    cluster.down()
+    with RunningCluster(folder / "home") as cluster:
+        cluster.environment |= {"PATH": f"{Path(MOTES).parent}:{os.environ['PATH']}", "TMPDIR": str(folder)}
+        yield cluster
 
 
 def shell(cluster: RunningCluster, folder: Path, typed: str) -> str:

@@ -18,10 +18,9 @@ APP = "from motes import function\n\n@function\ndef version() -> int:\n    retur
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RunningCluster]:
     """One in which nothing else is deployed."""
-    cluster = RunningCluster(tmp_path / "home")
-    cluster.up()
-    yield cluster
-    cluster.down()
+    with RunningCluster(tmp_path / "home") as cluster:
+        cluster.up()
+        yield cluster
 
 
 def stored(cluster: RunningCluster) -> tuple[int, int]:

@@ -51,14 +51,11 @@ def nap(seconds: float) -> str:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     """A cluster with the apps `shop` and `other`."""
-    cluster = RunningCluster(tmp_path_factory.mktemp("services") / "home")
-    try:
+    with RunningCluster(tmp_path_factory.mktemp("services") / "home") as cluster:
         cluster.up()
         cluster.deploy("shop", SHOP)
         cluster.deploy("other", SHOP)
         yield cluster
-    finally:
-        cluster.down()
 
 
 @pytest.fixture(scope="session")

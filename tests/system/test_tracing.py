@@ -99,14 +99,11 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[RunningCluster]:
     """A cluster whose parts tell the collector of their spans."""
-    cluster = RunningCluster(tmp_path_factory.mktemp("tracing") / "home")
-    cluster.environment |= {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-    try:
+    with RunningCluster(tmp_path_factory.mktemp("tracing") / "home") as cluster:
+        cluster.environment |= {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
         cluster.up()
         cluster.deploy("chain", CHAIN)
         yield cluster
-    finally:
-        cluster.down()
 
 
 def names_up(collector: Collector, span: dict[str, Any]) -> list[str]:
@@ -188,11 +185,8 @@ def test_a_call_between_hosts_is_one_trace_over_all_that_it_passes(
 
 
 def test_a_collector_that_is_away_holds_nobody_up(tmp_path: Path) -> None:
-    cluster = RunningCluster(tmp_path / "home")
-    cluster.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:9"
-    try:
+    with RunningCluster(tmp_path / "home") as cluster:
+        cluster.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:9"
         cluster.up()
         cluster.deploy("chain", CHAIN)
         assert cluster.motes("call", "chain.outer", "word").strip() == '"WORD"'
-    finally:
-        cluster.down()

@@ -82,15 +82,12 @@ print("after it:", list(results))
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     """Three hosts and the app `work`."""
-    cluster = RunningCluster(tmp_path_factory.mktemp("trouble") / "home")
-    cluster.up()
-    try:
+    with RunningCluster(tmp_path_factory.mktemp("trouble") / "home") as cluster:
+        cluster.up()
         for name in ("b", "c"):
             cluster.motes("host", "start", "--name", name)
         cluster.deploy("work", WORK)
         yield cluster
-    finally:
-        cluster.down()
 
 
 @contextlib.asynccontextmanager
@@ -136,7 +133,7 @@ def answers(cluster: RunningCluster) -> bool:
 
 def are_up(cluster: RunningCluster) -> bool:
     """Whether every host can be killed and missed."""
-    return {each["name"] for each in cluster.json("host", "ls") if each["state"] == "up"} >= {"local", "b", "c"}
+    return cluster.hosts() == dict.fromkeys(("local", "b", "c"), "up")
 
 
 def test_a_call_whose_host_is_killed_is_answered_by_another(cluster: RunningCluster) -> None:
@@ -263,7 +260,7 @@ def test_a_frozen_hosts_calls_are_answered_by_others(cluster: RunningCluster) ->
                 os.kill(pid, signal.SIGCONT)
 
     asyncio.run(work())
-    wait_until(lambda: all(each["state"] == "up" for each in cluster.json("host", "ls")))
+    wait_until(lambda: are_up(cluster))
 
 
 def test_overload_is_refused_and_passes(cluster: RunningCluster) -> None:

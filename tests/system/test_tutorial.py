@@ -18,10 +18,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "TUTORIAL.md").read_text()
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RunningCluster]:
-    cluster = RunningCluster(tmp_path / "home")
-    cluster.environment |= {"PATH": f"{Path(MOTES).parent}:{os.environ['PATH']}"}
-    yield cluster
-    cluster.down()
+    with RunningCluster(tmp_path / "home") as cluster:
+        cluster.environment |= {"PATH": f"{Path(MOTES).parent}:{os.environ['PATH']}"}
+        yield cluster
 
 
 def test_the_tutorial_goes_as_it_says(cluster: RunningCluster, tmp_path: Path, wheelhouse: Path) -> None:  # noqa: F811

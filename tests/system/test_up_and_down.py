@@ -25,9 +25,8 @@ LOADED_S = 3.0
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RunningCluster]:
     """One for each test, which starts it itself."""
-    cluster = RunningCluster(tmp_path / "home")
-    yield cluster
-    cluster.down()
+    with RunningCluster(tmp_path / "home") as cluster:
+        yield cluster
 
 
 APP = """

@@ -55,13 +55,10 @@ class Attacked(RunningCluster):
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
-    made = Attacked(tmp_path_factory.mktemp("usage") / "home")
-    made.up()
-    try:
+    with Attacked(tmp_path_factory.mktemp("usage") / "home") as made:
+        made.up()
         made.deploy("hello", HELLO)
         yield made
-    finally:
-        made.down()
 
 
 @pytest.fixture

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.space import masks
 
-from system.running import DEADLINE_S, MOTES, RunningCluster
-
-REPOSITORY = Path(__file__).parents[2]
+from system.running import DEADLINE_S, RunningCluster
 
 APP = """
 import os, signal, time
@@ -47,27 +44,16 @@ class LackingCluster(RunningCluster):
 
     lacks = "nothing"
 
-    def run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "tests.space.masks", self.lacks, MOTES, *words],
-            env=self.environment,
-            cwd=REPOSITORY,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-        )
+    def command(self, *words: str) -> list[str]:
+        return masks.command(self.lacks, *super().command(*words))
 
 
 @pytest.fixture
 def lacking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LackingCluster]:
-    cluster = LackingCluster(tmp_path / "home")
-    cluster.lacks = request.param
-    cluster.up()
-    try:
+    with LackingCluster(tmp_path / "home") as cluster:
+        cluster.lacks = request.param
+        cluster.up()
         yield cluster
-    finally:
-        cluster.down()
 
 
 SAID = {"nothing": "both", "Landlock": "namespaces only (no Landlock", "namespaces": "Landlock only (no namespaces"}
@@ -78,11 +64,7 @@ def test_instances_that_meet_cannot_touch_each_other(lacking: LackingCluster) ->
     lacking.deploy("walls", APP)
     log = lacking.home.log("agent-local").read_text()
     assert f"the walls of process spaces here: {SAID[lacking.lacks]}" in log
-    calls = [
-        subprocess.Popen([MOTES, "call", "walls.meet", json.dumps(name)], env=lacking.environment,
-                         stdout=subprocess.PIPE, text=True)
-        for name in ("Ada", "Bob")
-    ]  # fmt: skip
+    calls = [lacking.start("call", "walls.meet", json.dumps(name)) for name in ("Ada", "Bob")]
     told = [json.loads(call.communicate(timeout=DEADLINE_S)[0]) for call in calls]
     assert told[0]["pid"] != told[1]["pid"], "one instance served both"
     assert [each["secrets"] for each in told] == [["'Ada'"], ["'Bob'"]]

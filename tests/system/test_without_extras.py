@@ -33,17 +33,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
     folder = tmp_path_factory.mktemp("without")
     (folder / "site").mkdir()
     (folder / "site" / "sitecustomize.py").write_text(MISSING)
-    cluster = RunningCluster(folder / "home")
-    cluster.environment |= {
-        "PYTHONPATH": str(folder / "site"),
-        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
-    }
-    try:
+    with RunningCluster(folder / "home") as cluster:
+        cluster.environment |= {
+            "PYTHONPATH": str(folder / "site"),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+        }
         cluster.up()
         cluster.deploy("plain", DOUBLE)
         yield cluster
-    finally:
-        cluster.down()
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
