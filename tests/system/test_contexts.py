@@ -91,7 +91,7 @@ def test_the_owner_commands_the_cluster_from_a_machine_without_a_home(
     away.motes("host", "drain", "local", "--off")
     # Also an invite: the keeper is where the context says.
     with RunningCluster(tmp_path / "machine") as machine:
-        machine.motes("join", away.json("invite")["invite"], "--name", "guest")
+        machine.motes("join", away.invite(), "--name", "guest")
         wait_until(lambda: keeper.hosts().get("guest") == "up")
         away.motes("host", "rm", "guest")
         assert "guest" not in keeper.hosts()

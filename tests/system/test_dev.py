@@ -70,6 +70,14 @@ def dev(tmp_path: Path) -> Iterator[Callable[..., Dev]]:
         each.process.wait()
 
 
+def serving(dev: Callable[..., Dev], app: Path) -> Dev:
+    """What serves version 1 of that app."""
+    app.write_text(APP.format(number=1))
+    running = dev(str(app))
+    wait_until(lambda: version(running.url()) == "1")
+    return running
+
+
 def version(url: str) -> str:
     """What the function answers now, or why it does not."""
     try:
@@ -81,10 +89,8 @@ def version(url: str) -> str:
 
 def test_it_serves_follows_changes_survives_errors_and_shows_logs(dev: Callable[..., Dev], tmp_path: Path) -> None:
     app = tmp_path / "app.py"
-    app.write_text(APP.format(number=1))
-    running = dev(str(app))
+    running = serving(dev, app)
     url = running.url()
-    wait_until(lambda: version(url) == "1")
     assert f"curl -X POST {url}/app/version" in running.output()
     wait_until(lambda: "asked for 1" in running.output())
     app.write_text(APP.format(number=2) + "# longer\n")
@@ -98,11 +104,7 @@ def test_it_serves_follows_changes_survives_errors_and_shows_logs(dev: Callable[
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_end_leaves_no_process_and_no_file(dev: Callable[..., Dev], tmp_path: Path, number: signal.Signals) -> None:
-    app = tmp_path / "app.py"
-    app.write_text(APP.format(number=1))
-    running = dev(str(app))
-    url = running.url()
-    wait_until(lambda: version(url) == "1")
+    running = serving(dev, tmp_path / "app.py")
     children = running.children()
     assert len(children) >= 5
     running.process.send_signal(number)
@@ -112,11 +114,7 @@ def test_an_end_leaves_no_process_and_no_file(dev: Callable[..., Dev], tmp_path:
 
 
 def test_a_kill_leaves_no_process(dev: Callable[..., Dev], tmp_path: Path) -> None:
-    app = tmp_path / "app.py"
-    app.write_text(APP.format(number=1))
-    running = dev(str(app))
-    url = running.url()
-    wait_until(lambda: version(url) == "1")
+    running = serving(dev, tmp_path / "app.py")
     children = running.children()
     running.process.kill()
     wait_until(lambda: not [pid for pid in children if is_alive(pid)])

@@ -56,10 +56,6 @@ def two(tmp_path: Path) -> Iterator[RunningCluster]:
         yield made
 
 
-def states(cluster: RunningCluster) -> dict[str, str]:
-    return {each["name"]: each["state"] for each in cluster.json("host", "ls")}
-
-
 def where(cluster: RunningCluster, workload: str) -> set[str]:
     return {each["host"] for each in cluster.instances() if workload in (each["app"], each["workload"])}
 
@@ -124,20 +120,20 @@ def test_a_drained_host_loses_no_call_and_its_daemon_serves_elsewhere_before(two
 def test_it_stays_drained_over_restarts_of_host_and_keeper_until_that_is_called_off(two: RunningCluster) -> None:
     assert two.json("host", "drain", "b")["state"] == "drained"
     two.motes("host", "stop", "--name", "b")
-    wait_until(lambda: "b" not in states(two))
+    wait_until(lambda: "b" not in two.hosts())
     # One that is away is drained as well: it finds nothing to do when it comes.
     two.motes("host", "start", "--name", "b")
-    wait_until(lambda: states(two).get("b") == "drained")
+    wait_until(lambda: two.hosts().get("b") == "drained")
     two.down()
     two.up()
-    wait_until(lambda: states(two) == {"local": "up", "b": "drained"})
+    wait_until(lambda: two.hosts() == {"local": "up", "b": "drained"})
     two.deploy("work", APP)
     assert two.json("call", "work.nap", "0.01") == 0.01
     assert where(two, "always") == where(two, "nap") == {"local"}
     assert "takes work again" in two.motes("host", "drain", "b", "--off")
-    assert states(two) == {"local": "up", "b": "up"}
+    assert two.hosts() == {"local": "up", "b": "up"}
     two.motes("host", "drain", "local", "--wait")
-    assert where(two, "always") == {"b"} and states(two) == {"local": "drained", "b": "up"}
+    assert where(two, "always") == {"b"} and two.hosts() == {"local": "drained", "b": "up"}
 
 
 def test_where_every_host_is_drained_calls_and_deploys_are_refused_with_the_way_back(two: RunningCluster) -> None:
@@ -146,7 +142,7 @@ def test_where_every_host_is_drained_calls_and_deploys_are_refused_with_the_way_
         two.motes("host", "drain", name)
     assert "see `motes host ls`" in two.refusal(8, "call", "work.nap", "0.01", "--timeout", "3 s")
     # What must always run has nowhere to go: it stays, and that is said.
-    assert states(two) == {"local": "drained", "b": "draining"}
+    assert two.hosts() == {"local": "drained", "b": "draining"}
     assert two.json("call", "work.always") == "there"
     file = two.folder.parent / "more.py"
     file.write_text("from motes import function\n@function\ndef f() -> int: return 1\n")
@@ -173,4 +169,4 @@ def test_only_the_owner_drains_and_only_hosts_that_there_are(two: RunningCluster
                 await people.ask(connection, "drain", {"host": "local", "drained": True}, bool)
 
     with_people(two, attack)
-    assert states(two) == {"local": "up", "b": "up"}
+    assert two.hosts() == {"local": "up", "b": "up"}

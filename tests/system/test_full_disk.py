@@ -14,6 +14,24 @@ from system.running import DEADLINE_S, MOTES
 SMALL_DISK = Path(__file__).with_name("small_disk.py")
 HELLO = "from motes import function\n\n@function\ndef greet(name: str) -> str:\n    return 'hello, ' + name\n"
 
+WITH_ANOTHER_MACHINE = """
+    $MOTES up --http 127.0.0.1:0 --listen 127.0.0.1:$PORT >/dev/null || exit 80
+    line=$($MOTES invite --json | sed 's/.*"invite": "\\([^"]*\\)".*/\\1/')
+    MOTES_HOME=$OTHER $MOTES join $line --name far >/dev/null 2>&1 || exit 81
+    $MOTES host stop --name local >/dev/null || exit 82
+"""
+"""A keeper on the small disk, whose only host is elsewhere."""
+WITH_ROOM_AGAIN = """
+    rm $DISK/filler
+    # The server may have to be started anew, which takes a moment.
+    for number in 1 2 3 4 5 6 7 8 9; do
+        $MOTES deploy $APPS/other.py >/dev/null && break
+        sleep 1
+    done
+    sleep 2
+    $MOTES call other.greet Bob || exit 85
+"""
+
 
 def on_a_small_disk(folder: Path, *scripts: str) -> subprocess.CompletedProcess[str]:
     disk = folder / "disk"
@@ -42,16 +60,9 @@ def test_a_deploy_on_a_full_disk_says_so_and_loses_nothing(tmp_path: Path) -> No
         cat /dev/zero >$DISK/filler 2>/dev/null
         $MOTES deploy $APPS/other.py >&2 && exit 92
         $MOTES call hello.greet Ada || exit 93
-        rm $DISK/filler
-        # The server may have to be started anew, which takes a moment.
-        for number in 1 2 3 4 5 6 7 8 9; do
-            $MOTES deploy $APPS/other.py >/dev/null && break
-            sleep 1
-        done
-        sleep 2
-        $MOTES call other.greet Bob || exit 95
-        $MOTES down >/dev/null
         """,
+        WITH_ROOM_AGAIN,
+        "$MOTES down >/dev/null",
     )
     assert done.returncode == 0, (done.returncode, done.stderr)
     assert done.stdout.splitlines() == ['"hello, Ada"', '"hello, Bob"']
@@ -109,11 +120,8 @@ def test_while_the_keepers_disk_is_full_other_machines_serve_and_a_deploy_says_w
     (tmp_path / "other.py").write_text(f"{HELLO}# {secrets.token_hex(60_000)}\n")
     done = on_a_small_disk(
         tmp_path,
+        WITH_ANOTHER_MACHINE,
         """
-        $MOTES up --http 127.0.0.1:0 --listen 127.0.0.1:$PORT >/dev/null || exit 90
-        line=$($MOTES invite --json | sed 's/.*"invite": "\\([^"]*\\)".*/\\1/')
-        MOTES_HOME=$OTHER $MOTES join $line --name far >/dev/null 2>&1 || exit 91
-        $MOTES host stop --name local >/dev/null || exit 92
         $MOTES deploy $APPS/hello.py >/dev/null || exit 93
         cat /dev/zero >$DISK/filler 2>/dev/null || true
         """,
@@ -133,14 +141,9 @@ def test_while_the_keepers_disk_is_full_other_machines_serve_and_a_deploy_says_w
         MOTES_HOME=$OTHER $MOTES down >/dev/null || exit 96
         MOTES_HOME=$OTHER $MOTES up >/dev/null || exit 97
         $MOTES call hello.greet back --timeout 20 || exit 98
-        rm $DISK/filler
-        # The server is started anew, which takes a moment.
-        for number in 1 2 3 4 5 6 7 8 9; do
-            $MOTES deploy $APPS/other.py >/dev/null && break
-            sleep 1
-        done
-        sleep 2
-        $MOTES call other.greet Bob || exit 100
+        """,
+        WITH_ROOM_AGAIN,
+        """
         MOTES_HOME=$OTHER $MOTES down >/dev/null
         $MOTES down >/dev/null
         """,

@@ -62,7 +62,7 @@ def is_whole(cluster: RunningCluster) -> bool:
     assert json.loads(cluster.motes("call", "hello.greet", "Ada")) == "hello Ada"
     assert "hello" in {each["app"] for each in cluster.json("apps")}
     assert cluster.json("events") != [] and cluster.json("logs", "hello") is not None
-    return {each["name"]: each["state"] for each in cluster.json("host", "ls")}["local"] == "up"
+    return cluster.hosts()["local"] == "up"
 
 
 def log_of(cluster: RunningCluster, process: str) -> str:

@@ -125,7 +125,7 @@ def test_the_lid_of_the_laptop_is_closed_and_everything_goes_on(world: World) ->
     laptop.listen()
     server, third, away = map(world.machine, ("server", "third", "away"))
     for each in (server, third, away):
-        invite = laptop.json("invite", "--address", f"{ROUTER}:{PORT}")["invite"]
+        invite = laptop.invite("--address", f"{ROUTER}:{PORT}")
         assert each.json("join", invite, "--name", each.folder.name)["address"] == f"{ROUTER}:{PORT}"
     laptop.deploy("work", APP)
     assert laptop.json("call", "work.double", "21") == 42
@@ -167,4 +167,4 @@ def test_the_lid_of_the_laptop_is_closed_and_everything_goes_on(world: World) ->
 
 
 def without_router(laptop: Machine) -> str:
-    return str(laptop.json("invite")["invite"])
+    return laptop.invite()

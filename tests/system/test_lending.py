@@ -21,8 +21,7 @@ from motes.errors import MotesError
 from motes.space import cgroup
 from motes.supervised import ORDERS_FD_VARIABLE
 from motes.supervisor import control
-from ports import free_port
-from system.running import DEADLINE_S, MOTES, RunningCluster, family, is_alive, wait_until
+from system.running import DEADLINE_S, MOTES, Keeper, RunningCluster, family, is_alive, wait_until
 
 APP = """
     import json, os, time
@@ -70,17 +69,14 @@ FREE_WITHIN_S = 8.0
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[RunningCluster]:
+def cluster(tmp_path: Path) -> Iterator[Keeper]:
     """Two hosts, `local` and `b`."""
-    made = RunningCluster(tmp_path / "home")
-    made.up()
-    try:
+    with Keeper(tmp_path / "home") as made:
+        made.up()
         made.motes("host", "start", "--name", "b")
         made.deploy("work", APP)
         yield made
-    finally:
         made.motes("resume")
-        made.down()
 
 
 def pretend(cluster: RunningCluster, host: str, signs: dict[str, Any]) -> str:
@@ -242,11 +238,11 @@ def test_hours_that_are_over_hold_over_restarts_and_a_pause_beyond_them(cluster:
     assert cluster.motes("call", "work.nap", "0.01") == "0.01\n"
 
 
-def test_a_machine_that_has_joined_says_itself_when_it_lends(cluster: RunningCluster) -> None:
+def test_a_machine_that_has_joined_says_itself_when_it_lends(cluster: Keeper) -> None:
     with RunningCluster(cluster.folder.parent / "other") as other:
         cluster.down()
-        cluster.motes("up", "--http", "127.0.0.1:0", "--listen", f"127.0.0.1:{free_port()}")
-        invite = cluster.json("invite")["invite"]
+        cluster.listen()
+        invite = cluster.invite()
         other.motes("join", invite, "--name", "other", "--lend", "spaces=5,when=idle")
         assert other.json("lend")["lends"]["when"] == "idle"
         pretend(other, "other", HERE)

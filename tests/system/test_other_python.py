@@ -141,10 +141,6 @@ def test_packages_come_for_both_and_each_host_uses_its_own(
         assert len([each for each in (mixed.home.host(host) / "layers").iterdir() if len(each.name) == 64]) == 1, host
 
 
-def state(cluster: RunningCluster, name: str) -> str:
-    return next(str(each["state"]) for each in cluster.json("host", "ls") if each["name"] == name)
-
-
 def another_hours() -> str:
     hour = time.localtime().tm_hour
     return f"hours={(hour + 4) % 24}-{(hour + 8) % 24}"
@@ -161,7 +157,7 @@ def test_a_host_that_lends_nothing_at_the_deploy_has_the_packages_when_it_lends_
     }[how]
     mixed.motes(*leave)
     try:
-        wait_until(lambda: state(mixed, "other") == how)
+        wait_until(lambda: mixed.hosts()["other"] == how)
         with only_index(mixed, tmp_path / "wheels"):
             source = f"import purely\n{textwrap.dedent(VERSION)}"
             done = mixed.run("deploy", write(tmp_path, how, source, "purely"))
@@ -195,7 +191,7 @@ def test_where_no_host_is_up_an_app_with_packages_is_refused_in_one_line(mixed: 
     mixed.motes("lend", "--host", "other", another_hours())
     mixed.motes("host", "drain", "local", "--wait")
     try:
-        wait_until(lambda: (state(mixed, "local"), state(mixed, "other")) == ("drained", "away"))
+        wait_until(lambda: mixed.hosts() == {"local": "drained", "other": "away"})
         with only_index(mixed, tmp_path / "wheels"):
             assert "no host is up to load the app" in mixed.refusal(8, "deploy", app)
             mixed.motes("pause")
@@ -204,7 +200,7 @@ def test_where_no_host_is_up_an_app_with_packages_is_refused_in_one_line(mixed: 
         mixed.motes("resume")
         mixed.motes("lend", "--host", "other", "hours=default")
         mixed.motes("host", "drain", "local", "--off")
-    wait_until(lambda: {state(mixed, "local"), state(mixed, "other")} == {"up"})
+    wait_until(lambda: set(mixed.hosts().values()) == {"up"})
 
 
 def calls_at_once(cluster: RunningCluster, address: str, arguments: list[Any]) -> list[Any]:

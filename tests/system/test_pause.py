@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ports import free_port
-from system.running import DEADLINE_S, RunningCluster, family, is_alive, wait_until
+from system.running import DEADLINE_S, Keeper, RunningCluster, family, is_alive, wait_until
 
 APP = """
     import time
@@ -32,15 +31,14 @@ GENEROUS_S = 8.0
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[RunningCluster]:
-    made = RunningCluster(tmp_path / "home")
-    made.up()
-    yield made
-    made.motes("resume")
-    made.down()
+def cluster(tmp_path: Path) -> Iterator[Keeper]:
+    with Keeper(tmp_path / "home") as made:
+        made.up()
+        yield made
+        made.motes("resume")
 
 
-def test_a_paused_machine_is_free_at_once_and_stays_so_until_it_is_resumed(cluster: RunningCluster) -> None:
+def test_a_paused_machine_is_free_at_once_and_stays_so_until_it_is_resumed(cluster: Keeper) -> None:
     cluster.deploy("work", APP)
     assert cluster.motes("call", "work.nap", "0.01") == "0.01\n"
     processes = family(cluster.pid("agent-local"))
@@ -62,7 +60,7 @@ def test_a_paused_machine_is_free_at_once_and_stays_so_until_it_is_resumed(clust
     busy.communicate(timeout=DEADLINE_S)
 
 
-def test_what_runs_on_a_machine_that_is_paused_is_run_elsewhere_where_that_is_harmless(cluster: RunningCluster) -> None:
+def test_what_runs_on_a_machine_that_is_paused_is_run_elsewhere_where_that_is_harmless(cluster: Keeper) -> None:
     with joined(cluster) as other:
         call = begun(cluster, "work.nap", "6")
         cluster.motes("host", "start", "--name", "local")
@@ -71,7 +69,7 @@ def test_what_runs_on_a_machine_that_is_paused_is_run_elsewhere_where_that_is_ha
 
 
 def test_what_may_run_only_once_ends_as_lost_with_its_host_however_its_owner_takes_that_back(
-    cluster: RunningCluster,
+    cluster: Keeper,
 ) -> None:
     """That is no fault of the function, whose process did not end by itself."""
     with joined(cluster) as other:
@@ -90,19 +88,18 @@ def test_what_may_run_only_once_ends_as_lost_with_its_host_however_its_owner_tak
 
 
 @contextlib.contextmanager
-def joined(cluster: RunningCluster) -> Iterator[RunningCluster]:
+def joined(cluster: Keeper) -> Iterator[RunningCluster]:
     """Another machine's home, whose host is the only one of the cluster, with an app."""
     cluster.deploy("work", APP)
-    other = RunningCluster(cluster.folder.parent / "other")
     cluster.down()
-    cluster.motes("up", "--http", "127.0.0.1:0", "--listen", f"127.0.0.1:{free_port()}")
-    other.motes("join", cluster.json("invite")["invite"], "--name", "other")
-    try:
+    cluster.listen()
+    with RunningCluster(cluster.folder.parent / "other") as other:
+        other.motes("join", cluster.invite(), "--name", "other")
         cluster.motes("host", "stop", "--name", "local")
-        yield other
-    finally:
-        other.motes("resume")
-        other.down()
+        try:
+            yield other
+        finally:
+            other.motes("resume")
 
 
 def begun(cluster: RunningCluster, *words: str) -> subprocess.Popen[str]:
@@ -113,12 +110,9 @@ def begun(cluster: RunningCluster, *words: str) -> subprocess.Popen[str]:
 
 
 def test_pausing_what_does_not_run_holds_for_the_next_start(tmp_path: Path) -> None:
-    cluster = RunningCluster(tmp_path / "home")
-    cluster.motes("pause")
-    try:
+    with RunningCluster(tmp_path / "home") as cluster:
+        cluster.motes("pause")
         cluster.up()
         assert cluster.json("host", "ls") == []
-    finally:
         assert cluster.json("resume")["running"] is True
-        cluster.down()
     assert cluster.json("resume") == {"hosts": ["local"], "running": False}

@@ -14,11 +14,10 @@ import pytest
 from motes.grants import keys
 from motes.model.host import HostReport, Lease
 from motes.model.names import KEEPER
-from ports import free_port
 from system.crossings import Ear
 from system.deeds import signed_lease
 from system.people import People, with_people
-from system.running import RunningCluster, is_alive, wait_until
+from system.running import Keeper, RunningCluster, is_alive, wait_until
 from system.test_lending import FREE_WITHIN_S, load, state
 from system.test_placement import homes
 from waiting import until
@@ -42,9 +41,9 @@ MAIL = """
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[RunningCluster]:
+def cluster(tmp_path: Path) -> Iterator[Keeper]:
     """Two hosts that say that they are two machines, with an app that waits to be called and one that always runs."""
-    with RunningCluster(tmp_path / "home") as made:
+    with Keeper(tmp_path / "home") as made:
         made.up()
         made.motes("host", "start", "--name", "b", "--lend", "spaces=30,machine=B")
         made.deploy("work", WORK)
@@ -155,11 +154,11 @@ def test_the_keepers_own_key_makes_no_host_run_what_its_owner_does_not_serve(clu
     assert state(cluster, "b")["lends"]["serve"] == ["mail"]
 
 
-def test_a_machine_joins_serving_what_its_owner_says(cluster: RunningCluster) -> None:
+def test_a_machine_joins_serving_what_its_owner_says(cluster: Keeper) -> None:
     with RunningCluster(cluster.folder.parent / "other") as other:
         cluster.down()
-        cluster.motes("up", "--http", "127.0.0.1:0", "--listen", f"127.0.0.1:{free_port()}")
-        invite = cluster.json("invite")["invite"]
+        cluster.listen()
+        invite = cluster.invite()
         said = other.refusal(3, "join", invite, "--lend", "serve=anyone")
         assert "no wall between owners" in said and not other.home.keeper_file.exists()
         other.motes("join", invite, "--name", "other", "--lend", "spaces=5,serve=mail")

@@ -69,7 +69,7 @@ def test_a_machine_that_starts_while_the_keeper_is_away_serves_when_it_is_back(l
 
 def test_without_a_way_to_the_keeper_every_address_is_tried_and_the_reason_said(lan: Network) -> None:
     machine = lan.machine()
-    invite = lan.keeper.json("invite")["invite"]
+    invite = lan.keeper.invite()
     lan.cut(machine)
     done = machine.run("join", invite, "--name", "far")
     assert done.returncode == 8, done

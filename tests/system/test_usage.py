@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from motes.grants.kept import FOLDER
 from system.machines import needs_namespaces, network
 from system.running import Keeper, RunningCluster, wait_until
-from system.test_full_disk import on_a_small_disk
+from system.test_full_disk import WITH_ANOTHER_MACHINE, on_a_small_disk
 
 APP = """
     import time
@@ -241,11 +241,8 @@ def test_while_the_keepers_disk_is_full_hosts_keep_their_batches(tmp_path: Path)
     (tmp_path / "work.py").write_text(textwrap.dedent(STAYING))
     done = on_a_small_disk(
         tmp_path,
+        WITH_ANOTHER_MACHINE,
         """
-        $MOTES up --http 127.0.0.1:0 --listen 127.0.0.1:$PORT >/dev/null || exit 90
-        line=$($MOTES invite --json | sed 's/.*"invite": "\\([^"]*\\)".*/\\1/')
-        MOTES_HOME=$OTHER $MOTES join $line --name far >/dev/null 2>&1 || exit 91
-        $MOTES host stop --name local >/dev/null || exit 92
         $MOTES deploy $APPS/work.py >/dev/null || exit 93
         cat /dev/zero >$DISK/filler 2>/dev/null || true
         $MOTES call work.stay || exit 94
@@ -268,7 +265,7 @@ def test_while_the_keepers_disk_is_full_hosts_keep_their_batches(tmp_path: Path)
 def test_what_a_machine_spent_while_it_was_cut_off_is_told_when_it_is_back(tmp_path: Path) -> None:
     with network(tmp_path) as lan:
         far = lan.machine()
-        far.motes("join", lan.keeper.json("invite")["invite"], "--name", "far")
+        far.motes("join", lan.keeper.invite(), "--name", "far")
         wait_until(lambda: "far" in {host["name"] for host in lan.keeper.json("host", "ls")})
         lan.keeper.motes("host", "stop", "--name", "local")
         lan.keeper.deploy("work", STAYING)
