@@ -15,7 +15,7 @@ import pytest
 from motes.cli import wheel
 from motes.model.invite import PREFIX
 from system.own_sshd import Sshd
-from system.running import Keeper, wait_until
+from system.running import Keeper, RunningCluster, wait_until
 from system.test_contexts import Away
 
 pytestmark = pytest.mark.timeout(900)
@@ -168,8 +168,6 @@ def test_words_for_the_other_machine_are_words_there_and_no_commands(keeper: Kee
 
 
 def test_a_keeper_that_does_not_listen_says_so_before_anything_is_done(far: Sshd, tmp_path: Path) -> None:
-    from system.running import RunningCluster
-
     with RunningCluster(tmp_path / "home") as cluster:
         cluster.up()
         accepted = far.log.read_text().count("Accepted")
