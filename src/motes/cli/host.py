@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,11 +13,10 @@ from motes.cli import host_sets
 from motes.cli.linux import refuse_elsewhere
 from motes.errors import BadInput, MotesError, NotFound, Unavailable
 from motes.home import Home
-from motes.model.names import HOST_PREFIX, MOST_LABELS, is_name
+from motes.model.names import HOST_PREFIX
 from motes.model.naming import as_name
-from motes.model.served import in_words, parse_served
-from motes.model.terms import normal_hours, normal_when, offer_of
-from motes.model.units import format_bytes, parse_bytes
+from motes.model.served import in_words
+from motes.model.units import format_bytes
 
 if TYPE_CHECKING:
     from motes.client.cluster import Cluster
@@ -143,6 +141,7 @@ def start(name: str | None, lend: str, python: str | None, as_json: bool) -> Non
       motes host start --name b --lend cpus=2,memory=1GiB,spaces=100
       motes host start --name c --python ~/py313/bin/python
     """
+    from motes.cli import lent
     from motes.supervisor import control, founding
     from motes.supervisor.interpreters import usable_interpreter
 
@@ -156,7 +155,7 @@ def start(name: str | None, lend: str, python: str | None, as_json: bool) -> Non
             f"host {name!r} has been started; to change what it lends: motes lend --host {name} ...; for another"
             f" Python, first: motes host stop --name {name}"
         )
-    offer = offers.get(name) or {**founding.default_offer(), **parse_lend(lend)}
+    offer = offers.get(name) or {**founding.default_offer(), **lent.parse(lend)}
     if python:
         offer["python"] = usable_interpreter(os.path.expanduser(python))
     _claim(home, name)
@@ -260,11 +259,11 @@ def add(
       motes host add kim@attic --name attic --lend cpus=2,memory=1GiB
       motes host add kim@server.example --as keeper --name work
     """
-    from motes.cli import adding
+    from motes.cli import adding, lent
     from motes.cli.far import reached
     from motes.cli.table import plain
 
-    parse_lend(lend)
+    lent.parse(lend)
     if name is not None:
         as_name(name)
 
@@ -307,67 +306,3 @@ def drain(name: str, off: bool, wait: bool, as_json: bool) -> None:
     else:
         left = "nothing runs there" if state == "drained" else f"it is {state} (see `motes host ls`)"
         click.echo(f"host {name} takes no new work; {left}")
-
-
-def parse_lend(text: str) -> dict[str, Any]:
-    """`"cpus=2,memory=1GiB,spaces=100,labels=gpu+attic"` as the fields of an Offer. Raises BadInput, Refused."""
-    offer: dict[str, Any] = {}
-    for part in filter(None, (each.strip() for each in text.split(","))):
-        key, _, value = part.partition("=")
-        field, parse = LENT.get(key, ("", _name))
-        try:
-            offer[field] = parse(value)
-        except (ValueError, OverflowError):
-            field = ""
-        if not field:
-            raise BadInput(f"{part[:80]!r} is not understood; write: {LENT_EXAMPLE}")
-        try:
-            offer_of({field: offer[field]})
-        except ValueError as error:
-            why = str(error).partition(" - at ")[0]
-            raise BadInput(f"no host can lend {part[:80]!r} ({why}); write: {LENT_EXAMPLE}") from None
-    return offer
-
-
-def _amount(parse: Callable[[str], float]) -> Callable[[str], float]:
-    def parsed(text: str) -> float:
-        found = parse(text)
-        if not 0 < found < float("inf"):
-            raise ValueError(f"{text!r} is no amount")
-        return found
-
-    return parsed
-
-
-def _name(text: str) -> str:
-    if not is_name(text):
-        raise ValueError(f"{text!r} is no name")
-    return text
-
-
-def _is_idle(text: str) -> bool:
-    if text not in ("idle", "normal"):
-        raise ValueError(f"{text!r} is neither idle nor normal")
-    return text == "idle"
-
-
-def _labels(text: str) -> list[str]:
-    found = sorted({_name(each) for each in text.split("+")})
-    if len(found) > MOST_LABELS:
-        raise ValueError(f"over {MOST_LABELS} labels")
-    return found
-
-
-LENT: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "cpus": ("cpus", _amount(float)),
-    "memory": ("memory_bytes", _amount(parse_bytes)),
-    "spaces": ("spaces", _amount(int)),
-    "disk": ("disk_bytes", _amount(parse_bytes)),
-    "priority": ("idle_class", _is_idle),
-    "hours": ("hours", normal_hours),
-    "when": ("when", normal_when),
-    "labels": ("labels", _labels),
-    "machine": ("machine", _name),
-    "serve": ("serve", parse_served),
-}
-LENT_EXAMPLE = "cpus=2,memory=1GiB,disk=5GiB,spaces=100,hours=22-07,when=idle+charging,serve=shop+mail,labels=gpu+attic"

@@ -40,7 +40,7 @@ def command(invite: str, name: str | None, lend: str, as_json: bool) -> None:
     Example:
       motes join motes1-... --name laptop --lend cpus=2,memory=1GiB
     """
-    from motes.cli.host import parse_lend
+    from motes.cli import lent
     from motes.model import invite as invites
     from motes.supervisor import founding
     from motes.supervisor.launch import launch
@@ -49,7 +49,7 @@ def command(invite: str, name: str | None, lend: str, as_json: bool) -> None:
     _refuse_used(home)
     parsed = invites.parse(sys.stdin.read(LONGEST_LINE) if invite == "-" else invite)
     name = name or own_name()
-    offer = {**founding.default_offer(), **parse_lend(lend)}
+    offer = {**founding.default_offer(), **lent.parse(lend)}
     address = asyncio.run(_join(home, parsed, name, as_json))
     home.write_json(home.hosts_file, {name: offer})
     # Last: its presence says that the rest is there.

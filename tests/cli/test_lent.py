@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from motes.cli.host import parse_lend
-from motes.cli.lend import changed, described
+from motes.cli.lent import changed, described, parse
 from motes.errors import BadInput, Refused
 
 
 def test_what_is_lent_is_read_as_the_fields_of_an_offer() -> None:
-    assert parse_lend("cpus=2.5, memory=1GiB,disk=5GiB,spaces=7,labels=gpu+attic,machine=nas") == {
+    assert parse("cpus=2.5, memory=1GiB,disk=5GiB,spaces=7,labels=gpu+attic,machine=nas") == {
         "cpus": 2.5,
         "memory_bytes": 2**30,
         "disk_bytes": 5 * 2**30,
@@ -18,9 +17,9 @@ def test_what_is_lent_is_read_as_the_fields_of_an_offer() -> None:
         "labels": ["attic", "gpu"],
         "machine": "nas",
     }
-    assert parse_lend("priority=idle") == {"idle_class": True}
-    assert parse_lend("priority=normal") == {"idle_class": False}
-    assert parse_lend("") == {}
+    assert parse("priority=idle") == {"idle_class": True}
+    assert parse("priority=normal") == {"idle_class": False}
+    assert parse("") == {}
 
 
 @pytest.mark.parametrize(
@@ -36,7 +35,7 @@ def test_what_is_lent_is_read_as_the_fields_of_an_offer() -> None:
 )
 def test_what_is_not_understood_is_refused_with_what_to_write(text: str) -> None:
     with pytest.raises(BadInput, match=r"is not understood; write: cpus=2,memory=1GiB"):
-        parse_lend(text)
+        parse(text)
 
 
 ENTRY = {"cpus": 2.0, "memory_bytes": 2**31, "spaces": 100, "python": "/opt/python"}
@@ -59,7 +58,7 @@ def test_what_is_said_to_be_the_default_is_forgotten() -> None:
 
 
 def test_whom_a_machine_serves_is_its_clusters_owner_or_some_of_his_apps_also_those_that_are_not_there_yet() -> None:
-    assert parse_lend("serve=owner") == {"serve": []}
+    assert parse("serve=owner") == {"serve": []}
     found = changed(ENTRY, ("serve=shop+mail+shop",))
     assert found["serve"] == ["mail", "shop"] and " serve=mail+shop" in described(found)
     for words in ("serve=owner", "serve=default"):
@@ -72,7 +71,7 @@ def test_whom_a_machine_serves_is_its_clusters_owner_or_some_of_his_apps_also_th
 )
 def test_a_machine_serves_no_stranger_and_says_what_is_possible(whom: str) -> None:
     with pytest.raises(Refused, match=r"no wall between owners; write serve=owner .* or serve=APP\+APP"):
-        parse_lend(f"cpus=1,serve={whom}")
+        parse(f"cpus=1,serve={whom}")
 
 
 HUGE = "9" * 400
@@ -85,7 +84,7 @@ UNFIT = [
 
 @pytest.mark.parametrize("text", UNFIT)
 def test_what_no_host_can_lend_is_refused_before_anything_is_kept(text: str) -> None:
-    for attempt in (lambda: parse_lend(text), lambda: changed(ENTRY, (text,))):
+    for attempt in (lambda: parse(text), lambda: changed(ENTRY, (text,))):
         with pytest.raises(BadInput, match=r"(is not understood|no host can lend).*write: cpus=2"):
             attempt()
 
