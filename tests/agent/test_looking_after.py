@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from motes.agent import service
+from motes.agent.hearing import Hearing
 from motes.agent.service import Agent
 from motes.bus.connection import Message
 from motes.errors import BadBundle, TooLarge
@@ -66,6 +67,7 @@ def test_who_deploys_hears_that_what_was_found_cannot_be_told() -> None:
         return data
 
     agent: Any = SimpleNamespace(connection=SimpleNamespace(publish=publish), inspection=SimpleNamespace(answer=answer))
-    asyncio.run(Agent._inspect(agent, Message("", "_INBOX.x", b"x" * 1001, False)))
+    ears: Any = SimpleNamespace(_agent=agent)
+    asyncio.run(Hearing._inspect(ears, Message("", "_INBOX.x", b"x" * 1001, False)))
     with pytest.raises(BadBundle, match="carries little"):
         decode_answer(said[0], Manifest)

@@ -247,7 +247,7 @@ class SimHost:
             self._unsent.append((caller, token, outcome))
 
     def on_asked_after(self, call_id: bytes, heard: Heard, reply: str) -> None:
-        """As in agent/service.py."""
+        """As in agent/hearing.py."""
         outcome = self.machine.on_asked_after(call_id, heard.number if heard.boot == self.boot else 0)
         if outcome is not None:
             self._answer_one(*reply.split("/"), outcome)

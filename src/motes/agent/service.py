@@ -1,6 +1,6 @@
 """The agent's shell: NATS and process spaces around the machine. It carries effects out and feeds back what happened.
 
-Follow a call: `_on_call` -> Machine.on_call -> Deliver -> FunctionSpace.deliver -> `replied` -> Answer -> publish.
+Follow a call: Hearing._on_call -> Machine.on_call -> Deliver -> FunctionSpace.deliver -> `replied` -> Answer -> send.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from motes.agent.effects import (
     Tell,
 )
 from motes.agent.failure import as_failure
-from motes.agent.following import Following
+from motes.agent.hearing import Hearing
 from motes.agent.holding import Holding
 from motes.agent.inspection import Inspection
 from motes.agent.large import LargeResults
 from motes.agent.logs import FLUSH_S, Logs
 from motes.agent.machine import Machine
 from motes.agent.membership import Membership
-from motes.agent.pool import START_COST_S, Call
+from motes.agent.pool import START_COST_S
 from motes.agent.receipts import Receipts
 from motes.agent.relaying import Relaying
 from motes.agent.resting import Resting
@@ -60,13 +60,10 @@ from motes.agent.trust import Trust
 from motes.agent.tunnels import Tunnels
 from motes.agent.written import Written
 from motes.bus import subjects
-from motes.bus.connection import Connection, Message, Subscription
-from motes.errors import BadBundle, MotesError, Refused, SpaceFailed, TooLarge, Untrusted
-from motes.grants.shut_out import ShutOut
-from motes.model.call import LARGE_BYTES, STATUS_ITEM, Heard, failed, unpack_asked, unpack_more, unpack_request
-from motes.model.caller import caller_of
+from motes.bus.connection import Connection
+from motes.errors import MotesError, SpaceFailed, TooLarge
+from motes.model.call import LARGE_BYTES, STATUS_ITEM
 from motes.model.host import BEAT_INTERVAL_S, Offer
-from motes.model.keeper import encode_error
 from motes.space import measure
 from motes.tasks import Tasks
 from motes.tracing import tracer
@@ -74,7 +71,6 @@ from motes.tracing import tracer
 DRAIN_S = 3.0
 """How long running calls may go on when the host stops, or its owner wants it back."""
 SOON_MAX_S = 0.02
-REPLY_PREFIX = "_INBOX."
 _log = logging.getLogger("motes.agent")
 
 
@@ -91,7 +87,6 @@ class Agent:
         self._resting: Resting | None = None
         self.connection = connection
         self._trust = trust
-        self._following = Following(connection, trust, folder)
         self._loop = asyncio.get_running_loop()
         self.clock = KeepersClock()
         self._logs = Logs(host, connection.publish, self.clock.now)
@@ -102,7 +97,6 @@ class Agent:
         self.inspection = Inspection(self.code, trust, self.machine)
         self.telling = Telling(self)
         self.membership = Membership(self)
-        self._shut_out = ShutOut(trust.controller)
         self.takes_calls = asyncio.Event()
         self.ends = ""
         """Why the owner ends this host, as far as he has said it."""
@@ -111,12 +105,12 @@ class Agent:
         self._receipts = Receipts(self, trust.controller, folder)
         found = tracer("agent")
         self.spans = None if found is None else HostSpans(found, host)
-        self._hearing: list[Subscription] = []
         self._soon: asyncio.TimerHandle | None = None
         self._soon_s = START_COST_S
         self.tasks = Tasks("agent")
         self.sending = Sending(connection, self.now)
         self.large = LargeResults(self.sending.answer)
+        self._hearing = Hearing(self, trust, folder)
         self._do: dict[type, Callable[[Any], object]] = {
             Answer: self._do_answer,
             Deliver: self.spaces.functions.deliver,
@@ -140,8 +134,7 @@ class Agent:
     async def start(self) -> None:
         """Hear leases, and tell of this host; calls as soon as the keeper takes it for the host. Raises Unavailable."""
         self.connection.on_reconnected = self._on_reconnected
-        for subject in (subjects.lease(self.host), subjects.notice(self.host), subjects.shut(self.host)):
-            await self.connection.subscribe(subject, self._on_message)
+        await self._hearing.start()
         await self.relaying.start()
         for work in (self._take_part(), self._beats(), self._flushes(), self._receipts.work()):
             self.tasks.spawn(work)
@@ -174,9 +167,7 @@ class Agent:
         if self.membership.is_host:
             # Routers learn of this start before a call can reach it.
             self.telling.beat()
-            for subject in subjects.for_host(self.host):
-                self._hearing.append(await self.connection.subscribe(subject, self._on_message))
-            self._hearing += await self.tunnels.start()
+            await self._hearing.take_part()
             self.takes_calls.set()
 
     def _on_reconnected(self) -> None:
@@ -191,8 +182,8 @@ class Agent:
     async def stop(self) -> None:
         """Take no more calls, let the running ones finish within DRAIN_S, and end every space."""
         is_displaced = self.membership.displaced.is_set()
-        for subscription in self._hearing if is_displaced else ():
-            subscription.unsubscribe()  # What comes from now on is the other's to answer.
+        if is_displaced:
+            self._hearing.stop()
         self.feed(self.machine.on_drain(self.now()))
         await self.let_finish()
         self.tasks.cancel()
@@ -219,90 +210,6 @@ class Agent:
 
     def now(self) -> float:
         return self._loop.time()
-
-    # ------------------------------------------------------------------ messages
-
-    def _on_message(self, message: Message) -> None:
-        verb = message.subject.split(".", 3)[2]
-        if verb == "call":
-            self._on_call(message)
-        elif verb == "lease":
-            self._on_lease(message.data)
-        elif verb == "cancel":
-            self._on_cancel(message.data)
-        elif verb == "more":
-            with contextlib.suppress(ValueError):
-                call_id, count = unpack_more(message.data)
-                if count:
-                    self._on_more(call_id, count)
-                elif message.reply.startswith(REPLY_PREFIX):
-                    self._on_asked_after(call_id, unpack_asked(message.data), message.reply)
-        elif message.reply.startswith(REPLY_PREFIX):
-            if verb == "ps":
-                self.connection.publish(message.reply, self.telling.instances())
-            elif verb == "inspect":
-                self.tasks.spawn(self._inspect(message))
-        if verb == "keeper":
-            self._following.on_notice(message)
-        elif verb == "shut":
-            self._shut_out.hear(message.data)
-
-    def _on_call(self, message: Message) -> None:
-        # An answer must reach an inbox: anything else could be a subject that only this host may write to.
-        if not message.reply.startswith(REPLY_PREFIX):
-            return
-        try:
-            call_id, budget_s, body, context = unpack_request(message.data)
-        except ValueError:
-            return
-        now = self.now()
-        # The last token is who sent it: nats-server lets nobody end a call with another's name.
-        address, _, user = message.subject.split(".", 3)[3].rpartition(".")
-        if user in self._shut_out.names:
-            self.sending.answer(message.reply, failed(Refused(f"the keys of caller {user!r} were withdrawn")).pack())
-            return
-        if self.spans is not None:
-            context = self.spans.arrived(message.reply, address, context)
-        caller = caller_of(user, context.on_behalf)
-        call = Call(call_id, address, body, now, now + budget_s, [message.reply], context=context, caller=caller)
-        self.feed(self.machine.on_call(call, now))
-
-    def _on_more(self, call_id: bytes, count: int) -> None:
-        if not self.large.send(call_id):
-            self.feed(self.machine.on_more(call_id, count))
-
-    def _on_asked_after(self, call_id: bytes, heard: Heard, reply: str) -> None:
-        """This host was cut off, and the caller does not know whether its call came here before that."""
-        if self.large.keeps(call_id):
-            return
-        outcome = self.machine.on_asked_after(call_id, heard.number if heard.boot == self.telling.boot else 0)
-        if outcome is not None:
-            self.sending.answer(reply, outcome.pack())
-
-    def _on_cancel(self, call_id: bytes) -> None:
-        self.large.drop(call_id)
-        call = self.machine.calls.get(call_id)
-        if call is not None and self.spans is not None:
-            self.spans.answered(call.replies, None)
-        self.feed(self.machine.on_cancel(call_id, self.now()))
-
-    def _on_lease(self, data: bytes) -> None:
-        try:
-            lease = self._trust.lease(data)
-        except Untrusted as error:
-            _log.warning("a lease was refused: %s", error)
-            return
-        if self.membership.heeds(lease):
-            self.feed(self.machine.on_lease(lease, self.now()))
-
-    async def _inspect(self, message: Message) -> None:
-        answer = await self.inspection.answer(message.data)
-        try:
-            self.connection.publish(message.reply, answer)
-        except TooLarge as error:
-            # Else whoever deploys would wait, and hear nothing.
-            why = BadBundle(f"what the app's functions take and give is too much to be told: {error.message}")
-            self.connection.publish(message.reply, encode_error(why))
 
     async def _fetch(self, release: str) -> None:
         try:
