@@ -28,7 +28,7 @@ from motes.space.enclosing import enclose
 from motes.space.enclosure import Program, Streams, seqpacket_pair
 from motes.space.guest.wire import EXITED, FAILED, FORKED, HELLO, LOADED, OPEN, REFUSED, SPAWN
 from motes.space.limits import Limits, Usage
-from motes.space.link import DRAIN_CHUNKS, LAST_WORDS_S, Link
+from motes.space.link import DRAIN_CHUNKS, LAST_WORDS_S, Link, LinkEvents
 from motes.space.opening import ended_while_opening, exit_words, refused_by_the_app, too_slow
 from motes.space.output import Output
 from motes.space.seccomp import filters
@@ -47,29 +47,8 @@ LOG_KEPT_BYTES = 4000
 """Of the output while loading, shown when that fails."""
 
 
-class SpaceEvents(Protocol):
-    """What a space tells the agent, on the event loop."""
-
-    def started(self, number: int, pid: int) -> None:
-        """The instance was forked; `pid` as the host sees it."""
-
-    def replied(self, number: int, tag: int, outcome: Outcome, worked_s: float) -> None:
-        """The answer to the `deliver` with this tag; how long it worked on it, as the instance says."""
-
-    def item(self, number: int, tag: int, body: bytes) -> None:
-        """One item of the stream that a call gives; its end is a `replied` with an empty result."""
-
-    def asked(self, number: int, ask: int, tag: int, name: str, body: bytes) -> None:
-        """The instance calls another function, while it works on the call with `tag`; `ask` is its number for it."""
-
-    def left(self, number: int, ask: int) -> None:
-        """The instance waits no longer for that call."""
-
-    def taken(self, number: int, ask: int, count: int) -> None:
-        """The instance has taken so many items of its stream."""
-
-    def output(self, number: int, data: bytes) -> None:
-        """A chunk of what the instance printed; number 0 is the zygote."""
+class SpaceEvents(LinkEvents, Protocol):
+    """What a space tells the agent, on the event loop: of each instance what its link tells, and the ends."""
 
     def ended(self, number: int, reason: EndReason, detail: str) -> None:
         """Once for each `spawn`, and the last event of that number."""

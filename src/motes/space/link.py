@@ -49,15 +49,28 @@ TURN_S = 0.005
 
 
 class LinkEvents(Protocol):
-    """What a link tells the agent."""
+    """What a link tells the agent, on the event loop."""
 
-    def started(self, number: int, pid: int) -> None: ...
-    def replied(self, number: int, tag: int, outcome: Outcome, worked_s: float) -> None: ...
-    def item(self, number: int, tag: int, body: bytes) -> None: ...
-    def asked(self, number: int, ask: int, tag: int, name: str, body: bytes) -> None: ...
-    def left(self, number: int, ask: int) -> None: ...
-    def taken(self, number: int, ask: int, count: int) -> None: ...
-    def output(self, number: int, data: bytes) -> None: ...
+    def started(self, number: int, pid: int) -> None:
+        """The instance was forked; `pid` as the host sees it."""
+
+    def replied(self, number: int, tag: int, outcome: Outcome, worked_s: float) -> None:
+        """The answer to the `deliver` with this tag; how long it worked on it, as the instance says."""
+
+    def item(self, number: int, tag: int, body: bytes) -> None:
+        """One item of the stream that a call gives; its end is a `replied` with an empty result."""
+
+    def asked(self, number: int, ask: int, tag: int, name: str, body: bytes) -> None:
+        """The instance calls another function, while it works on the call with `tag`; `ask` is its number for it."""
+
+    def left(self, number: int, ask: int) -> None:
+        """The instance waits no longer for that call."""
+
+    def taken(self, number: int, ask: int, count: int) -> None:
+        """The instance has taken so many items of its stream."""
+
+    def output(self, number: int, data: bytes) -> None:
+        """A chunk of what the instance printed; number 0 is the zygote."""
 
 
 _OF_ITS_CALLS = frozenset((ASK, LEAVE, TAKEN))
