@@ -296,7 +296,7 @@ def test_a_flood_of_batches_is_cut_to_so_many_a_second_and_costs_no_other_host(c
         assert 0 < sum(isinstance(each, Receipt) for each in answers) < sent
 
     as_evil(cluster, work)
-    assert cluster.json("usage", "--host", "local") is not None
+    wait_until(lambda: cluster.json("usage", "--host", "local", "--app", "hello"), "what the honest host says is kept")
     assert cluster.run("call", "hello.greet", "Ada").returncode == 0
 
 
