@@ -58,8 +58,13 @@ def test_of_another_users_files_no_link_is_followed_nobody_waited_for_and_only_s
     assert read_foreign(tmp_path / "file", 1000) == b"x" * 100
     assert read_foreign(tmp_path / "file", 10) == b"x" * 10
     (tmp_path / "link").symlink_to("/dev/zero")
-    for name in ("link", ".", "nothing"):
+    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "silent")
+    # Somebody has it open who may yet write: there is neither an end nor anything to read.
+    writer = os.open(tmp_path / "silent", os.O_RDWR)
+    before = os.listdir("/proc/self/fd")
+    for name in ("link", ".", "nothing", "pipe", "silent"):
         with pytest.raises(OSError):
             read_foreign(tmp_path / name, 1000)
-    os.mkfifo(tmp_path / "fifo")
-    assert read_foreign(tmp_path / "fifo", 1000) == b""
+    assert os.listdir("/proc/self/fd") == before
+    os.close(writer)

@@ -5,7 +5,9 @@ And files in folders of other users, of whom nobody knows what they have put the
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import threading
 from pathlib import Path
 
@@ -34,8 +36,13 @@ def replace(path: Path, content: bytes | str, mode: int = 0o600, *, synced: bool
 def read_foreign(path: Path, most_bytes: int) -> bytes:
     """What is in a file of another user's: no link is followed, nobody waited for, and no more read than so much.
 
-    Raises OSError.
+    Raises OSError, also for what is no file, as a pipe in which somebody may still write.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    with open(os.open(path, flags), "rb") as file:
-        return file.read(most_bytes)
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(most_bytes)
+    finally:
+        os.close(descriptor)
