@@ -155,13 +155,22 @@ class VisitedDaemon(EndedDaemon):
 
     def __init__(self, view: View, events: Any) -> None:
         self.view = view
-        self.clients, self.is_closed = 0, False
+        self.clients, self.is_closed, self.is_read = 0, False, True
         self.made.append(self)
 
     async def wait_until_listening(self, timeout_s: float) -> None: ...
 
     def has_clients(self) -> bool:
         return self.clients > 0
+
+    def processes(self) -> list[int]:
+        return [self.pid]
+
+    def pause_output(self) -> None:
+        self.is_read = False
+
+    def resume_output(self) -> None:
+        self.is_read = True
 
     async def close(self, grace_s: float) -> None:
         self.is_closed = True
@@ -211,6 +220,26 @@ def test_a_daemon_that_another_takes_over_from_goes_on_while_somebody_is_connect
         await host.spaces.wait_until_closed()
         assert daemon.is_closed
         assert len(host.machine.instances) == (1 if way == "replaced" else 0)
+
+    play(story)
+
+
+def test_while_it_goes_on_it_has_its_code_and_is_held_to_what_holds_for_all(visited: Any, tmp_path: Path) -> None:
+    async def story() -> None:
+        host, daemon = await visited()
+        daemons, (number,) = host.spaces.daemons, host.machine.instances
+        host.feed(host.machine.on_lease(lease("r1", 0, 2), 0.0))
+        await asyncio.sleep(daemon_spaces.LOOK_S)
+        # A release that is new here may need the room of one that nobody uses.
+        assert host.spaces.used_folders() == {tmp_path}
+        assert host.spaces.processes() == [daemon.pid]
+        daemons.read(number, False)
+        assert not daemon.is_read
+        daemons.read(number, True)
+        assert daemon.is_read
+        daemon.clients = 0
+        await host.spaces.wait_until_closed()
+        assert not host.spaces.used_folders() and not host.spaces.processes()
 
     play(story)
 

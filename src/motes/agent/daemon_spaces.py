@@ -43,6 +43,8 @@ class DaemonSpaces:
         self._spaces = spaces
         self._closing = closing
         self._open: dict[int, DaemonSpace] = {}
+        self._leaving: dict[int, DaemonSpace] = {}
+        """Those that end: nobody new is connected to them, but they need what is theirs until they have."""
         self._opening: dict[int, Why | None] = {}
         """Those of which the space is being made, and why they shall end, or have ended, as soon as it is."""
 
@@ -92,9 +94,13 @@ class DaemonSpaces:
         """For a reason of ours; what its process then says of its end is not the reason."""
         space = self._open.pop(number, None)
         if space is not None:
-            if reason in _TAKEN_OVER:
-                await self._part(space)
-            await space.close(GRACE_S)
+            self._leaving[number] = space
+            try:
+                if reason in _TAKEN_OVER:
+                    await self._part(space)
+                await space.close(GRACE_S)
+            finally:
+                del self._leaving[number]
             self._spaces.cpu.ended(space)
         self._spaces.ended(number, reason, detail)
 
@@ -128,22 +134,26 @@ class DaemonSpaces:
 
     def read(self, number: int, on: bool) -> None:
         """Whether what it writes is read."""
-        space = self._open.get(number)
+        space = self._there.get(number)
         if space is not None:
             (space.resume_output if on else space.pause_output)()
 
     def folders(self) -> set[Path]:
         """What they use of the host's disk."""
-        found = (each for space in self._open.values() for each in (space.view.code, space.view.wheels))
+        found = (each for space in self._there.values() for each in (space.view.code, space.view.wheels))
         return {each for each in found if each is not None}
 
     def processes(self) -> list[int]:
         """All that run in them, as last seen."""
-        return [pid for space in self._open.values() for pid in space.processes()]
+        return [pid for space in self._there.values() for pid in space.processes()]
 
     def usages(self, known: Iterable[int]) -> dict[int, Usage]:
         """What those of these numbers use."""
         return {number: self._open[number].usage() for number in known if number in self._open}
+
+    @property
+    def _there(self) -> dict[int, DaemonSpace]:
+        return self._open | self._leaving
 
 
 def _why(error: Exception) -> Why:
