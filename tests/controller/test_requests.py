@@ -170,6 +170,13 @@ def test_of_logs_that_no_message_can_carry_the_newest_come() -> None:
     assert found == lines[-len(found) :] and 3 <= len(found) < 100
 
 
+def test_a_quiet_workload_is_heard_beside_one_whose_logs_no_message_can_carry() -> None:
+    quiet = LogLine(0.0, "host", "app", "quiet", 1, "what went wrong")
+    loud = [LogLine(float(number), "host", "app", "loud", 1, "x" * 4096) for number in range(1, 100)]
+    logs = [msgspec.msgpack.encode(line) for line in (quiet, *loud)]
+    assert answered("logs", AskLogs("app", "quiet"), list[LogLine], logs=logs) == [quiet]
+
+
 def test_of_events_that_no_message_can_carry_the_newest_come() -> None:
     events = [Event(float(number), "instance.end", "crashed", "host", detail="x" * 4096) for number in range(100)]
     found = answered("events", 1000, list[Event], events=[msgspec.json.encode(event) for event in events])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -64,6 +64,8 @@ from motes.model.succession import AskSuccessor, Successor
 
 if TYPE_CHECKING:
     from motes.controller.service import Controller
+
+T = TypeVar("T")
 
 _log = logging.getLogger("motes.controller")
 _log_lines = msgspec.msgpack.Decoder(LogLine)
@@ -204,26 +206,26 @@ class Requests:
         return summaries(self._controller.core.state)
 
     async def _events(self, sender: str, limit: int) -> list[Event]:
-        found = self._newest(await self._controller.store.events(max(1, min(limit, MAX_LIMIT))))
-        return [msgspec.json.decode(data, type=Event) for data in found]
+        found = await self._controller.store.events(max(1, min(limit, MAX_LIMIT)))
+        return self._newest([(msgspec.json.decode(data, type=Event), len(data)) for data in found])
 
     async def _logs(self, sender: str, question: AskLogs) -> list[LogLine]:
         if question.app not in self._controller.core.state.apps:
             raise NotFound(f"there is no app {question.app!r} (see `motes apps`)")
         if question.workload is not None and not subjects.is_name(question.workload):
             raise BadInput(f"{question.workload[:80]!r} names no workload")
-        kept = self._newest(await self._controller.store.logs(question.app))
-        found = [_log_lines.decode(data) for data in kept]
-        lines = [line for line in found if question.workload in (None, line.workload)]
-        return sorted(lines, key=lambda line: line.at)[-max(1, min(question.limit, MAX_LIMIT)) :]
+        found = [(_log_lines.decode(data), len(data)) for data in await self._controller.store.logs(question.app)]
+        wanted = [each for each in found if question.workload in (None, each[0].workload)]
+        wanted.sort(key=lambda each: each[0].at)
+        return self._newest(wanted[-max(1, min(question.limit, MAX_LIMIT)) :])
 
-    def _newest(self, kept: list[bytes]) -> list[bytes]:
-        """As much of the end as one answer can carry."""
+    def _newest(self, kept: list[tuple[T, int]]) -> list[T]:
+        """As much of the end as one answer can carry; of each, how many bytes it has where it is kept."""
         left = self._controller.connection.payload_limit_bytes * 7 // 8
         first = len(kept)
-        while first and (left := left - len(kept[first - 1])) >= 0:
+        while first and (left := left - kept[first - 1][1]) >= 0:
             first -= 1
-        return kept[first:]
+        return [each for each, _ in kept[first:]]
 
     async def _usage(self, sender: str, question: AskUsage) -> UsagePage:
         return await self._controller.receipts.page(question)
