@@ -123,16 +123,19 @@ class Yielding:
         assert self._facts is not None
         supervisor, facts, self._facts = self._supervisor, self._facts, None
         answer: dict[str, Any] = {"moved": True}
+        why = ""
         try:
             succession.hand_over(supervisor.home, facts)
         except (OSError, MotesError) as error:
-            answer = {"error": f"it could not be written that the keeper is elsewhere ({error}); it stays here"}
+            why = str(error)
         if supervisor.home.keeper_file.exists():
+            # Decided, also where the disk complained of it.
             self.start_forward()
             with contextlib.suppress(MotesError):
                 supervisor.tell_facts()
         else:
             # Nothing is decided, as on a full disk: the keeper is here as before.
+            answer = {"error": f"it could not be written that the keeper is elsewhere ({why}); it stays here"}
             self._be_the_keeper()
         if self._asker is not None:
             self._asker(answer)
