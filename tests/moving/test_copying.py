@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from motes.bus.backup import api
 from motes.bus.connection import Connection
 from motes.bus.frames import Frames
 from motes.bus.store import Store
@@ -23,7 +24,7 @@ class Move:
     """One from server to server; what is said on the way is noted."""
 
     def __init__(self, source: Connection, target: Connection, ends: tuple[Frames, Frames], store: Store) -> None:
-        self.store, self._source, self._target, (self._here, self._there) = store, source, target, ends
+        self.store, self.source, self.target, (self._here, self._there) = store, source, target, ends
         self.copying = Copying(self._here, source)
         self.said: list[tuple[str, str]] = []
         self._receipts = dict.fromkeys(HOSTS, 0)
@@ -41,11 +42,11 @@ class Move:
         for host in HOSTS:
             self.store.add_event(host, f"{host} {text}".encode())
             self._receipts[host] = await self.store.add_receipt(host, text.encode(), self._receipts[host])
-        await self._source.flush()
+        await self.source.flush()
 
     async def run(self, before: Callable[[], Awaitable[None]]) -> None:
         """All of it; `before` is done when all that may be much is there."""
-        taking = asyncio.create_task(take(self._there, self._target))
+        taking = asyncio.create_task(take(self._there, self.target))
         await self.copying.send_code()
         await self.copying.send_growing()
         await before()
@@ -56,7 +57,7 @@ class Move:
 
     async def check(self) -> None:
         """Everything is there as it was, and can be gone on with."""
-        copied = await Store.open(self._target)
+        copied = await Store.open(self.target)
         try:
             for app in APPS:
                 assert await copied.logs(app) == await self.store.logs(app)
@@ -133,6 +134,30 @@ def test_what_was_removed_meanwhile_is_not_there_either(moved: Any) -> None:
         assert [name for do, name in move.said if do == "forget"] == ["LOGS"]
         assert await move.store.logs("removed") == []
         await move.check()
+
+    moved(test)
+
+
+def test_what_has_grown_too_old_meanwhile_takes_nothing_of_its_kind_along(moved: Any) -> None:
+    """Of a cluster that is older than what is kept this is so at any time; each server goes by its own clock."""
+
+    async def test(move: Move) -> None:
+        for number in range(5):
+            await move.write(f"before {number}")
+
+        async def grow_old() -> None:
+            for name in ("EVENTS", "RECEIPTS"):
+                await api(move.source, f"STREAM.PURGE.{name}", {"seq": 4})
+            await move.write("late")
+
+        await move.run(grow_old)
+        assert not [name for do, name in move.said if do == "forget"]
+        late = {f"{host} late".encode() for host in HOSTS}
+        assert set((await move.store.events(20_000))[-2:]) == late
+        copied = await Store.open(move.target)
+        assert set((await copied.events(20_000))[-2:]) == late
+        assert [(await copied.last_receipt(host))[1] for host in HOSTS] == [b"late"] * 2
+        await copied.close()
 
     moved(test)
 

@@ -2,8 +2,8 @@
 writes.
 
 Code, as bundles and layers of packages, is named by its content, so what has gone over stays right. Of events, logs and
-receipts, which grow at their end, a snapshot goes over, and what came since follows; where more has changed of them, as
-by the removal of an app or by age, they go once more as a whole, like everything else: desired state, who has joined.
+receipts, which grow at their end, a snapshot goes over, and what came since follows. Logs of which some have gone
+meanwhile, as by the removal of an app, go once more as a whole, like everything else: desired state, who has joined.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from motes.bus.frames import Frames
 from motes.errors import Unavailable
 
 CODE = "BUNDLES"
-GROWING = ("EVENTS", "LOGS", "RECEIPTS")
+LOGS = "LOGS"
+GROWING = ("EVENTS", LOGS, "RECEIPTS")
+"""Logs are also removed. Of the others only what is too old or too much goes, and of a copy as well, by its own server:
+of a cluster that is older than what is kept, some at any time."""
 ROUNDS = 3
 """How often what came of the code meanwhile goes over before nothing may come any more: each time it is less."""
 MAY_EXPIRE = "max_age"
@@ -56,7 +59,8 @@ class Copying:
         for name in await backup.stream_names(self._connection):
             if name in self._growing:
                 stream = self._growing[name]
-                if await self._send_more(name, stream) == await stream.digest():
+                copied = await self._send_more(name, stream)
+                if name != LOGS or copied == await stream.digest():
                     continue
                 await self._frames.ask(do="forget", name=name)
             if name != CODE:
