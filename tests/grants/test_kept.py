@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from grants.accounts import Accounts, received
@@ -11,6 +13,7 @@ from motes.grants import kept as module
 from motes.grants.kept import Kept, read_all
 from motes.grants.keys import Key
 from motes.grants.receipts import digest, read_signed
+from motes.model.receipt import Receipt
 from motes.model.release import Signed
 
 
@@ -50,6 +53,25 @@ def test_a_line_that_was_cut_short_costs_no_other(tmp_path: Path) -> None:
         file.write(b"k8QI")
     second = add(kept, host)
     assert list(Kept(tmp_path, host.key.public).unsent) == [first, second]
+
+
+def test_a_receipt_in_which_one_byte_is_another_keeps_no_host_from_starting(tmp_path: Path) -> None:
+    """What was a letter of the app's name may be no text any more."""
+    host = Accounts()
+    kept = Kept(tmp_path, host.key.public)
+    first, second = add(kept, host), add(kept, host)
+    acknowledge(kept)
+    acknowledge(kept)
+    (file,) = tmp_path.glob("receipts-*")
+    *before, last, end = file.read_bytes().split(b"\n")
+    signed = msgspec.msgpack.decode(base64.b64decode(last), type=Signed)
+    receipt = msgspec.structs.replace(msgspec.msgpack.decode(signed.payload, type=Receipt), missing="damaged")
+    damaged = msgspec.msgpack.encode(receipt).replace(b"damaged", b"damage\xff")
+    altered = msgspec.structs.replace(signed, payload=damaged)
+    last = base64.b64encode(msgspec.msgpack.encode(altered))
+    file.write_bytes(b"\n".join((*before, last, end)))
+    again = Kept(tmp_path, host.key.public)
+    assert (again.number, again.digest) == (1, digest(first)) != (2, digest(second))
 
 
 def test_another_key_begins_a_chain_of_its_own_and_sends_nothing_of_the_old_one(tmp_path: Path) -> None:

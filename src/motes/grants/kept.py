@@ -21,6 +21,7 @@ import msgspec
 from motes import files
 from motes.errors import Untrusted
 from motes.grants.receipts import digest, read_batch, read_signed
+from motes.model.bounds import UNREADABLE
 from motes.model.receipt import Receipt
 from motes.model.release import Signed
 
@@ -178,6 +179,6 @@ def _batch_of(data: bytes, public: bytes) -> Signed | None:
     try:
         batch = _receipts.decode(read_signed(data).payload).batch
         read_batch(batch, public)
-    except (Untrusted, msgspec.DecodeError):
+    except (Untrusted, *UNREADABLE):
         return None
     return batch
