@@ -24,6 +24,7 @@ from motes.errors import MotesError, Refused, Unavailable, Untrusted
 from motes.grants.keys import Key, Tag, load_public, sign, verify
 from motes.home import Home, Listen, sync
 from motes.model import succession as words
+from motes.model.bounds import UNREADABLE
 from motes.model.names import HOST_PREFIX
 from motes.model.release import Signed
 from motes.model.wire import WIRE
@@ -133,7 +134,7 @@ class Taking:
             signed = msgspec.msgpack.decode(bytes.fromhex(str(asked.get("order"))), type=Signed)
             trusted = (load_public(self._home.public_key("controller")),)
             order = msgspec.msgpack.decode(verify(signed, Tag.ORDER, trusted), type=words.Order)
-        except (ValueError, msgspec.DecodeError) as error:
+        except (ValueError, *UNREADABLE) as error:
             raise Untrusted("that is no order of this cluster's controller") from error
         if (order.host, order.certificate) != (self._host, self._certificate):
             raise Untrusted("an order for another machine")
