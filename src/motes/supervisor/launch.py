@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import select
@@ -10,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,8 +46,7 @@ def launch(home: Home, http: str, arguments: Sequence[str] = ()) -> Launched:
     while time.monotonic() < deadline:
         if (facts := running(home)) is not None:
             return Launched(facts, None)
-        with _alone(home):
-            founding.found(home)
+        founding.found(home)
         supervisor, answer = _start(home, http, arguments, deadline)
         if "error" not in answer:
             return Launched(answer, supervisor)
@@ -59,20 +57,6 @@ def launch(home: Home, http: str, arguments: Sequence[str] = ()) -> Launched:
         # Another `up` has just begun, or a `down` has not ended yet: see what comes of it.
         time.sleep(_RETRY_S)
     raise TimedOut(f"the cluster in {home.path} was not ready within {READY_TIMEOUT_S:g} s", timeout_s=READY_TIMEOUT_S)
-
-
-@contextlib.contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    """One at a time makes keys: of two that begin together in an empty home, each would have others."""
-    import fcntl  # Not there on every system; nor are keepers and hosts.
-
-    home.create()
-    keys = os.open(home.keys, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(keys, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(keys)
 
 
 def running(home: Home) -> dict[str, Any] | None:
