@@ -88,6 +88,7 @@ class Telling:
             architecture=ARCHITECTURE,
             wire=wire.WIRE,
             connection=self._agent.connection.number,
+            server_id=self._agent.connection.server_id,
             away=machine.away,
         )
         return msgspec.msgpack.encode(report)

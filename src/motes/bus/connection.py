@@ -95,6 +95,8 @@ class Connection:
         self._closed = False
         self.number = 0
         """What the server calls it; another after each loss."""
+        self.server_id = ""
+        """Of the server that calls it so: another one may give the same number."""
         self.pings = 0
         """Sent so far, each a while after the last."""
         self.pings_answered = 0
@@ -320,7 +322,7 @@ class Connection:
             tls.check(wire.transport, self.certificate)
         self.payload_limit_bytes = int(info["max_payload"])
         self.server_version = str(info.get("version", ""))
-        self.number = int(info.get("client_id", 0))
+        self.number, self.server_id = int(info.get("client_id", 0)), str(info.get("server_id", ""))
         wire.connect(self._options(str(info.get("nonce", ""))))
         await wire.ping()
 
