@@ -139,7 +139,7 @@ def test_a_connection_comes_back_after_the_server_was_killed(own_nats_server: An
         own_nats_server.start()
         await until(lambda: keeper.connected and caller.connected)
         assert await caller.request("keeper.local.x", b"", DEADLINE_S) == b"yes"
-        assert happened == ["disconnected", "reconnected"]
+        assert happened == ["disconnected", "reconnected"] and keeper.count == caller.count == 2
 
     run(own_nats_server, test)
 

@@ -93,6 +93,8 @@ class Connection:
         self._requests: dict[str, asyncio.Future[bytes]] = {}
         self._request_inbox = f"{self.inbox}.request."
         self._closed = False
+        self.count = 0
+        """How often it was made: one more after each loss, at whatever server."""
         self.number = 0
         """What the server calls it; another after each loss."""
         self.server_id = ""
@@ -285,6 +287,7 @@ class Connection:
             refusal = {"refused": said[-1]} if said else {}
             raise Unavailable(f"no connection to NATS at {server} as {self.user!r}: {why}", **refusal) from error
         self._wire = wire
+        self.count += 1
         self.connected = True
         self.trouble = None
         for number in self._subjects.keys() - told:

@@ -86,7 +86,7 @@ class Beat(msgspec.Struct, frozen=True, array_like=True):
     load: Annotated[dict[str, Load], msgspec.Meta(max_length=MOST_LISTED)] = {}
     """By address (`app.workload`), for workloads that have an instance or a call waiting."""
     connection: Size = 0
-    """As in a HostReport: with another one, what was sent to the one before may not have arrived."""
+    """Counts those that the agent has had: with another one, what was sent to the one before may not have arrived."""
 
 
 LONGEST_FAILING = 300
