@@ -132,3 +132,8 @@ def test_one_that_the_keeper_may_take_later_is_kept(agent: Agent) -> None:
     agent.refusal = Untrusted("the signature does not hold")
     asyncio.run(agent.receipts.finish())
     assert len(agent.chain()) == APPS
+
+
+def test_a_mistake_in_the_last_accounts_keeps_no_host_from_leaving(agent: Agent) -> None:
+    agent.machine.cut = lambda cpu_s, now: 1 / 0
+    asyncio.run(agent.receipts.finish())

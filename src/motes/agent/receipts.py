@@ -60,12 +60,15 @@ class Receipts:
                 _log.exception("the agent could not account for what was used")
 
     async def finish(self) -> None:
-        """Everything here has ended: tell the rest."""
-        self._cut()
-        await self._sign()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GOODBYE_S):
-                await self._send()
+        """Everything here has ended: tell the rest. Whatever fails in that, the host goes on to say that it leaves."""
+        try:
+            self._cut()
+            await self._sign()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE_S):
+                    await self._send()
+        except Exception:
+            _log.exception("the agent could not account for what was used last")
 
     def _cut(self) -> None:
         """Settle what was used since the last time; with the clock of this machine as it is now."""
