@@ -24,6 +24,7 @@ class Faulty:
         self._fails = fails
         self.did: list[str] = []
         self.sending = self.code = self.membership = self.telling = self
+        self._logs = self.spaces = self.outputs = self
         self.is_host = True
         self._tell = lambda: Agent._tell(self)  # type: ignore[arg-type]
 
@@ -50,6 +51,24 @@ def test_one_mistake_ends_none_of_the_later_turns(fails: str, monkeypatch: pytes
         beats.cancel()
         await asyncio.wait((beats,))
         assert agent.did.count(fails or "beat") >= 2
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("fails", ["flush", "resume", ""])
+def test_nor_does_one_in_passing_on_what_was_written(fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else all that write too much would wait for ever."""
+    monkeypatch.setattr(service, "FLUSH_S", 0.0)
+    agent = Faulty(fails)
+
+    async def run() -> None:
+        flushes = asyncio.create_task(Agent._flushes(agent))  # type: ignore[arg-type]
+        async with asyncio.timeout(10):
+            while agent.did.count("resume") < 3 and not flushes.done():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        flushes.cancel()
+        await asyncio.wait((flushes,))
+        assert agent.did.count("resume") >= 3
 
     asyncio.run(run())
 

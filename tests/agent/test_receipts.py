@@ -9,15 +9,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from motes.agent import receipts
 from motes.agent.receipts import SIGNED_AT_ONCE, Receipts
-from motes.errors import MotesError, Unavailable
+from motes.errors import BadInput, MotesError, Unavailable, Untrusted
 from motes.grants.keys import Key, Nkey
-from motes.grants.receipts import digest, read_batch, sign_batch
+from motes.grants.receipts import digest, read_batch, sign_batch, sign_receipt
 from motes.model.credentials import Credentials
-from motes.model.receipt import Batch, Spent
+from motes.model.keeper import encode_answer, encode_error
+from motes.model.receipt import Batch, Receipt, Spent
 from motes.model.release import Signed
 
 APPS = 200
@@ -108,3 +110,30 @@ def test_what_was_cut_and_not_signed_is_signed_when_the_host_stops(agent: Agent)
 
     asyncio.run(story())
     assert Counter(each.app for each in agent.chain()) == {f"app{number}": 2 for number in range(APPS)}
+
+
+def test_one_that_the_keeper_can_never_take_does_not_hold_up_those_that_follow(agent: Agent) -> None:
+    asyncio.run(agent.receipts.finish())
+    asked: list[int] = []
+
+    async def request(subject: str, data: bytes, timeout_s: float) -> bytes:
+        signed = msgspec.msgpack.decode(data, type=Signed)
+        asked.append(read_batch(signed, agent.key.public).number)
+        if len(asked) == 2:
+            return encode_error(BadInput("a batch that cannot be read"))
+        return encode_answer(sign_receipt(agent.key, Receipt(signed, 1.0)))
+
+    agent.request = request  # type: ignore[method-assign]
+    asyncio.run(agent.receipts._send())
+    assert asked == list(range(1, APPS + 1)) and not agent.receipts._kept.unsent
+
+
+def test_one_that_the_keeper_may_take_later_is_kept(agent: Agent) -> None:
+    agent.refusal = Untrusted("the signature does not hold")
+    asyncio.run(agent.receipts.finish())
+    assert len(agent.chain()) == APPS
+
+
+def test_a_mistake_in_the_last_accounts_keeps_no_host_from_leaving(agent: Agent) -> None:
+    agent.machine.cut = lambda cpu_s, now: 1 / 0
+    asyncio.run(agent.receipts.finish())

@@ -13,7 +13,7 @@ import pytest
 from conftest import NatsServer, WebNatsServer, running_in
 from motes.bus import connection, server
 from motes.bus.connection import Connection, Message
-from motes.bus.notices import disconnects, told
+from motes.bus.notices import Session, disconnects, told
 from motes.errors import TimedOut, TooLarge, Unavailable
 from motes.grants import jwt, roles
 from motes.grants.keys import Key, Nkey, load_or_create
@@ -139,7 +139,7 @@ def test_a_connection_comes_back_after_the_server_was_killed(own_nats_server: An
         own_nats_server.start()
         await until(lambda: keeper.connected and caller.connected)
         assert await caller.request("keeper.local.x", b"", DEADLINE_S) == b"yes"
-        assert happened == ["disconnected", "reconnected"]
+        assert happened == ["disconnected", "reconnected"] and keeper.count == caller.count == 2
 
     run(own_nats_server, test)
 
@@ -269,11 +269,12 @@ def test_a_server_that_is_none_is_one_clear_error(own_nats_server: Any) -> None:
 def test_the_server_tells_whose_connection_ended_whatever_it_called_itself(nats_server: Any) -> None:
     async def test(join: Join) -> None:
         system, host = await join("system"), await join("host-other")
-        ended: asyncio.Queue[str] = asyncio.Queue()
-        await system.subscribe(ends(nats_server), lambda message: ended.put_nowait(told(message.data).user))
+        ended: asyncio.Queue[Session] = asyncio.Queue()
+        await system.subscribe(ends(nats_server), lambda message: ended.put_nowait(told(message.data)))
         await host.close()
-        while await ended.get() != "host-other":
+        while (session := await ended.get()).user != "host-other":
             pass
+        assert (session.server, session.number) == (host.server_id, host.number) and host.server_id
 
     run(nats_server, test)
 

@@ -13,6 +13,7 @@ import pytest
 from motes.bus import subjects
 from motes.controller import receipts
 from motes.controller.receipts import Receipts
+from motes.errors import BadInput, MotesError, Untrusted
 from motes.grants.keys import Key
 from motes.grants.receipts import read_batch, read_receipt, sign_batch
 from motes.model.host import Offer
@@ -35,6 +36,7 @@ class Controller:
         offer = SimpleNamespace(report=SimpleNamespace(offer=Offer(1.0, 2**30, 10)))
         self.core = SimpleNamespace(state=SimpleNamespace(hosts=dict.fromkeys(self.keys, offer)))
         self.answers: list[Signed] = []
+        self.refusals: list[MotesError] = []
         self.tasks = Tasks("controller")
 
     async def key_of(self, host: str) -> bytes:
@@ -54,7 +56,10 @@ class Controller:
         return True
 
     def publish(self, reply: str, data: bytes) -> None:
-        self.answers.append(decode_answer(data, Signed))
+        try:
+            self.answers.append(decode_answer(data, Signed))
+        except MotesError as error:
+            self.refusals.append(error)
 
 
 def test_batches_of_many_hosts_at_a_time_keep_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,3 +94,21 @@ def test_batches_of_many_hosts_at_a_time_keep_nobody_waiting(monkeypatch: pytest
     read_ones = [read_receipt(each, KEEPER.public) for each in answers]
     assert sorted(batch.host for _, batch in read_ones) == sorted(f"h{number}" for number in range(HOSTS))
     assert {receipt.refused for receipt, _ in read_ones} == {""}
+
+
+def test_a_host_hears_that_a_batch_of_its_own_can_never_be_read_and_of_no_other() -> None:
+    async def story() -> list[MotesError]:
+        controller = Controller()
+        found = Receipts(cast(Any, controller), KEEPER)
+        # As by a clock of before 1970.
+        batch = Batch("h0", "b", 1, b"", "app", OWNER.public, -1.0, 2.0, Spent(1), Permit("f", 1, 1))
+        for signer in ("h0", "h1"):
+            data = msgspec.msgpack.encode(sign_batch(controller.keys[signer], batch))
+            found.take("h0", cast(Any, SimpleNamespace(reply=f"{subjects.inbox('host-h0')}.1", data=data)))
+        await controller.tasks.wait()
+        assert not controller.answers
+        return controller.refusals
+
+    own, foreign = asyncio.run(story())
+    assert isinstance(own, BadInput) and "cannot be read" in own.message
+    assert isinstance(foreign, Untrusted)

@@ -91,6 +91,24 @@ def test_the_end_of_an_earlier_connection_is_no_end_of_the_host() -> None:
     assert not bench.core.state.hosts["a"].lives
 
 
+def test_a_connection_of_the_same_number_at_another_server_is_another() -> None:
+    bench = Bench("a")
+    told = msgspec.structs.replace(bench.hosts["a"].report(), connection=8, server_id="NEW")
+    bench.do(bench.core.on_report(told, bench.now))
+    bench.do(bench.core.on_gone("a", bench.now, connection=8, server_id="OLD"))
+    assert bench.core.state.hosts["a"].lives and not bench.told("host.end")
+    bench.do(bench.core.on_gone("a", bench.now, connection=8, server_id="NEW"))
+    assert not bench.core.state.hosts["a"].lives
+
+
+def test_of_a_host_that_does_not_say_at_which_server_it_is_the_number_alone_tells() -> None:
+    bench = Bench("a")
+    told = msgspec.structs.replace(bench.hosts["a"].report(), connection=8)
+    bench.do(bench.core.on_report(told, bench.now))
+    bench.do(bench.core.on_gone("a", bench.now, connection=8, server_id="ANY"))
+    assert not bench.core.state.hosts["a"].lives
+
+
 # ---------------------------------------------------------------------- wire versions
 
 

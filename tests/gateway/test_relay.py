@@ -236,6 +236,21 @@ def test_a_host_hears_which_of_its_calls_are_lost() -> None:
     with_a_relay(work)
 
 
+def test_a_call_whose_answer_was_not_heard_is_not_said_to_have_lost_its_gateway() -> None:
+    async def work(relaying: Relaying) -> None:
+        call_id, inbox = os.urandom(16), "_INBOX.host-one.x.call"
+        relaying.cluster.connection.is_up = False
+        relaying.ask(call_id=call_id)
+        await relaying.settle()
+        relaying.cluster.connection.is_up = True
+        relaying.relay._on_message(Message("relay.one.await", inbox, call_id, False))
+        (outcome,) = relaying.told(f"{inbox}.{call_id.hex()}")
+        error = outcome.error()
+        assert error.code == "host_lost" and "unknown" in error.message and "connection broke" in error.message
+
+    with_a_relay(work)
+
+
 def test_an_answer_goes_only_into_the_inbox_of_the_host_that_asks() -> None:
     async def work(relaying: Relaying) -> None:
         for reply in (

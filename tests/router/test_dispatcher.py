@@ -30,7 +30,7 @@ from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Route, Routes
 from motes.router import dispatcher
 from motes.router.dispatcher import Dispatcher
-from motes.router.room import ROOM_BYTES
+from motes.router.room import ROOM_OF_A_HOST_BYTES
 
 
 class Wires:
@@ -220,7 +220,8 @@ def test_an_error_is_raised_where_the_items_end() -> None:
 # ---------------------------------------------------------------------- large results
 
 
-LARGE_AT_ONCE = ROOM_BYTES // PAYLOAD_LIMIT_BYTES
+LARGE_AT_ONCE = ROOM_OF_A_HOST_BYTES // PAYLOAD_LIMIT_BYTES
+"""Of one host."""
 
 
 async def ask_for_large(wires: Wires, count: int) -> tuple[list[asyncio.Task[bytes]], list[str]]:
@@ -263,6 +264,27 @@ def test_a_large_result_that_never_comes_keeps_room_only_as_long_as_its_call() -
         wires.deliver(replies[-1], Outcome(STATUS_OK, b"1").pack())
         assert await calls[-1] == b"1"
         await asyncio.gather(*calls[:-1], return_exceptions=True)
+
+    play(test)
+
+
+def test_a_host_that_never_sends_what_it_has_leaves_room_to_others() -> None:
+    async def test(wires: Wires) -> None:
+        calls, replies = await ask_for_large(wires, 2 * LARGE_AT_ONCE)
+        routes = Routes("app", 2, {"f": Route("function", ("other",))})
+        wires.deliver("route.app", msgspec.msgpack.encode(routes))
+        call = asyncio.create_task(wires.dispatcher.call("app", "f", b"", None))
+        await asyncio.sleep(0)
+        (reply,) = [reply for subject, _, reply in wires.published if subject == "host.other.call.app.f.me"]
+        wires.deliver(reply, held(PAYLOAD_LIMIT_BYTES).pack())
+        await asyncio.sleep(0.01)
+        assert [subject for subject, _, _ in wires.published].count("host.other.more") == 1
+        assert wires.taken() == LARGE_AT_ONCE
+        for each in (reply, *replies):
+            wires.deliver(each, Outcome(STATUS_OK, b"1").pack())
+        assert await asyncio.gather(call, *calls) == [b"1"] * (1 + len(calls))
+        await asyncio.sleep(0.01)
+        assert not wires.dispatcher._rooms
 
     play(test)
 

@@ -17,7 +17,7 @@ from motes.errors import Refused
 from motes.router import stream as streams
 from motes.router import tunnel
 from motes.router.pacing import LEAST_BYTES
-from motes.router.pipe import MOST_UNSENT_BYTES, SILENT_TICKS, Pipe
+from motes.router.pipe import MOST_UNSENT_BYTES, SILENT_TICKS, Pipe, tick
 from motes.router.stream import Stream
 from sockets import hear, send
 from waiting import until
@@ -538,5 +538,17 @@ def test_what_was_sent_to_a_daemon_that_has_left_holds_up_no_other_stream(monkey
         await send(other.client, b"x" * 100_000)
         assert await hear(other.daemon, 100_000) == b"x" * 100_000
         assert there.near._unwritten and not there.near.is_closed
+
+    run(test)
+
+
+def test_a_mistake_in_the_turn_of_one_pipe_ends_neither_its_later_turns_nor_those_of_others() -> None:
+    async def test(line: Line) -> None:
+        line.connect()
+        said: list[bytes] = []
+        bad, good = Pipe(lambda data: bool(1 / 0)), Pipe(lambda data: said.append(data) is None)
+        going_on = tick({"bad": bad, "good": good, "other": line.gateway})
+        assert len(said) == 1 and bad.silent_ticks == good.silent_ticks == 1
+        assert going_on == {"other": line.gateway}, "the others have no streams"
 
     run(test)

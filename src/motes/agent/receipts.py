@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from motes.bus import subjects
-from motes.errors import MotesError, Refused, Untrusted
+from motes.errors import BadInput, MotesError, Refused, TooLarge, Untrusted
 from motes.grants.kept import FOLDER, Kept
 from motes.grants.keys import Key
 from motes.grants.receipts import digest, read_batch, read_receipt, sign_batch
@@ -60,12 +60,15 @@ class Receipts:
                 _log.exception("the agent could not account for what was used")
 
     async def finish(self) -> None:
-        """Everything here has ended: tell the rest."""
-        self._cut()
-        await self._sign()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GOODBYE_S):
-                await self._send()
+        """Everything here has ended: tell the rest. Whatever fails in that, the host goes on to say that it leaves."""
+        try:
+            self._cut()
+            await self._sign()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE_S):
+                    await self._send()
+        except Exception:
+            _log.exception("the agent could not account for what was used last")
 
     def _cut(self) -> None:
         """Settle what was used since the last time; with the clock of this machine as it is now."""
@@ -100,11 +103,15 @@ class Receipts:
             await asyncio.sleep(0)
 
     async def _send(self) -> None:
-        """One after the other, for each follows the one before; at the first that is not taken it ends."""
+        """One after the other, for each follows the one before; at the first that may be taken later it ends."""
         has_begun_anew = False
         while self._kept.unsent:
             try:
                 self._kept.acknowledge(await self._ask(self._kept.unsent[0]))
+            except (BadInput, TooLarge) as error:
+                # It would be refused for ever, and all that follow with it. They show the keeper that one is missing.
+                _log.error("a batch of what was used is left out, for the keeper cannot take it: %s", error)
+                self._kept.drop()
             except MotesError as error:
                 if has_begun_anew or not await self._begin_anew(error):
                     return self._say(error)

@@ -288,12 +288,7 @@ class Agent:
     async def _beats(self) -> None:
         while True:
             await asyncio.sleep(BEAT_INTERVAL_S)
-            for look in (self._watch, self._tell):
-                try:
-                    look()
-                except Exception:
-                    # A mistake in one look must not end all later ones: limits would hold no more, nobody hear of it.
-                    _log.exception("the agent could not look after its instances, or tell of them")
+            _do_each(self._watch, self._tell)
 
     def _tell(self) -> None:
         self.sending.tick()
@@ -316,5 +311,13 @@ class Agent:
     async def _flushes(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_S)
-            self._logs.flush()
-            self.spaces.outputs.resume()
+            _do_each(self._logs.flush, self.spaces.outputs.resume)
+
+
+def _do_each(*looks: Callable[[], None]) -> None:
+    for look in looks:
+        try:
+            look()
+        except Exception:
+            # A mistake in one look must not end all later ones: limits would hold no more, nobody hear of it.
+            _log.exception("the agent could not look after its instances, or tell of them")

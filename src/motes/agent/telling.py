@@ -37,7 +37,7 @@ class Telling:
         self._beat_number += 1
         self._agent.machine.answered.on_beat(self._beat_number, self._agent.now())
         load = self._agent.machine.load()
-        beat = Beat(self._agent.host, self.boot, self._beat_number, load, self._agent.connection.number)
+        beat = Beat(self._agent.host, self.boot, self._beat_number, load, self._agent.connection.count)
         self._agent.connection.publish(subjects.beat(self._agent.host), msgspec.msgpack.encode(beat))
 
     def report(self) -> None:
@@ -88,6 +88,7 @@ class Telling:
             architecture=ARCHITECTURE,
             wire=wire.WIRE,
             connection=self._agent.connection.number,
+            server_id=self._agent.connection.server_id,
             away=machine.away,
         )
         return msgspec.msgpack.encode(report)

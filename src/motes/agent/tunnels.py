@@ -16,7 +16,7 @@ from motes.errors import MotesError, Overloaded, Unavailable
 from motes.model.bounds import UNREADABLE
 from motes.model.names import is_name
 from motes.router import tunnel
-from motes.router.pipe import TICK_S, Pipe
+from motes.router.pipe import TICK_S, Pipe, tick
 from motes.router.stream import Count
 from motes.router.tunnel import Open, Opened, Pool
 from motes.tasks import Tasks
@@ -136,8 +136,5 @@ class Tunnels:
         self._pipes.pop(word).reset()
 
     def _tick(self) -> None:
-        for pipe in self._pipes.values():
-            pipe.tick()
-        # One without streams has said so just now.
-        self._pipes = {word: pipe for word, pipe in self._pipes.items() if pipe}
+        self._pipes = tick(self._pipes)
         self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick) if self._pipes else None

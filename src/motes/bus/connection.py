@@ -93,8 +93,12 @@ class Connection:
         self._requests: dict[str, asyncio.Future[bytes]] = {}
         self._request_inbox = f"{self.inbox}.request."
         self._closed = False
+        self.count = 0
+        """How often it was made: one more after each loss, at whatever server."""
         self.number = 0
         """What the server calls it; another after each loss."""
+        self.server_id = ""
+        """Of the server that calls it so: another one may give the same number."""
         self.pings = 0
         """Sent so far, each a while after the last."""
         self.pings_answered = 0
@@ -283,6 +287,7 @@ class Connection:
             refusal = {"refused": said[-1]} if said else {}
             raise Unavailable(f"no connection to NATS at {server} as {self.user!r}: {why}", **refusal) from error
         self._wire = wire
+        self.count += 1
         self.connected = True
         self.trouble = None
         for number in self._subjects.keys() - told:
@@ -320,7 +325,7 @@ class Connection:
             tls.check(wire.transport, self.certificate)
         self.payload_limit_bytes = int(info["max_payload"])
         self.server_version = str(info.get("version", ""))
-        self.number = int(info.get("client_id", 0))
+        self.number, self.server_id = int(info.get("client_id", 0)), str(info.get("server_id", ""))
         wire.connect(self._options(str(info.get("nonce", ""))))
         await wire.ping()
 

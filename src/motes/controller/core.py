@@ -117,13 +117,13 @@ class Core:
         detail = f"a second agent runs in this host's name, and is told to end ({TWINS})"
         return [chosen, Tell("host.twin", EndReason.DISPLACED, report.host, pid=report.pid, detail=detail)]
 
-    def on_gone(self, host: str, now: float, connection: int = 0) -> list[Effect]:
+    def on_gone(self, host: str, now: float, connection: int = 0, server_id: str = "") -> list[Effect]:
         """The host's connection broke. It may come back within LOST_S and keep its work.
 
-        `connection` is its number; when the host has told of another since, it is back already.
+        `connection` is its number at that server; when the host has told of another since, it is back already.
         """
         known = self.state.hosts.get(host)
-        if known is None or not known.lives or known.has_another(connection):
+        if known is None or not known.lives or known.has_another(connection, server_id):
             return []
         known.lives = False
         known.heard_at = min(known.heard_at, now)

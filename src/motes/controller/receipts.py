@@ -18,7 +18,7 @@ from motes.bus import subjects
 from motes.bus.connection import Message
 from motes.controller.judging import Credit, why_not
 from motes.errors import BadInput, MotesError, Refused, TooLarge, Unavailable, Untrusted
-from motes.grants.keys import Key
+from motes.grants.keys import Key, Tag, verify
 from motes.grants.receipts import digest, read_batch, read_receipt, read_signed, sign_receipt
 from motes.model.keeper import encode_answer, encode_error
 from motes.model.names import HOST_PREFIX
@@ -91,12 +91,17 @@ class Receipts:
         return await self._keep(host, ledger, signed, batch)
 
     async def _checked(self, host: str, signed: Signed) -> Batch:
-        """Raises Untrusted when it is not this host's own."""
+        """Raises Untrusted when it is not this host's own, and BadInput for one that nobody can read."""
         key = await self._controller.admission.key_of(host)
         # One in a turn of the loop: those of all hosts, which may come at a time, would keep everybody waiting.
         async with self._checking:
             await asyncio.sleep(0)
-            batch = read_batch(signed, key)
+            try:
+                batch = read_batch(signed, key)
+            except Untrusted as error:
+                verify(signed, Tag.BATCH, (key,))
+                # It is the host's own, and stays as it is: those that follow it need not wait.
+                raise BadInput(error.message) from error
         if batch.host != host:
             raise Untrusted(f"host {host} tells what host {batch.host[:80]} spent")
         # Who reads accounts in a terminal or a spreadsheet must find names there, and nothing that it would obey.

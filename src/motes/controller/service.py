@@ -144,13 +144,13 @@ class Controller:
         """The server says that a connection has ended, `$SYS.ACCOUNT.<ours>.DISCONNECT`: is it a host's, it is gone."""
         ended = told(message.data)
         if ended.user.startswith(HOST_PREFIX):
-            host, connection = ended.user.removeprefix(HOST_PREFIX), ended.number
+            host = ended.user.removeprefix(HOST_PREFIX)
             known = self.core.state.hosts.get(host)
-            if known is not None and known.has_another(connection):
+            if known is not None and known.has_another(ended.number, ended.server):
                 return  # It was cut off, and is back by another one.
             if known is not None:
                 self.absences.note_gone(host)
-            self.carry_out(self.core.on_gone(host, self.now(), connection))
+            self.carry_out(self.core.on_gone(host, self.now(), ended.number, ended.server))
             self.succession.on_gone(host)
             self.connection.publish(subjects.gone(host), subjects.LEFT if known is None else b"")
 

@@ -60,9 +60,10 @@ class Host(msgspec.Struct):
         # A clock may go back between two boots: then the later one counts once the earlier is heard no more.
         return self.lives and report.boot < self.report.boot
 
-    def has_another(self, connection: int) -> bool:
-        """Whether a connection of this host, by its number, is not the one that it has now, as far as is known."""
-        return 0 not in (connection, self.report.connection) and connection != self.report.connection
+    def has_another(self, connection: int, server_id: str) -> bool:
+        """Whether a connection of this host, by its server's number, is not the one that it has, as far as is known."""
+        is_elsewhere = "" not in (server_id, self.report.server_id) and server_id != self.report.server_id
+        return is_elsewhere or (0 not in (connection, self.report.connection) and connection != self.report.connection)
 
     @property
     def takes_work(self) -> bool:

@@ -188,7 +188,8 @@ class Relay:
 
     def _on_await(self, host: str, message: Message) -> None:
         """A host waits for calls; one that is not known here was another gateway's, or its answer was not heard."""
-        lost = failed(HostLost("the gateway that had the call sent on has ended, so whether it ran is unknown"))
+        why = "the connection broke over which its answer came, or the gateway that had the call sent on has ended"
+        lost = failed(HostLost(f"whether the call ran is unknown: {why}"))
         ids = message.data[: MOST_AWAITED * CALL_ID_BYTES]
         for at in range(0, len(ids), CALL_ID_BYTES):
             relayed = self._under_way.get(ids[at : at + CALL_ID_BYTES])

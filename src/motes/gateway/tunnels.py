@@ -18,7 +18,7 @@ from motes.home import Home
 from motes.model.bounds import UNREADABLE
 from motes.model.names import GATEWAY_STREAMS
 from motes.router import tunnel
-from motes.router.pipe import TICK_S, Pipe
+from motes.router.pipe import TICK_S, Pipe, tick
 from motes.router.tunnel import Open, Opened
 
 PATIENCE_S = 2.5
@@ -123,8 +123,5 @@ class Tunnels:
         return self._pipes[host]
 
     def _tick(self) -> None:
-        for pipe in self._pipes.values():
-            pipe.tick()
-        # One without streams has said so just now.
-        self._pipes = {host: pipe for host, pipe in self._pipes.items() if pipe}
+        self._pipes = tick(self._pipes)
         self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick) if self._pipes else None

@@ -96,6 +96,10 @@ class Kept:
                 for old in files[: len(files) + 1 - MOST_FILES]:
                     old.unlink(missing_ok=True)
         self._append(file, receipt)
+        self.drop()
+
+    def drop(self) -> None:
+        """The oldest that is unsent is so no more."""
         self.unsent.popleft()
         if not self.unsent or self._lines > 2 * MOST_UNSENT:
             self._rewrite()

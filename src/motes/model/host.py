@@ -86,7 +86,7 @@ class Beat(msgspec.Struct, frozen=True, array_like=True):
     load: Annotated[dict[str, Load], msgspec.Meta(max_length=MOST_LISTED)] = {}
     """By address (`app.workload`), for workloads that have an instance or a call waiting."""
     connection: Size = 0
-    """As in a HostReport: with another one, what was sent to the one before may not have arrived."""
+    """Counts those that the agent has had: with another one, what was sent to the one before may not have arrived."""
 
 
 LONGEST_FAILING = 300
@@ -146,6 +146,8 @@ class HostReport(msgspec.Struct, frozen=True):
     """The version of what it says and understands (motes.model.wire); who tells none speaks the first."""
     connection: Size = 0
     """The number that nats-server gave its connection; 0 when it does not say."""
+    server_id: Short = ""
+    """Of the nats-server that gave it, for each counts its own; empty when it does not say."""
     away: Short = ""
     """Why it lends nothing just now, by its owner's terms; empty while it lends. It is `draining` then as well."""
 

@@ -114,7 +114,8 @@ class Router:
         if outcome.status == STATUS_ITEM:
             return [Hand(call_id, outcome.body)]
         if outcome.status == STATUS_HELD:
-            return [MakeRoom(call_id, min(held_bytes(outcome), PAYLOAD_LIMIT_BYTES))]
+            host = call.sent[number].host if number in call.sent else ""
+            return [MakeRoom(call_id, min(held_bytes(outcome), PAYLOAD_LIMIT_BYTES), host)]
         if outcome.status == STATUS_TRY_ELSEWHERE:
             return self._on_refusal(call, number, outcome, now) if number in call.sent else []
         if outcome.status == STATUS_LOST:

@@ -11,6 +11,7 @@ import random
 from asyncio import Future
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -40,7 +41,7 @@ from motes.model.routes import Routes
 from motes.model.units import format_bytes
 from motes.router.core import Router
 from motes.router.effects import Activate, AskAfter, CancelAt, Effect, Hand, MakeRoom, MoreAt, Send, Settle
-from motes.router.room import Room
+from motes.router.room import ROOM_OF_A_HOST_BYTES, Room
 from motes.router.spans import CallSpans
 from motes.tasks import Tasks
 from motes.tracing import incoming, tracer
@@ -66,6 +67,8 @@ class Dispatcher:
         self._gathered: dict[bytes, bytearray] = {}
         """A JSON list without its end, for callers who get a stream and did not ask for one."""
         self._room = Room()
+        self._rooms: WeakValueDictionary[str, Room] = WeakValueDictionary()
+        """Of each host that has or waits for some of it."""
         self._large: set[bytes] = set()
         """Calls whose large results are waited for."""
         self._asking = Tasks("router")
@@ -315,14 +318,14 @@ class Dispatcher:
 
     async def _make_room(self, effect: MakeRoom, future: Future[Outcome]) -> None:
         """Ask for a large result in its turn; its room is free again when the call is over."""
-        await self._room.take(effect.size)
+        of_host = self._rooms.setdefault(effect.host, Room(ROOM_OF_A_HOST_BYTES))
         try:
-            if not future.done():
-                self._carry_out(self._router.more(effect.call_id, 1))
-                await asyncio.wait((future,))
+            async with of_host.hold(effect.size), self._room.hold(effect.size):
+                if not future.done():
+                    self._carry_out(self._router.more(effect.call_id, 1))
+                    await asyncio.wait((future,))
         finally:
             self._large.discard(effect.call_id)
-            self._room.leave(effect.size)
 
     def _do_cancel(self, effect: CancelAt) -> None:
         self._connection.publish(subjects.cancel(effect.host), effect.call_id)

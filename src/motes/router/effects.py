@@ -71,6 +71,8 @@ class MakeRoom(msgspec.Struct, frozen=True):
 
     call_id: bytes
     size: int
+    host: str
+    """Empty: one to which the call is sent no more."""
 
 
 Effect = Send | CancelAt | Activate | Settle | Hand | MoreAt | AskAfter | MakeRoom

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from motes.errors import Refused
 from motes.router import tunnel
@@ -25,12 +26,25 @@ MOST_UNSENT_BYTES = 2**20
 has: the connection is not only its own, and would end for all."""
 LOOK_AGAIN_S = 0.02
 
+_log = logging.getLogger("motes.router")
+
 Publish = Callable[[bytes], bool]
 """Sends a message to the other side; False when it could not be sent."""
 
 
 def nothing_unsent() -> int:
     return 0
+
+
+def tick(pipes: Mapping[str, Pipe]) -> dict[str, Pipe]:
+    """A tick of each. Which of them go on: one without streams has said so just now."""
+    for pipe in pipes.values():
+        try:
+            pipe.tick()
+        except Exception:
+            # A mistake in one turn must not end all later ones: no side would notice any more that the other is gone.
+            _log.exception("a turn of the streams to another side failed")
+    return {name: pipe for name, pipe in pipes.items() if pipe}
 
 
 class Pipe:

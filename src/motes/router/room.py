@@ -6,18 +6,33 @@ A host keeps a large result until it is asked for it (motes.agent.large). It is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
+from collections.abc import AsyncIterator
 
 ROOM_BYTES = 48 * 2**20
 """Below what nats-server holds back for one connection (motes.bus.server), with the small results beside."""
+
+ROOM_OF_A_HOST_BYTES = 32 * 2**20
+"""So much of it may be for one host: one that never sends what it says it has leaves the rest to the others."""
 
 
 class Room:
     """Of one connection: `take` before a large result comes, `leave` after."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = ROOM_BYTES) -> None:
+        self._most_bytes = most_bytes
         self._taken_bytes = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @contextlib.asynccontextmanager
+    async def hold(self, size: int) -> AsyncIterator[None]:
+        """Have room as long as this lasts; wait for it as `take` does."""
+        await self.take(size)
+        try:
+            yield
+        finally:
+            self.leave(size)
 
     async def take(self, size: int) -> None:
         """Wait until there is room, in turn. One result alone always has room."""
@@ -43,4 +58,4 @@ class Room:
                 ready.set_result(None)
 
     def _fits(self, size: int) -> bool:
-        return self._taken_bytes == 0 or self._taken_bytes + size <= ROOM_BYTES
+        return self._taken_bytes == 0 or self._taken_bytes + size <= self._most_bytes

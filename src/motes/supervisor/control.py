@@ -29,6 +29,7 @@ class Asker:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self.is_there = True
         self.on_gone: Callable[[], None] | None = None
         """What to do when it goes without having said that it is done."""
 
@@ -93,6 +94,7 @@ class ControlSocket:
             asker = self._connections.pop(connection)
             self._selector.unregister(connection)
             connection.close()
+            asker.is_there = False
             if asker.on_gone is not None:
                 asker.on_gone()
             return

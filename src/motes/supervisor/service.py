@@ -48,6 +48,8 @@ class Waiting(NamedTuple):
     child: Child
     until: str
     tell: control.Tell
+    asker: control.Asker | None = None
+    """Who has to be there still; None: it is waited for whoever hears it."""
 
 
 class Supervisor:
@@ -281,7 +283,7 @@ class Supervisor:
         else:
             self.waiting.append(Waiting(started, "ready", tell))
 
-    def _order(self, child: Child, name: str, tell: control.Tell) -> dict[str, Any] | None:
+    def _order(self, child: Child, name: str, asker: control.Asker) -> dict[str, Any] | None:
         """Tell a host what hosts.json says of it now, and whoever asked for it what it answers."""
         try:
             entry = self.home.offers().get(name, {})
@@ -289,7 +291,7 @@ class Supervisor:
             return {"error": error.message}
         if not child.order(entry):
             return {"error": f"host {name!r} does not hear now; it will lend so once it starts again"}
-        self.waiting.append(Waiting(child, "told", tell))
+        self.waiting.append(Waiting(child, "told", asker, asker))
         return None
 
     def end(self, child: Child, tell: control.Tell = lambda _: None) -> None:
@@ -305,7 +307,9 @@ class Supervisor:
     def _tell_waiting(self) -> None:
         for waiting in list(self.waiting):
             child = waiting.child
-            if waiting.until == "told":
+            if waiting.asker is not None and not waiting.asker.is_there:
+                pass  # One that never answers would be waited for as long as it runs.
+            elif waiting.until == "told":
                 if child.told is None and child.pid is not None:
                     continue
                 waiting.tell({"error": f"{child.name} has just ended"} if child.told is None else child.told)
