@@ -60,6 +60,13 @@ def test_a_machine_joins_with_one_line_and_comes_back_after_both_were_stopped(tm
         assert keeper.motes("call", "places.where").startswith('"/tmp')
 
 
+def test_a_machine_that_has_joined_needs_no_port_of_its_own(keeper: Keeper, machine: RunningCluster) -> None:
+    machine.motes("join", keeper.invite(), "--name", "laptop")
+    machine.down()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert "lends to the cluster at" in machine.motes("up", "--http", f"127.0.0.1:{taken.getsockname()[1]}")
+
+
 def test_an_invite_is_for_one_machine_unless_it_says_more(
     keeper: Keeper, machine: RunningCluster, tmp_path: Path
 ) -> None:

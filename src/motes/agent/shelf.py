@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import mmap
 import os
 import time
@@ -20,6 +21,8 @@ from motes.model.release import is_hash
 CHUNKS_AT_ONCE = 8
 PARTIAL_KEPT_S = 24 * 3600.0
 """How long the beginning of an archive waits for its rest."""
+
+_log = logging.getLogger("motes.agent")
 
 Fetch = Callable[[str, int], Awaitable[tuple[int, bytes]]]
 """Gets one chunk of an archive: how many there are, and its bytes."""
@@ -92,6 +95,7 @@ class Shelf:
         return folder
 
     def _cannot(self, error: OSError) -> SpaceFailed:
+        _log.warning("%s cannot be kept", self._limits.what, exc_info=error)
         why = error.strerror or str(error)
         return SpaceFailed(f"the host cannot keep {self._limits.what} in {self._folder}: {why}; free some space")
 

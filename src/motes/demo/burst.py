@@ -67,7 +67,8 @@ class Burst:
         self._done = 0
         self._spans: list[tuple[float, float]] = []
         self._kill: Kill | None = None
-        self._starts = 0
+        self._started: set[tuple[str, int]] = set()
+        """Host and process, as told or as seen: an agent that is killed tells of its last ones no more."""
         self._peak = 0
         self._memory_bytes = 0
         self._cpu_s: dict[tuple[str, int, float], float] = {}
@@ -132,7 +133,8 @@ class Burst:
 
     def _hear(self, message: Message) -> None:
         found = msgspec.json.decode(message.data, type=Event)
-        self._starts += found.what == "instance.start" and found.app == APP
+        if found.what == "instance.start" and found.app == APP:
+            self._started.add((found.host, found.pid))
 
     async def _watch(self) -> None:
         while True:
@@ -143,9 +145,11 @@ class Burst:
     async def _look(self) -> list[InstanceReport]:
         """The app's instances now; what they use is remembered."""
         found = [each for each in await self._cluster.instances() if each.app == APP]
+        run = {(each.host, each.pid) for each in found if each.pid}
+        self._started |= run
         for each in found:
             self._cpu_s[each.host, each.pid, each.started_at] = each.cpu_s
-        self._peak = max(self._peak, len(found))
+        self._peak = max(self._peak, len(run))
         self._memory_bytes = max(self._memory_bytes, sum(each.memory_bytes for each in found))
         counts = Counter(each.host for each in found)
         busy = Counter(each.host for each in found if each.state == InstanceState.BUSY)
@@ -178,7 +182,7 @@ class Burst:
         return Figures(
             files=len(self._sources),
             seconds=seconds,
-            starts=self._starts,
+            starts=len(self._started),
             peak_instances=self._peak,
             cpu_s=sum(self._cpu_s.values()),
             memory_bytes=self._memory_bytes,

@@ -34,7 +34,9 @@ def main() -> int:
     try:
         with open(home.lock, "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return Supervisor(home, choose_http(options.http), programs, options.grace).run()
+            # A machine that has joined has no gateway, and needs no port for one.
+            http = options.http if home.keeper_file.exists() else choose_http(options.http)
+            return Supervisor(home, http, programs, options.grace).run()
     except BlockingIOError:
         announce_ready(error=f"a cluster runs in {home.path} already", running=True)
     except (MotesError, OSError) as error:
