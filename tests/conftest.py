@@ -22,6 +22,14 @@ START_TIMEOUT_S = 20.0
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONGEST = "system/test_long_cuts.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The file that takes minutes comes first, for whoever gets it last is waited for by all others."""
+    items.sort(key=lambda item: LONGEST not in item.nodeid)
+
+
 class NatsServer:
     """A nats-server with the accounts of `home`, which may be killed and started again."""
 
