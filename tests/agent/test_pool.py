@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.lent_host import DONE, LentHost, function
 from motes.agent.pool import (
     BACKOFF_MAX_S,
     CRASHES_FREE,
@@ -18,6 +20,7 @@ from motes.agent.pool import (
     Work,
 )
 from motes.model.host import Lease
+from motes.model.instance import EndReason
 
 
 def a_pool(*, waiting: int = 0, busy: int = 0, age_s: float = 0.0, served: int = 0, service_s: float = 0.0) -> Pool:
@@ -116,3 +119,25 @@ def test_what_an_instance_waited_in_short_calls_is_not_taken_for_a_later_ones() 
     assert round(instance.note_work(second, Work(1.0, 0.0101, 0.5)), 6) == 0.01
     instance.begin(third)
     assert round(instance.note_work(third, Work(1.0, 0.0201, 0.7)), 6) == 0.21
+
+
+@pytest.mark.parametrize("reuse", ["all", "caller"])
+def test_a_call_whose_process_ends_goes_to_one_that_is_idle_and_holds_up_no_other(reuse: str) -> None:
+    more = {"reuse": "caller"} if reuse == "caller" else {}
+    host = LentHost(function(idempotent=True, idle_s=1e6, **more))
+    host.lease()
+    # Two instances, both idle afterwards.
+    host.call()
+    host.call()
+    host.wait(0.1)
+    while host.busy():
+        host.reply(host.busy()[0])
+    assert len(host.live()) == 2
+    call = host.call()
+    (dying,) = host.busy()
+    host.end(dying, EndReason.CRASHED)
+    # Nothing else happens, for no instance works that could end and look for more.
+    (other,) = host.busy()
+    assert other != dying and not host.machine.pools["app.f"].queued
+    host.reply(other)
+    assert host.answers(call) == [DONE]
