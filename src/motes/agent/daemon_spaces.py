@@ -105,7 +105,7 @@ class DaemonSpaces:
         self._spaces.ended(number, reason, detail)
 
     async def _part(self, space: DaemonSpace) -> None:
-        """Nobody is connected to it any more; those who are may finish, unless the machine is wanted back."""
+        """Nobody new is connected to it; those who are may finish, unless the machine is wanted back."""
         for _ in range(round(PARTING_S / LOOK_S)):
             if self._agent.machine.draining or not space.has_clients():
                 return
