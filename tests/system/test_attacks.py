@@ -98,7 +98,7 @@ ATTACKS = """
             "its file": attempt(lambda: open(folder + "/secret").read())[1],
             "plant": attempt(lambda: open(folder + "/planted", "w"))[1],
             "tmp": attempt(os.listdir, "/tmp")[1],
-            "beside": attempt(os.mkdir, "/tmp/mine")[1],
+            "beside": attempt(os.mkdir, f"/tmp/beside-{os.getpid()}-{pid}")[1],
         }
 
     @function
