@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +22,7 @@ from motes.agent.pool import (
     Pool,
     Work,
 )
+from motes.agent.service import Agent
 from motes.model.host import Lease
 from motes.model.instance import EndReason
 
@@ -91,6 +95,26 @@ def test_calls_that_want_a_processor_all_the_time_get_some_instances_for_each(wa
     for _ in range(50):
         pool.note_served(1.0, 1.0)
     assert pool.wanted(100.0, cpus) <= PER_CPU * cpus + 1
+
+
+def test_a_call_too_short_to_be_measured_says_nothing_of_the_processors_that_its_function_wants() -> None:
+    pool = a_pool()
+    pool.note_served(1.0, 1.0)
+    for _ in range(50):
+        pool.note_served(0.0, 0.00001)
+    assert pool.cpu_share == 1.0
+
+
+def test_the_agents_clock_goes_on_within_a_turn_of_its_loop() -> None:
+    """Else calls that begin and end in one turn seem to want no processor, and there is no bound on instances."""
+
+    async def turn() -> float:
+        began, until = Agent.now(), time.perf_counter() + 0.003
+        while time.perf_counter() < until:
+            pass
+        return Agent.now() - began
+
+    assert uvloop.run(turn()) >= 0.003
 
 
 def test_a_reply_ends_a_row_of_crashes() -> None:

@@ -353,8 +353,9 @@ class Pool(Lanes):
         self.calls_ended += 1
         self.crashes = 0
         self.service_s += (service_s - self.service_s) * (1.0 if first else _SMOOTHING)
-        share = min(demand_s / service_s, 1.0) if service_s > 0 else 0.0
-        self.cpu_share += (share - self.cpu_share) * (1.0 if first else _SMOOTHING)
+        if service_s > 0:
+            share = min(demand_s / service_s, 1.0)
+            self.cpu_share += (share - self.cpu_share) * (1.0 if first else _SMOOTHING)
 
     def note_crash(self, now: float) -> None:
         """An instance ended by itself or over a limit: after a few in a row the next start waits, longer each time."""

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -208,8 +209,10 @@ class Agent:
             self.feed(self.machine.tick(self.now()))
             await asyncio.sleep(0.02)
 
-    def now(self) -> float:
-        return self._loop.time()
+    @staticmethod
+    def now() -> float:
+        """Seconds of the machine's own clock. Not the loop's: that stands still for a turn, and is in milliseconds."""
+        return time.monotonic()
 
     async def _fetch(self, release: str) -> None:
         try:
