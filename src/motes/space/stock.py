@@ -108,13 +108,16 @@ async def connect_inside(made: socket.socket, port: int) -> None:
     """
     status = made.connect_ex(("127.0.0.1", port))
     if status == errno.EINPROGRESS:
+        # On a loopback it is decided by now, which asking again tells; only a full backlog makes it wait.
+        status = made.connect_ex(("127.0.0.1", port))
+    if status == errno.EALREADY:
         status = await _outcome(made)
     if status:
         raise OSError(status, os.strerror(status))
 
 
 async def _outcome(connecting: socket.socket) -> int:
-    """The error number with which it ends, 0 for none; on a loopback only a full backlog makes it wait."""
+    """The error number with which it ends, 0 for none."""
     loop = asyncio.get_running_loop()
     settled = asyncio.Event()
     loop.add_writer(connecting, settled.set)
