@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from motes.bus.connection import Message
 from motes.errors import BadBundle, TooLarge
 from motes.model.keeper import decode_answer
 from motes.model.release import Manifest
+from waiting import until
 
 
 class Faulty:
@@ -38,21 +40,21 @@ class Faulty:
         return do
 
 
+async def three_rounds(agent: Faulty, looking_after: Coroutine[Any, Any, None], act: str) -> None:
+    """Let it go on until it did `act` three times, or ended."""
+    rounds = asyncio.create_task(looking_after)
+    async with asyncio.timeout(10):
+        await until(lambda: agent.did.count(act) >= 3 or rounds.done())
+    rounds.cancel()
+    await asyncio.wait((rounds,))
+
+
 @pytest.mark.parametrize("fails", ["_watch", "tick", "missing", "beat", "report_if_due", ""])
 def test_one_mistake_ends_none_of_the_later_turns(fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "BEAT_INTERVAL_S", 0.0)
     agent = Faulty(fails)
-
-    async def run() -> None:
-        beats = asyncio.create_task(Agent._beats(agent))  # type: ignore[arg-type]
-        async with asyncio.timeout(10):
-            while agent.did.count("_watch") < 3 and not beats.done():  # noqa: ASYNC110
-                await asyncio.sleep(0)
-        beats.cancel()
-        await asyncio.wait((beats,))
-        assert agent.did.count(fails or "beat") >= 2
-
-    asyncio.run(run())
+    asyncio.run(three_rounds(agent, Agent._beats(agent), "_watch"))  # type: ignore[arg-type]
+    assert agent.did.count(fails or "beat") >= 2
 
 
 @pytest.mark.parametrize("fails", ["flush", "resume", ""])
@@ -60,17 +62,8 @@ def test_nor_does_one_in_passing_on_what_was_written(fails: str, monkeypatch: py
     """Else all that write too much would wait for ever."""
     monkeypatch.setattr(service, "FLUSH_S", 0.0)
     agent = Faulty(fails)
-
-    async def run() -> None:
-        flushes = asyncio.create_task(Agent._flushes(agent))  # type: ignore[arg-type]
-        async with asyncio.timeout(10):
-            while agent.did.count("resume") < 3 and not flushes.done():  # noqa: ASYNC110
-                await asyncio.sleep(0)
-        flushes.cancel()
-        await asyncio.wait((flushes,))
-        assert agent.did.count("resume") >= 3
-
-    asyncio.run(run())
+    asyncio.run(three_rounds(agent, Agent._flushes(agent), "resume"))  # type: ignore[arg-type]
+    assert agent.did.count("resume") >= 3
 
 
 def test_who_deploys_hears_that_what_was_found_cannot_be_told() -> None:

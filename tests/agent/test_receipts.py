@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,11 +15,12 @@ from motes.agent import receipts
 from motes.agent.receipts import SIGNED_AT_ONCE, Receipts
 from motes.errors import BadInput, MotesError, Unavailable, Untrusted
 from motes.grants.keys import Key, Nkey
-from motes.grants.receipts import digest, read_batch, sign_batch, sign_receipt
+from motes.grants.receipts import digest, read_batch, sign_receipt
 from motes.model.credentials import Credentials
 from motes.model.keeper import encode_answer, encode_error
 from motes.model.receipt import Batch, Receipt, Spent
 from motes.model.release import Signed
+from turns import calls_by_turn
 
 APPS = 200
 
@@ -61,40 +61,17 @@ def agent(tmp_path: Path) -> Agent:
     return Agent(tmp_path)
 
 
-def most_in_a_turn(monkeypatch: pytest.MonkeyPatch, work: Callable[[], Any]) -> int:
-    """How many batches were signed between two turns of everything else."""
-    turn, signed = 0, Counter[int]()
-
-    def sign(key: Key, batch: Batch) -> Signed:
-        signed[turn] += 1
-        return sign_batch(key, batch)
-
-    async def others() -> None:
-        nonlocal turn
-        while True:
-            turn += 1
-            await asyncio.sleep(0)
-
-    async def story() -> None:
-        beside = asyncio.create_task(others())
-        await asyncio.sleep(0)
-        await work()
-        beside.cancel()
-
-    monkeypatch.setattr(receipts, "sign_batch", sign)
-    asyncio.run(story())
-    return max(signed.values())
-
-
 def test_a_thousand_apps_keep_nobody_waiting_until_all_is_signed(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert most_in_a_turn(monkeypatch, agent.receipts.finish) <= SIGNED_AT_ONCE
+    signed = calls_by_turn(monkeypatch, receipts, "sign_batch", agent.receipts.finish)
+    assert max(signed.values()) <= SIGNED_AT_ONCE
     assert [each.app for each in agent.chain()] == [f"app{number}" for number in range(APPS)]
 
 
 def test_nor_do_those_that_have_to_be_signed_anew(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(agent.receipts.finish())
     refusal = receipts.Refused("it knows more", number=1_000, digest=b"\1".hex())
-    assert most_in_a_turn(monkeypatch, lambda: agent.receipts._begin_anew(refusal)) <= SIGNED_AT_ONCE
+    signed = calls_by_turn(monkeypatch, receipts, "sign_batch", lambda: agent.receipts._begin_anew(refusal))
+    assert max(signed.values()) <= SIGNED_AT_ONCE
     assert [each.number for each in agent.chain()] == list(range(1_001, 1_001 + APPS))
 
 

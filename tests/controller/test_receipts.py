@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,12 +14,13 @@ from motes.controller import receipts
 from motes.controller.receipts import Receipts
 from motes.errors import BadInput, MotesError, Untrusted
 from motes.grants.keys import Key
-from motes.grants.receipts import read_batch, read_receipt, sign_batch
+from motes.grants.receipts import read_receipt, sign_batch
 from motes.model.host import Offer
 from motes.model.keeper import decode_answer
 from motes.model.receipt import Batch, Permit, Spent
 from motes.model.release import Signed
 from motes.tasks import Tasks
+from turns import calls_by_turn
 
 HOSTS = 50
 KEEPER, OWNER = Key.generate(), Key.generate()
@@ -63,35 +63,19 @@ class Controller:
 
 
 def test_batches_of_many_hosts_at_a_time_keep_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    turn, checked = 0, Counter[int]()
+    controller = Controller()
 
-    def read(signed: Signed, key: bytes) -> Batch:
-        checked[turn] += 1
-        return read_batch(signed, key)
-
-    async def others() -> None:
-        nonlocal turn
-        while True:
-            turn += 1
-            await asyncio.sleep(0)
-
-    async def story() -> list[Signed]:
-        controller = Controller()
+    async def take_all() -> None:
         found = Receipts(cast(Any, controller), KEEPER)
-        beside = asyncio.create_task(others())
-        await asyncio.sleep(0)
         for host, key in controller.keys.items():
             batch = Batch(host, "b", 1, b"", "app", OWNER.public, 1.0, 2.0, Spent(1), Permit("f", 1, 1))
             data = msgspec.msgpack.encode(sign_batch(key, batch))
             found.take(host, cast(Any, SimpleNamespace(reply=f"{subjects.inbox(f'host-{host}')}.1", data=data)))
         await controller.tasks.wait()
-        beside.cancel()
-        return controller.answers
 
-    monkeypatch.setattr(receipts, "read_batch", read)
-    answers = asyncio.run(story())
+    checked = calls_by_turn(monkeypatch, receipts, "read_batch", take_all)
     assert checked.total() == HOSTS and max(checked.values()) == 1
-    read_ones = [read_receipt(each, KEEPER.public) for each in answers]
+    read_ones = [read_receipt(each, KEEPER.public) for each in controller.answers]
     assert sorted(batch.host for _, batch in read_ones) == sorted(f"h{number}" for number in range(HOSTS))
     assert {receipt.refused for receipt, _ in read_ones} == {""}
 
