@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from system.running import Keeper, RunningCluster
+from system.running import Away, Keeper, RunningCluster
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +31,8 @@ def machine(tmp_path: Path) -> Iterator[RunningCluster]:
     """Another machine's home, which shares nothing with the keeper's."""
     with RunningCluster(tmp_path / "machine") as other:
         yield other
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Away:
+    return Away(tmp_path / "away")

@@ -8,6 +8,7 @@ import datetime
 import hashlib
 import ipaddress
 import json
+import re
 import signal
 import subprocess
 import time
@@ -26,11 +27,25 @@ from motes.grants import jwt, roles
 from motes.grants.keys import Key, Nkey
 from motes.model.certificate import authorities
 from ports import free_port
+from system.running import RunningCluster
 
 START_TIMEOUT_S = 30.0
+LEADER = re.compile("new (JetStream cluster )?metadata leader")
 EVERYTHING = -1
 ENOUGH = {"disk_storage": EVERYTHING, "mem_storage": EVERYTHING, "streams": EVERYTHING, "consumer": EVERYTHING}
 JETSTREAM = {"max_file_store": 2**40, "max_memory_store": 2**26}
+APP = """
+import os
+from motes import function
+
+@function
+def where() -> str:
+    return os.environ["HOME"]
+
+@function
+def double(number: int) -> int:
+    return 2 * number
+"""
 
 
 class Account:
@@ -99,7 +114,11 @@ class OwnNats:
         self.processes: list[subprocess.Popen[bytes] | None] = [None] * servers
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -116,17 +135,23 @@ class OwnNats:
         ca = ["--nats-ca", str(self.authority)] if self._tls else []
         return ["--nats", self.url, "--creds", str(file), *ca]
 
+    def system_options(self) -> list[str]:
+        """Of `motes up`, to be told there who comes and goes."""
+        file = self.folder / "system.creds"
+        file.write_text(self.system.user("a user with a name that is none here"))
+        return ["--system-creds", str(file)]
+
     def start(self) -> None:
         for place in range(len(self.ports)):
             self.start_one(place)
         deadline = time.monotonic() + START_TIMEOUT_S
-        # Of several, JetStream answers when they have agreed on who leads.
-        while len(self.ports) > 1 and "new metadata leader" not in self.log():
-            assert time.monotonic() < deadline, self.log()
+        # Of several, each answers for JetStream when it knows whom they have agreed on as their leader.
+        while len(self.ports) > 1 and not all(LEADER.search(log) for log in self.logs()):
+            assert time.monotonic() < deadline, self.logs()
             time.sleep(0.05)
 
-    def log(self) -> str:
-        return "".join(file.read_text() for file in self.folder.glob("*.log"))
+    def logs(self) -> list[str]:
+        return [file.read_text() for file in self.folder.glob("*.log")]
 
     def start_one(self, place: int) -> None:
         config = self._write_config(place)
@@ -138,7 +163,7 @@ class OwnNats:
         self.processes[place] = process
         deadline = time.monotonic() + START_TIMEOUT_S
         while not (ports / f"nats-server_{process.pid}.ports").exists():
-            assert process.poll() is None and time.monotonic() < deadline, self.log()
+            assert process.poll() is None and time.monotonic() < deadline, self.logs()
             time.sleep(0.005)
 
     def push(self, account: Account) -> None:
@@ -190,6 +215,14 @@ class OwnNats:
         file = self.folder / f"{place}.conf"
         file.write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
         return file
+
+
+class Lodger(RunningCluster):
+    """A keeper whose cluster lives in such a NATS."""
+
+    def live_in(self, nats: OwnNats, *more: str) -> None:
+        """Start it, in the first account there."""
+        self.motes("up", "--http", "127.0.0.1:0", *nats.options(nats.accounts[0]), *more)
 
 
 def _certificates(folder: Path, authority: Path) -> dict[str, str]:

@@ -157,6 +157,21 @@ class Keeper(RunningCluster):
         self.motes("up", "--http", "127.0.0.1:0", "--listen", self.address)
 
 
+class Away(RunningCluster):
+    """A machine that has nothing but what it is given: no home, no settings."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        folder.mkdir()
+        ours = ("MOTES_", "XDG_")
+        self.environment = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
+        self.environment["HOME"] = str(folder)
+        self.settings = folder / ".config" / "motes"
+
+    def context(self, name: str) -> Path:
+        return self.settings / "contexts" / name
+
+
 def wait_until(true: Callable[[], object], what: str = "") -> None:
     """Until it is so; fails after DEADLINE_S."""
     deadline = time.monotonic() + DEADLINE_S

@@ -15,8 +15,7 @@ import pytest
 from motes.cli import wheel
 from motes.model.invite import PREFIX
 from system.own_sshd import Sshd
-from system.running import Keeper, RunningCluster, wait_until
-from system.test_contexts import Away
+from system.running import Away, Keeper, RunningCluster, wait_until
 
 pytestmark = pytest.mark.timeout(900)
 """Packages are fetched and installed."""

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from motes.grants import creds
 from motes.model.credentials import Credentials
 from system.moving import killed_at
-from system.running import DEADLINE_S, MOTES, Keeper, RunningCluster, wait_until
+from system.running import DEADLINE_S, MOTES, Away, Keeper, RunningCluster, wait_until
 from system.terminal import in_a_terminal
 from system.test_other_systems import ELSEWHERE
 
@@ -33,32 +33,12 @@ def double(n: int) -> int:
 """
 
 
-class Away(RunningCluster):
-    """A machine that has nothing but what it is given: no home, no settings."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        folder.mkdir()
-        ours = ("MOTES_", "XDG_")
-        self.environment = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
-        self.environment["HOME"] = str(folder)
-        self.settings = folder / ".config" / "motes"
-
-    def context(self, name: str) -> Path:
-        return self.settings / "contexts" / name
-
-
 @pytest.fixture(scope="module")
 def keeper(keeper: Keeper) -> Keeper:
     """With a caller's key and the owner's."""
     keeper.motes("creds", "shop", "--output", key(keeper, "shop"))
     keeper.motes("creds", "--owner", "--output", key(keeper, "owner"))
     return keeper
-
-
-@pytest.fixture
-def away(tmp_path: Path) -> Away:
-    return Away(tmp_path / "away")
 
 
 def key(keeper: Keeper, whose: str) -> str:

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 from system.moving import APP, Machine, machines
-from system.running import DEADLINE_S, wait_until
-from system.test_contexts import Away
+from system.running import DEADLINE_S, Away, wait_until
 
 PROGRAM = """
 import asyncio, sys

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import urllib.request
 from collections.abc import Iterator
@@ -9,28 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from motes.bus.connection import Connection
+from motes.controller.crowd import MOST
+from motes.errors import Unavailable
 from motes.grants.keys import Key
 from motes.model import invite as invites
 from ports import free_port
 from system import daemon_elsewhere
 from system.daemon_elsewhere import Client, content
-from system.own_nats import Account, OwnNats
+from system.own_nats import APP, Account, Lodger, OwnNats
 from system.own_sshd import Sshd
-from system.running import RunningCluster, is_alive, wait_until
-
-APP = """
-import os
-from motes import function
-
-@function
-def where() -> str:
-    return os.environ["HOME"]
-
-@function
-def double(number: int) -> int:
-    return 2 * number
-"""
-
+from system.people import People, with_people
+from system.running import Away, RunningCluster, is_alive, wait_until
 
 MIB = 2**20
 APART = """
@@ -53,18 +45,14 @@ def nats(tmp_path: Path) -> Iterator[OwnNats]:
 
 
 @pytest.fixture
-def keeper(tmp_path: Path) -> Iterator[RunningCluster]:
+def keeper(tmp_path: Path) -> Iterator[Lodger]:
     """Not started yet."""
-    with RunningCluster(tmp_path / "keeper") as cluster:
+    with Lodger(tmp_path / "keeper") as cluster:
         yield cluster
 
 
-def up(keeper: RunningCluster, nats: OwnNats, *more: str) -> None:
-    keeper.motes("up", "--http", "127.0.0.1:0", *nats.options(nats.accounts[0]), *more)
-
-
-def test_a_cluster_lives_there_and_outlives_its_keeper_and_the_nats(nats: OwnNats, keeper: RunningCluster) -> None:
-    up(keeper, nats)
+def test_a_cluster_lives_there_and_outlives_its_keeper_and_the_nats(nats: OwnNats, keeper: Lodger) -> None:
+    keeper.live_in(nats)
     keeper.deploy("app", APP)
     assert keeper.json("call", "app.double", "21") == 42
     facts = keeper.json("up", "--http", "127.0.0.1:0")
@@ -90,52 +78,32 @@ def test_a_cluster_lives_there_and_outlives_its_keeper_and_the_nats(nats: OwnNat
     assert not nats_check["works"] and "no connection to NATS" in nats_check["detail"]
 
 
-def test_on_the_loopback_it_may_do_without_tls_and_then_nobody_else_joins(
-    keeper: RunningCluster, tmp_path: Path
-) -> None:
-    nats = OwnNats(tmp_path / "nats", Account("MOTES"), tls=False)
-    nats.start()
-    try:
-        up(keeper, nats)
+def test_on_the_loopback_it_may_do_without_tls_and_then_nobody_else_joins(keeper: Lodger, tmp_path: Path) -> None:
+    with OwnNats(tmp_path / "nats", Account("MOTES"), tls=False) as nats, keeper:
+        keeper.live_in(nats)
         keeper.deploy("app", APP)
         assert keeper.json("call", "app.double", "21") == 42
         assert "no other machine can reach the NATS" in keeper.refusal(3, "invite")
-        keeper.down()
-    finally:
-        nats.stop()
 
 
-def test_its_owner_commands_it_from_elsewhere(nats: OwnNats, keeper: RunningCluster, tmp_path: Path) -> None:
-    up(keeper, nats)
+def test_its_owner_commands_it_from_elsewhere(nats: OwnNats, keeper: Lodger, away: Away, tmp_path: Path) -> None:
+    keeper.live_in(nats)
     file = tmp_path / "owner.creds"
     keeper.motes("creds", "--owner", "--output", str(file))
-    elsewhere = RunningCluster(tmp_path / "elsewhere")
-    elsewhere.environment = {name: value for name, value in elsewhere.environment.items() if name != "MOTES_HOME"}
-    elsewhere.environment["XDG_CONFIG_HOME"] = str(tmp_path / "settings")
-    elsewhere.motes("context", "add", "work", "--creds", str(file))
-    elsewhere.motes("context", "use", "work")
-    elsewhere.deploy("app", APP)
+    away.motes("context", "add", "work", "--creds", str(file))
+    away.motes("context", "use", "work")
+    away.deploy("app", APP)
     assert keeper.json("call", "app.double", "4") == 8
-    assert str(elsewhere.json("invite")["invite"]).startswith("motes2-")
-
-
-def hosts(keeper: RunningCluster) -> dict[str, str]:
-    """Their states."""
-    return {host["name"]: host["state"] for host in keeper.json("host", "ls")}
-
-
-def join(keeper: RunningCluster, machine: RunningCluster, name: str, *more: str) -> None:
-    machine.motes("join", str(keeper.json("invite")["invite"]), "--name", name, *more)
-    wait_until(lambda: hosts(keeper).get(name) == "up", f"{name} is up")
+    assert str(away.json("invite")["invite"]).startswith("motes2-")
 
 
 def test_a_machine_joins_is_called_and_is_removed_at_once_for_good(
-    nats: OwnNats, keeper: RunningCluster, machine: RunningCluster, tmp_path: Path
+    nats: OwnNats, keeper: Lodger, machine: RunningCluster, tmp_path: Path
 ) -> None:
-    up(keeper, nats)
+    keeper.live_in(nats)
     invited = keeper.json("invite")
     assert invited["addresses"] == [f"127.0.0.1:{nats.ports[0]}"]
-    join(keeper, machine, "b")
+    machine.join(keeper, "b")
     keeper.motes("host", "stop", "--name", "local")
     keeper.deploy("app", APP)
     assert keeper.json("call", "app.double", "4") == 8
@@ -145,12 +113,12 @@ def test_a_machine_joins_is_called_and_is_removed_at_once_for_good(
     keeper.down()
     keeper.up()
     machine.up()
-    wait_until(lambda: hosts(keeper) == {"b": "up"}, "b is back")
+    wait_until(lambda: keeper.hosts() == {"b": "up"}, "b is back")
     assert keeper.json("call", "app.double", "4") == 8
     keeper.motes("host", "start", "--name", "local")
     agent = machine.pid("agent-b")
     keeper.motes("host", "rm", "b")
-    assert hosts(keeper) == {"local": "up"}
+    assert keeper.hosts() == {"local": "up"}
     assert keeper.json("call", "app.double", "4") == 8
     assert {each["host"] for each in keeper.instances()} == {"local"}
     # An honest agent ends, and does not come back; nor does its machine's restart help it.
@@ -158,7 +126,7 @@ def test_a_machine_joins_is_called_and_is_removed_at_once_for_good(
     for start_again in (machine.up, lambda: (keeper.down(), keeper.up())):
         machine.down()
         start_again()
-        assert hosts(keeper) == {"local": "up"}
+        assert keeper.hosts() == {"local": "up"}
     wait_until(lambda: "was removed from this cluster" in machine.home.log("agent-b").read_text())
     # NATS lets it in under its name, so nobody else gets that.
     other = RunningCluster(tmp_path / "other")
@@ -166,17 +134,16 @@ def test_a_machine_joins_is_called_and_is_removed_at_once_for_good(
     assert "choose another" in other.refusal(3, "join", line, "--name", "b")
     assert "choose another" in keeper.refusal(3, "host", "start", "--name", "b")
     assert machine.json("leave") == {"name": "b", "told": True}
-    join(keeper, machine, "c")
+    machine.join(keeper, "c")
     assert machine.json("leave") == {"name": "c", "told": True}
-    assert hosts(keeper) == {"local": "up"}
+    assert keeper.hosts() == {"local": "up"}
 
 
-def test_a_machine_joins_over_a_websocket_that_the_nats_has(keeper: RunningCluster, tmp_path: Path) -> None:
-    made = OwnNats(tmp_path / "nats", Account("MOTES"), websocket=free_port())
-    made.start()
-    machine = RunningCluster(tmp_path / "machine")
-    try:
-        up(keeper, made)
+def test_a_machine_joins_over_a_websocket_that_the_nats_has(
+    keeper: Lodger, machine: RunningCluster, away: Away, tmp_path: Path
+) -> None:
+    with OwnNats(tmp_path / "nats", Account("MOTES"), websocket=free_port()) as made, keeper, machine:
+        keeper.live_in(made)
         web = f"wss://127.0.0.1:{made.websocket}"
         for wrong in (web.replace("wss", "ws"), web.replace("wss", "https")):
             assert "or wss://keeper.example" in keeper.refusal(3, "invite", "--address", wrong)
@@ -190,25 +157,19 @@ def test_a_machine_joins_over_a_websocket_that_the_nats_has(keeper: RunningClust
         assert keeper.json("call", "app.double", "4") == 8
         machine.down()
         machine.up()
-        wait_until(lambda: hosts(keeper) == {"b": "up"}, "b is back")
+        wait_until(lambda: keeper.hosts() == {"b": "up"}, "b is back")
         assert keeper.json("call", "app.double", "4") == 8
         # An owner elsewhere as well.
         keeper.motes("creds", "--owner", "--output", str(tmp_path / "owner.creds"))
-        away = RunningCluster(tmp_path / "away")
-        away.environment["XDG_CONFIG_HOME"] = str(tmp_path / "settings")
         away.motes("context", "add", "mine", "--creds", str(tmp_path / "owner.creds"), "--keeper", web)
         assert away.json("--context", "mine", "call", "app.double", "5") == 10
-    finally:
-        keeper.down()
-        machine.down()
-        made.stop()
 
 
 def test_what_is_on_a_machine_that_joined_is_reached_as_everywhere(
-    nats: OwnNats, keeper: RunningCluster, machine: RunningCluster
+    nats: OwnNats, keeper: Lodger, machine: RunningCluster
 ) -> None:
-    up(keeper, nats)
-    join(keeper, machine, "b", "--lend", "labels=there")
+    keeper.live_in(nats)
+    machine.join(keeper, "b", "--lend", "labels=there")
     daemon_elsewhere.deploy(keeper, "hello", "--place", "there")
     client, large = Client(keeper), 8 * MIB
     assert client.says() == "hello" and daemon_elsewhere.where(keeper) == {"b"}
@@ -233,15 +194,15 @@ def test_what_is_on_a_machine_that_joined_is_reached_as_everywhere(
 
 
 def test_a_machine_of_another_cluster_in_the_same_nats_is_left_alone(
-    nats: OwnNats, keeper: RunningCluster, tmp_path_factory: pytest.TempPathFactory
+    nats: OwnNats, keeper: Lodger, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Both know the NATS by the same authority; only their keys tell them apart."""
     far, other = Sshd(tmp_path_factory.mktemp("far")), RunningCluster(tmp_path_factory.mktemp("other") / "home")
     machine = far.cluster()
     try:
-        up(keeper, nats)
+        keeper.live_in(nats)
         other.motes("up", "--http", "127.0.0.1:0", *nats.options(nats.accounts[1]))
-        join(keeper, machine, "b")
+        machine.join(keeper, "b")
         add = ("host", "add", "far", "--ssh-config", str(far.settings), "--name", "c")
         assert "has joined another cluster" in other.refusal(3, *add)
         assert "is host 'b' already" in keeper.refusal(3, *add)
@@ -255,8 +216,8 @@ def test_a_machine_of_another_cluster_in_the_same_nats_is_left_alone(
         far.stop()
 
 
-def test_it_is_left_only_when_nothing_is_deployed_there(nats: OwnNats, keeper: RunningCluster) -> None:
-    up(keeper, nats)
+def test_it_is_left_only_when_nothing_is_deployed_there(nats: OwnNats, keeper: Lodger) -> None:
+    keeper.live_in(nats)
     keeper.deploy("app", APP)
     assert "stay there" in keeper.refusal(3, "keeper", "move", "b", "motes-keeper1-x")
     keeper.down()
@@ -272,14 +233,37 @@ def test_it_is_left_only_when_nothing_is_deployed_there(nats: OwnNats, keeper: R
     assert keeper.pid("nats-server") and not keeper.home.key("signing").exists()
 
 
-def test_another_signing_key_may_take_the_place_of_one(nats: OwnNats, keeper: RunningCluster) -> None:
+def test_another_signing_key_may_take_the_place_of_one(nats: OwnNats, keeper: Lodger) -> None:
     account = nats.accounts[0]
-    up(keeper, nats)
+    keeper.live_in(nats)
     keeper.deploy("app", APP)
     keeper.down()
     account.signing = Key.generate()
     account.listed = [account.signing]
     nats.push(account)
     assert "does not list the signing key" in keeper.refusal(8, "up", "--http", "127.0.0.1:0")
-    up(keeper, nats)
+    keeper.live_in(nats)
     assert keeper.json("call", "app.double", "4") == 8
+
+
+def test_a_user_of_the_system_account_lets_the_keeper_see_at_once_who_goes_and_who_is_too_many(
+    nats: OwnNats, keeper: Lodger, machine: RunningCluster
+) -> None:
+    keeper.live_in(nats, *nats.system_options())
+    machine.join(keeper, "b")
+    machine.kill("agent-b")
+    wait_until(lambda: "its connection broke" in keeper.motes("events", "--json"), "the keeper was told")
+    ended: list[Connection] = []
+
+    async def work(people: People) -> None:
+        user = machine.home.credentials("host-b")
+        for _ in range(MOST["host"] + 4):
+            connection = await people.connect(user.user, user)
+            connection._on_disconnected = lambda connection=connection: ended.append(connection)  # type: ignore[misc]
+        while not ended:
+            # The newest are ended, also while one asks.
+            with contextlib.suppress(Unavailable):
+                await connection.flush()
+            await asyncio.sleep(0.01)
+
+    with_people(keeper, work)

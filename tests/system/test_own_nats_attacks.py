@@ -17,7 +17,7 @@ import pytest
 from motes.bus import subjects
 from motes.bus.connection import Connection, Message
 from motes.errors import MotesError, NotFound, Refused, Unavailable
-from motes.grants import creds, jwt, roles
+from motes.grants import jwt, roles
 from motes.grants.issuing import issuer_of
 from motes.grants.keys import Key, SigningKey, read_public_nkey
 from motes.model import invite as invites
@@ -27,10 +27,9 @@ from motes.model.host import Beat
 from motes.model.instance import Event
 from motes.model.keeper import GetChunk
 from system.crossings import report_of
-from system.own_nats import Account, OwnNats
-from system.people import People, with_people
-from system.running import DEADLINE_S, RunningCluster
-from system.test_own_nats import APP, hosts, join, up
+from system.own_nats import APP, Account, Lodger, OwnNats
+from system.people import People, left_behind, new_key, with_people
+from system.running import DEADLINE_S, Away, RunningCluster
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +39,11 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNats]:
 
 
 @pytest.fixture(scope="module")
-def keeper(tmp_path_factory: pytest.TempPathFactory, nats: OwnNats) -> Iterator[RunningCluster]:
-    with RunningCluster(tmp_path_factory.mktemp("keeper") / "home") as cluster:
-        up(cluster, nats)
+def keeper(tmp_path_factory: pytest.TempPathFactory, nats: OwnNats) -> Iterator[Lodger]:
+    with Lodger(tmp_path_factory.mktemp("keeper") / "home") as cluster:
+        cluster.live_in(nats)
         cluster.deploy("app", APP)
         yield cluster
-
-
-async def command(cluster: RunningCluster, *words: str) -> str:
-    return await asyncio.to_thread(cluster.motes, *words)
 
 
 async def is_heard(people: People, attacker: Credentials, subject: str, said: str, by: str = "keeper") -> bool:
@@ -63,9 +58,9 @@ async def is_heard(people: People, attacker: Credentials, subject: str, said: st
 
 
 def test_a_host_hears_no_other_and_speaks_in_no_others_name(
-    nats: OwnNats, keeper: RunningCluster, machine: RunningCluster
+    nats: OwnNats, keeper: Lodger, machine: RunningCluster
 ) -> None:
-    join(keeper, machine, "b")
+    machine.join(keeper, "b")
     own = machine.home.credentials("host-b")
     issuer = issuer_of(keeper.home)
     role = roles.host("b")
@@ -92,7 +87,7 @@ def test_a_host_hears_no_other_and_speaks_in_no_others_name(
 
 
 def test_nobody_comes_in_by_a_key_that_the_account_does_not_list(
-    nats: OwnNats, keeper: RunningCluster, machine: RunningCluster
+    nats: OwnNats, keeper: Lodger, machine: RunningCluster
 ) -> None:
     line = invites.parse(str(keeper.json("invite")["invite"]))
     for forged in (
@@ -112,11 +107,9 @@ def test_nobody_comes_in_by_a_key_that_the_account_does_not_list(
 
 
 def test_what_a_removed_host_says_counts_for_nothing_although_nats_lets_it_in(
-    nats: OwnNats, keeper: RunningCluster, machine: RunningCluster
+    nats: OwnNats, keeper: Lodger, machine: RunningCluster
 ) -> None:
-    join(keeper, machine, "gone")
-    user = machine.home.credentials("host-gone")
-    machine.down()
+    user = left_behind(keeper, machine, "gone")
 
     async def speak(people: People, connection: Connection, boot: str) -> None:
         report = msgspec.msgpack.encode(report_of("gone", boot))
@@ -134,13 +127,13 @@ def test_what_a_removed_host_says_counts_for_nothing_although_nats_lets_it_in(
         connection = await people.connect(user.user, user)
         # Before, the very same is believed.
         await speak(people, connection, "f" * 16)
-        assert await listed(people) and "lie f" in await command(keeper, "events", "--json")
-        line = await command(keeper, "host", "rm", "gone")
+        assert await listed(people) and "lie f" in await people.motes("events", "--json")
+        line = await people.motes("host", "rm", "gone")
         assert "its connections are not ended" in line and "nsc revocations add-user --account" in line
         for again in (connection, await people.connect(user.user, user)):
             await speak(people, again, "e" * 16)
             assert not await listed(people)
-            assert "lie e" not in await command(keeper, "events", "--json")
+            assert "lie e" not in await people.motes("events", "--json")
             with pytest.raises(NotFound, match="was removed from this cluster"):
                 await people.ask(again, "bundle-get", GetChunk("0" * 64, 0), Any)
         # Its operator ends that, with the words that were said.
@@ -155,18 +148,16 @@ def test_what_a_removed_host_says_counts_for_nothing_although_nats_lets_it_in(
             await people.connect(user.user, user)
 
     with_people(keeper, work)
-    assert hosts(keeper) == {"local": "up"}
+    assert keeper.hosts() == {"local": "up"}
 
 
 def test_who_reports_without_end_is_not_told_each_time_who_was_withdrawn(
-    nats: OwnNats, keeper: RunningCluster, machine: RunningCluster, tmp_path: Path
+    nats: OwnNats, keeper: Lodger, machine: RunningCluster, tmp_path: Path
 ) -> None:
     """The list is signed and may be long: a host's reports would have the keeper send it as often as it likes."""
     keeper.motes("creds", "mail", "--output", str(tmp_path / "mail.creds"))
     keeper.motes("creds", "rm", "mail")
-    join(keeper, machine, "loud")
-    user = machine.home.credentials("host-loud")
-    machine.down()
+    user = left_behind(keeper, machine, "loud")
     reports, heard = 5_000, list[Message]()
 
     async def work(people: People) -> None:
@@ -187,16 +178,13 @@ def test_who_reports_without_end_is_not_told_each_time_who_was_withdrawn(
 
 
 def test_a_callers_key_is_no_hosts_and_its_name_is_no_others_when_it_is_withdrawn(
-    nats: OwnNats, keeper: RunningCluster, tmp_path: Path
+    nats: OwnNats, keeper: Lodger, away: Away, tmp_path: Path
 ) -> None:
     file = tmp_path / "shop.creds"
-    keeper.motes("creds", "shop", "--output", str(file))
-    elsewhere = RunningCluster(tmp_path / "elsewhere")
-    elsewhere.environment |= {"XDG_CONFIG_HOME": str(tmp_path / "settings")}
-    elsewhere.motes("context", "add", "work", "--creds", str(file))
-    assert elsewhere.json("--context", "work", "call", "app.double", "4") == 8
-    assert "for the owner" in elsewhere.refusal(3, "--context", "work", "host", "ls")
-    shop = creds.parse(file.read_text()).credentials
+    shop = new_key(keeper, "shop", file)
+    away.motes("context", "add", "work", "--creds", str(file))
+    assert away.json("--context", "work", "call", "app.double", "4") == 8
+    assert "for the owner" in away.refusal(3, "--context", "work", "host", "ls")
 
     async def answers(people: People) -> list[str]:
         """What a NATS client with that key gets, by each way that it may try; it has none without its name."""
@@ -230,7 +218,7 @@ def test_a_callers_key_is_no_hosts_and_its_name_is_no_others_when_it_is_withdraw
     assert told["revoke"][1].startswith("nsc push --account A")
     # NATS knows nothing of it yet; nobody serves it all the same, nor does who was not there when it was said.
     with_people(keeper, afterwards)
-    assert "withdrawn" in elsewhere.refusal(3, "--context", "work", "call", "app.double", "4")
+    assert "withdrawn" in away.refusal(3, "--context", "work", "call", "app.double", "4")
     keeper.down()
     keeper.up()
     with_people(keeper, afterwards)
@@ -241,4 +229,4 @@ def test_a_callers_key_is_no_hosts_and_its_name_is_no_others_when_it_is_withdraw
             await people.connect("shop", shop)
 
     with_people(keeper, attempt)
-    assert elsewhere.run("--context", "work", "call", "app.double", "4").returncode != 0
+    assert away.run("--context", "work", "call", "app.double", "4").returncode != 0

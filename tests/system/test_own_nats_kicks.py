@@ -16,15 +16,13 @@ import pytest
 from motes.bus.connection import Connection
 from motes.controller.crowd import MOST
 from motes.errors import Unavailable
-from motes.grants import creds, jwt, roles
+from motes.grants import jwt, roles
 from motes.grants.issuing import issuer_of
 from motes.grants.keys import Key, Nkey
 from motes.model.credentials import Credentials
-from system.own_nats import Account, OwnNats
-from system.people import People, with_people
-from system.running import RunningCluster, is_alive, wait_until
-from system.test_own_nats import APP, hosts, join, up
-from system.test_own_nats_attacks import command
+from system.own_nats import APP, Account, Lodger, OwnNats
+from system.people import People, left_behind, new_key, with_people
+from system.running import Away, RunningCluster, is_alive, wait_until
 
 SERVERS = 3
 TIMES = 5
@@ -33,27 +31,15 @@ TIMES = 5
 
 @pytest.fixture(scope="module")
 def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNats]:
-    made = OwnNats(tmp_path_factory.mktemp("nats"), Account("MOTES"), servers=SERVERS)
-    made.start()
-    yield made
-    made.stop()
+    with OwnNats(tmp_path_factory.mktemp("nats"), Account("MOTES"), servers=SERVERS) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def keeper(tmp_path_factory: pytest.TempPathFactory, nats: OwnNats) -> Iterator[RunningCluster]:
-    cluster = RunningCluster(tmp_path_factory.mktemp("keeper") / "home")
-    system = nats.folder / "system.creds"
-    system.write_text(nats.system.user("a user with a name that is none here"))
-    up(cluster, nats, "--system-creds", str(system))
-    yield cluster
-    cluster.down()
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[RunningCluster]:
-    other = RunningCluster(tmp_path / "machine")
-    yield other
-    other.down()
+def keeper(tmp_path_factory: pytest.TempPathFactory, nats: OwnNats) -> Iterator[Lodger]:
+    with Lodger(tmp_path_factory.mktemp("keeper") / "home") as cluster:
+        cluster.live_in(nats, *nats.system_options())
+        yield cluster
 
 
 class Stubborn(Connection):
@@ -93,11 +79,9 @@ async def until_ended(connections: list[Stubborn], times: int) -> None:
 
 
 def test_a_removed_host_is_ended_at_every_server_as_often_as_it_comes_back_and_nobody_else_is(
-    nats: OwnNats, keeper: RunningCluster, machine: RunningCluster
+    nats: OwnNats, keeper: Lodger, machine: RunningCluster
 ) -> None:
-    join(keeper, machine, "b")
-    removed = machine.home.credentials("host-b")
-    machine.down()
+    removed = left_behind(keeper, machine, "b")
     # Who has its name with another key, as one that has joined anew would.
     other = jwt.credentials(issuer_of(keeper.home), roles.host("b"))
     innocent = Key(other.secret).nkey(Nkey.USER)
@@ -108,7 +92,7 @@ def test_a_removed_host_is_ended_at_every_server_as_often_as_it_comes_back_and_n
             at_each_server(people, removed) as plain,
             at_each_server(people, other) as others,
         ):
-            line = await command(keeper, "host", "rm", "b")
+            line = await people.motes("host", "rm", "b")
             assert "its connections are ended" in line and "nsc revocations add-user --account" in line
             await until_ended([*lying, *plain], TIMES)
             for each in others:
@@ -116,17 +100,15 @@ def test_a_removed_host_is_ended_at_every_server_as_often_as_it_comes_back_and_n
             assert not any(each.losses for each in others)
 
     with_people(keeper, work)
-    assert hosts(keeper) == {"local": "up"}
+    assert keeper.hosts() == {"local": "up"}
 
 
 def test_who_was_removed_does_not_stay_by_coming_while_there_is_no_keeper(
-    nats: OwnNats, keeper: RunningCluster, machine: RunningCluster
+    nats: OwnNats, keeper: Lodger, machine: RunningCluster
 ) -> None:
-    join(keeper, machine, "c")
-    removed = machine.home.credentials("host-c")
-    machine.down()
+    removed = left_behind(keeper, machine, "c")
     assert keeper.json("host", "rm", "c")["ended"] is True
-    assert hosts(keeper) == {"local": "up"}
+    assert keeper.hosts() == {"local": "up"}
     keeper.down()
 
     async def work(people: People) -> None:
@@ -138,31 +120,27 @@ def test_who_was_removed_does_not_stay_by_coming_while_there_is_no_keeper(
 
 
 def test_a_withdrawn_caller_is_ended_with_all_of_its_keys_and_may_hear_why(
-    nats: OwnNats, keeper: RunningCluster, tmp_path: Path
+    nats: OwnNats, keeper: Lodger, away: Away, tmp_path: Path
 ) -> None:
     files = [tmp_path / f"{number}.creds" for number in range(2)]
-    for file in files:
-        keeper.motes("creds", "shop", "--output", str(file))
-    first, second = (creds.parse(file.read_text()).credentials for file in files)
+    first, second = (new_key(keeper, "shop", file) for file in files)
     keeper.deploy("app", APP)
-    elsewhere = RunningCluster(tmp_path / "elsewhere")
-    elsewhere.environment |= {"XDG_CONFIG_HOME": str(tmp_path / "settings")}
-    elsewhere.motes("context", "add", "work", "--creds", str(files[0]))
-    assert elsewhere.json("--context", "work", "call", "app.double", "4") == 8
+    away.motes("context", "add", "work", "--creds", str(files[0]))
+    assert away.json("--context", "work", "call", "app.double", "4") == 8
 
     async def work(people: People) -> None:
         async with at_each_server(people, first) as one, at_each_server(people, second) as two:
-            assert "are ended" in await command(keeper, "creds", "rm", "shop")
+            assert "are ended" in await people.motes("creds", "rm", "shop")
             await until_ended([*one, *two], TIMES)
 
     with_people(keeper, work)
-    assert "withdrawn" in elsewhere.refusal(3, "--context", "work", "call", "app.double", "4")
+    assert "withdrawn" in away.refusal(3, "--context", "work", "call", "app.double", "4")
 
 
 def test_an_honest_host_that_is_removed_ends_and_leaves_as_ever(
-    nats: OwnNats, keeper: RunningCluster, machine: RunningCluster
+    nats: OwnNats, keeper: Lodger, machine: RunningCluster
 ) -> None:
-    join(keeper, machine, "d")
+    machine.join(keeper, "d")
     agent = machine.pid("agent-d")
     keeper.motes("host", "rm", "d")
     wait_until(lambda: not is_alive(agent), "the agent has ended")
@@ -170,17 +148,15 @@ def test_an_honest_host_that_is_removed_ends_and_leaves_as_ever(
     machine.up()
     wait_until(lambda: "was removed from this cluster" in machine.home.log("agent-d").read_text(), "it was told")
     assert machine.json("leave") == {"name": "d", "told": True}
-    join(keeper, machine, "e")
+    machine.join(keeper, "e")
     assert machine.json("leave") == {"name": "e", "told": True}
-    assert hosts(keeper) == {"local": "up"}
+    assert keeper.hosts() == {"local": "up"}
 
 
 def test_a_host_that_goes_by_itself_hears_the_answer_and_does_not_stay(
-    nats: OwnNats, keeper: RunningCluster, machine: RunningCluster
+    nats: OwnNats, keeper: Lodger, machine: RunningCluster
 ) -> None:
-    join(keeper, machine, "f")
-    user = machine.home.credentials("host-f")
-    machine.down()
+    user = left_behind(keeper, machine, "f")
 
     async def work(people: People) -> None:
         async with at_each_server(people, user) as connections:
@@ -190,12 +166,8 @@ def test_a_host_that_goes_by_itself_hears_the_answer_and_does_not_stay(
     with_people(keeper, work)
 
 
-def test_a_users_connections_are_counted_at_all_servers_together(
-    nats: OwnNats, keeper: RunningCluster, tmp_path: Path
-) -> None:
-    file = tmp_path / "many.creds"
-    keeper.motes("creds", "many", "--output", str(file))
-    many, most = creds.parse(file.read_text()).credentials, MOST["caller"]
+def test_a_users_connections_are_counted_at_all_servers_together(nats: OwnNats, keeper: Lodger, tmp_path: Path) -> None:
+    many, most = new_key(keeper, "many", tmp_path / "many.creds"), MOST["caller"]
 
     async def work(people: People) -> None:
         keeper = people.home.keeper()

@@ -21,7 +21,7 @@ from motes.grants import jwt, keys, roles
 from motes.model.credentials import Credentials
 from motes.model.host import Beat
 from system.crossings import report_of
-from system.people import People, with_people
+from system.people import People, new_key, with_people
 from system.running import DEADLINE_S, Keeper, RunningCluster
 
 GREET = """
@@ -48,21 +48,6 @@ def machine(keeper: Keeper, machine: RunningCluster) -> Iterator[RunningCluster]
     machine.down()
     if "b" in keeper.hosts():
         keeper.motes("host", "rm", "b")
-
-
-async def command(cluster: RunningCluster, *words: str) -> str:
-    """A `motes` command, while this test's connections go on."""
-    return await asyncio.to_thread(cluster.motes, *words)
-
-
-def credentials(file: Path, name: str) -> Credentials:
-    lines = file.read_text().splitlines()
-    return Credentials(name, lines[1], lines[5])
-
-
-def new_key(keeper: Keeper, name: str, file: Path) -> Credentials:
-    keeper.motes("creds", name, "--output", str(file))
-    return credentials(file, name)
 
 
 async def is_ended(connection: Connection) -> bool:
@@ -102,7 +87,7 @@ def test_a_host_is_cut_off_with_all_its_connections_and_what_it_says_then_counts
         listener = await people.connect("keeper")
         for subject in ("beat.b", "report.b.>", "keeper.host-b.*"):
             await listener.subscribe(subject, lambda message: heard.append(message.subject))
-        await command(keeper, "host", "rm", "b")
+        await people.motes("host", "rm", "b")
         heard.clear()
         report = msgspec.msgpack.encode(report_of("b", "f" * 16))
         for each in own:
@@ -130,7 +115,7 @@ def test_a_caller_whose_keys_are_withdrawn_is_cut_off_and_gets_in_with_none_of_t
         other = await people.connect("friend", friend)
         for each in (*open_, other):
             assert await each.request(f"fn.hello.greet.{each.user}", b'"Ada"', DEADLINE_S) == b'"hello Ada"'
-        assert await command(keeper, "creds", "rm", "shop") == "the keys of 'shop' open nothing any more\n"
+        assert await people.motes("creds", "rm", "shop") == "the keys of 'shop' open nothing any more\n"
         assert all(await asyncio.gather(*map(is_ended, open_)))
         assert [await opens(people, user) for user in users] == [False, False]
         assert await other.request("fn.hello.greet.friend", b'"Bob"', DEADLINE_S) == b'"hello Bob"'
@@ -191,8 +176,8 @@ def test_a_clock_that_went_back_since_keeps_nobody_in(keeper: Keeper, machine: R
 
     async def work(people: People) -> None:
         assert await opens(people, early) and await opens(people, ahead)
-        await command(keeper, "creds", "rm", "shop")
-        await command(keeper, "host", "rm", "b")
+        await people.motes("creds", "rm", "shop")
+        await people.motes("host", "rm", "b")
         assert not await opens(people, early) and not await opens(people, ahead)
 
     with_people(keeper, work)

@@ -19,9 +19,8 @@ from motes.controller.crowd import MOST
 from motes.errors import Unavailable
 from motes.grants import jwt, keys, roles
 from motes.model import invite as invites
-from system.people import People, with_people
+from system.people import People, new_key, with_people
 from system.running import DEADLINE_S, Keeper, RunningCluster, wait_until
-from system.test_removal import command, new_key
 
 FILES = 1024
 """That a process of this cluster may have open: as on a small board, so that a stranger can come to the limit."""
@@ -136,7 +135,7 @@ def test_who_has_an_invite_or_a_key_has_a_few_connections_and_leaves_the_others_
                     crowd[-1]._closed = True  # It does not come back by itself: what that costs is no matter of keys.
             while open_ones(crowd) > most:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-            assert await command(keeper, "creds", "ls")
+            assert await people.motes("creds", "ls")
             assert open_ones(crowd) == most, "it has as many as it may"
 
     with_people(keeper, work)
