@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import socket
 
-_BELOW_THE_KERNELS_OWN = range(15_000, 32_000)
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_BELOW_THE_KERNELS_OWN = range(15_000 + _WORKER, 32_000, _WORKERS)
+_untried = random.sample(_BELOW_THE_KERNELS_OWN, len(_BELOW_THE_KERNELS_OWN))
 
 
 def free_port() -> int:
-    """One that nobody listens at, and that the kernel gives no outgoing connection before the server is there."""
-    for port in random.sample(_BELOW_THE_KERNELS_OWN, 100):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+    """One that nobody listens at, and that nobody is given before the server is there.
+
+    Neither is it an outgoing connection's, nor does this return it again, here or in another worker of this run.
+    """
+    while True:
+        port = _untried.pop()
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
             return port
-    raise AssertionError("no free port found")
