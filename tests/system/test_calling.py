@@ -15,7 +15,7 @@ from motes.client.cluster import Cluster
 from motes.errors import MotesError
 from motes.grants import jwt, keys, roles
 from motes.model.call import Context, pack_request, unpack_reply
-from system.running import RunningCluster, wait_until
+from system.running import DEADLINE_S, RunningCluster, wait_until
 
 SHOP = """
 import asyncio, time
@@ -223,8 +223,8 @@ def test_a_host_may_have_called_only_what_its_leases_declare(cluster: RunningClu
         evil = await Connection.open(cluster.home.nats_url(), cluster.home.credentials("host-evil"))
         told: list[str] = []
         for caller in ("", "shop.bill", "shop.gone", "shop", "a.b.c"):
-            request = pack_request(os.urandom(16), 2.0, b'"x"', Context((caller,)))
-            answer = unpack_reply(await evil.request("relay.evil.call.shop.price", request, 5.0))
+            request = pack_request(os.urandom(16), DEADLINE_S, b'"x"', Context((caller,)))
+            answer = unpack_reply(await evil.request("relay.evil.call.shop.price", request, DEADLINE_S))
             told.append(answer.error().message)
         # In another host's name, or with an answer for somebody else.
         for subject in ("relay.local.call.shop.price", "host.local.call.shop.price"):

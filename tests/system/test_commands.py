@@ -466,7 +466,7 @@ def test_metrics_count_what_was_called(cluster: RunningCluster) -> None:
 
 
 def metrics(cluster: RunningCluster) -> list[str]:
-    with urllib.request.urlopen(f"{cluster.home.cluster()['http']}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(f"{cluster.home.cluster()['http']}/metrics", timeout=DEADLINE_S) as response:
         return response.read().decode().splitlines()  # type: ignore[no-any-return]
 
 

@@ -78,8 +78,11 @@ def begin(lab: Machines, name: str, seconds: float) -> subprocess.Popen[str]:
 
 def begin_call(lab: Machines, name: str, seconds: float) -> subprocess.Popen[str]:
     """A call of `once` that runs when this returns, as it has said itself: lines on their way do not survive a cut."""
-    call = begin(lab, name, seconds)
-    wait_until(lambda: call.poll() is not None or runs(lab)[name], f"{name} runs")
+    with lab.keeper.start("logs", "work", "--follow") as following:
+        call = begin(lab, name, seconds)
+        assert following.stdout is not None
+        next(line for line in following.stdout if f"began {name}" in line)
+        following.kill()
     assert call.poll() is None, call.communicate()
     return call
 

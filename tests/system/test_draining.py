@@ -88,15 +88,15 @@ def test_a_drained_host_loses_no_call_and_its_daemon_serves_elsewhere_before(two
     folder.mkdir()
     (folder / "web.py").write_text(textwrap.dedent(WEB))
     two.motes("deploy", str(folder), "--cmd", "python web.py", "--port", "8000")
-    calls = [two.start("call", "work.nap", "15", "--timeout", "60") for _ in range(4)]
-    wait_until(lambda: sum(each["state"] == "busy" for each in two.instances("nap")) == 4)
-    assert {each["host"] for each in two.instances()} == {"local"}
-    two.motes("host", "drain", "b", "--off")
     # A GET that the daemon's end cuts off would be sent again; a POST must not be cut off.
     visitors = [Visitor(two.home.cluster()["http"], "site", method) for method in ("GET", "POST")]
     for visitor in visitors:
         visitor.start()
     wait_until(lambda: all(visitor.visits > 10 or visitor.failures for visitor in visitors))
+    calls = [two.start("call", "work.nap", "15", "--timeout", "60") for _ in range(4)]
+    wait_until(lambda: sum(each["state"] == "busy" for each in two.instances("nap")) == 4)
+    assert {each["host"] for each in two.instances()} == {"local"}
+    two.motes("host", "drain", "b", "--off")
     # The calls are still running there: it is not to be switched off yet.
     assert two.json("host", "drain", "local") == {"name": "local", "state": "draining"}
     assert two.json("host", "drain", "local", "--wait") == {"name": "local", "state": "drained"}

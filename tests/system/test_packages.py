@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.wheels import make_wheel
 
-from system.running import RunningCluster, wait_until
+from system.running import DEADLINE_S, RunningCluster, wait_until
 from system.terminal import in_a_terminal
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +145,7 @@ def main():
     request = urllib.request.Request(f"{http}/", headers={"Host": f"packed-site.localhost:{http.rpartition(':')[2]}"})
 
     def is_served() -> bool:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=DEADLINE_S) as response:
             return bool(response.read() == b"from a package's command")
 
     wait_until(is_served)

@@ -11,15 +11,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from motes.agent.__main__ import KEEPER_AWAY_S
 from motes.supervisor import control
 from system.running import DEADLINE_S, MOTES, RunningCluster, family, is_alive, wait_until
-
-LOADED_S = 3.0
-"""How long a caller goes on calling while something is killed."""
 
 
 @pytest.fixture
@@ -84,18 +82,19 @@ def test_when_the_supervisor_is_killed_nothing_is_orphaned_and_up_resumes(cluste
 
 
 LOAD = """
-import asyncio, sys, time
+import asyncio, sys
 from motes import connect
 
 async def main():
     async with connect() as cluster:
         assert await cluster.call("sums.double", 0) == 0
-        print("loaded", flush=True)
-        end, number = time.monotonic() + float(sys.argv[1]), 0
+        over = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
         async def work(number):
-            while time.monotonic() < end:
+            while not over.done():
                 assert await cluster.call("sums.double", number) == 2 * number
                 number += 4
+                if number == 40:
+                    print("loaded", flush=True)
             return number
         print(sum(await asyncio.gather(*map(work, range(4)))))
 
@@ -108,14 +107,12 @@ def test_no_idempotent_call_is_lost_when_a_process_is_killed_under_load(cluster:
     cluster.up()
     cluster.motes("host", "start", "--name", "b")
     cluster.deploy("sums", APP)
-    command = [sys.executable, "-c", LOAD, str(LOADED_S)]
-    with subprocess.Popen(command, env=cluster.environment, stdout=subprocess.PIPE, text=True) as caller:
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", LOAD], env=cluster.environment, text=True, **pipes) as caller:
         assert caller.stdout is not None and caller.stdout.readline() == "loaded\n"
-        time.sleep(LOADED_S / 4)
-        before = cluster.kill(process)
+        cluster.wait_until_back(process, cluster.kill(process))
         assert int(caller.communicate(timeout=DEADLINE_S)[0]) > 0
         assert caller.returncode == 0
-    cluster.wait_until_back(process, before)
 
 
 def test_calls_go_on_after_nats_was_killed(cluster: RunningCluster) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.space import masks
 
-from system.running import DEADLINE_S, RunningCluster
+from system.people import People, with_people
+from system.running import RunningCluster, wait_until
 
 APP = """
 import os, signal, time
 from motes import function
 
-@function
+@function(scale=(2, None))
 def meet(name: str) -> dict:
     open("secret", "w").write(name)
     time.sleep(3)
@@ -64,8 +67,14 @@ def test_instances_that_meet_cannot_touch_each_other(lacking: LackingCluster) ->
     lacking.deploy("walls", APP)
     log = lacking.home.log("agent-local").read_text()
     assert f"the walls of process spaces here: {SAID[lacking.lacks]}" in log
-    calls = [lacking.start("call", "walls.meet", json.dumps(name)) for name in ("Ada", "Bob")]
-    told = [json.loads(call.communicate(timeout=DEADLINE_S)[0]) for call in calls]
+    wait_until(lambda: [each["state"] for each in lacking.instances("meet")] == ["idle"] * 2, "both wait")
+    told: list[Any] = []
+
+    async def meet(people: People) -> None:
+        owner = await people.program("local")
+        told.extend(await asyncio.gather(*(owner.call("walls.meet", name) for name in ("Ada", "Bob"))))
+
+    with_people(lacking, meet)
     assert told[0]["pid"] != told[1]["pid"], "one instance served both"
     assert [each["secrets"] for each in told] == [["'Ada'"], ["'Bob'"]]
     assert [(each["killed"], each["seen"]) for each in told] == [([], [])] * 2
