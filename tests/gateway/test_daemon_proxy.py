@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.conftest import Trial
+from gateway.conftest import Handler, Trial
 from motes.gateway import activity, daemon_proxy, daemons
 
 
@@ -251,9 +251,8 @@ def test_an_upgrade_to_anything_else_goes_on_as_plain_requests(trial: Any, read:
     trial(test)
 
 
-@pytest.mark.parametrize("upgrade", [b"websocket", b"h2c"])
-def test_after_an_upgrade_that_was_not_taken_no_byte_goes_on_unjudged(trial: Any, read: Any, upgrade: bytes) -> None:
-    seen: list[bytes] = []
+def noting(seen: list[bytes]) -> Handler:
+    """A daemon that keeps what it reads, and has nothing to say to it."""
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(2**20):
@@ -261,8 +260,15 @@ def test_after_an_upgrade_that_was_not_taken_no_byte_goes_on_unjudged(trial: Any
             writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
         writer.close()
 
+    return listen
+
+
+@pytest.mark.parametrize("upgrade", [b"websocket", b"h2c"])
+def test_after_an_upgrade_that_was_not_taken_no_byte_goes_on_unjudged(trial: Any, read: Any, upgrade: bytes) -> None:
+    seen: list[bytes] = []
+
     async def test(gateway: Any) -> None:
-        await gateway.serve_daemon(listen)
+        await gateway.serve_daemon(noting(seen))
         asked = WEBSOCKET.replace(b"websocket", upgrade).replace(b"PORT", b"%d" % gateway.port)
         async with gateway.connection() as (reader, writer):
             writer.write(asked)
@@ -296,14 +302,8 @@ def test_a_later_request_is_judged_before_a_byte_of_its_head_goes_on(
 ) -> None:
     seen: list[bytes] = []
 
-    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(2**20):
-            seen.append(data)
-            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-        writer.close()
-
     async def test(gateway: Any) -> None:
-        await gateway.serve_daemon(listen)
+        await gateway.serve_daemon(noting(seen))
         port = b"%d" % gateway.port
         async with gateway.connection() as (reader, writer):
             writer.write(REQUEST.replace(b"PORT", port))

@@ -425,7 +425,7 @@ async def end_anothers_call(scene: Scene) -> bool:
     ada, attacker = await scene.people.program("ada"), await scene.attacker()
     seen = await Ear.at(await scene.keeper(), "host.local.call.hello.nap.ada")
     seconds = nap_s(scene, "know the call's id")
-    calling = asyncio.ensure_future(ada.call("hello.nap", seconds, timeout_s=DEADLINE_S / 2))
+    calling = asyncio.ensure_future(ada.call("hello.nap", seconds, timeout_s=10.0))
     await until(lambda: seen.heard)
     call_id = seen.heard[0].data[:16]
     attacker.publish("host.local.cancel", call_id if "know the call's id" in scene.rights.knows else bytes(16))

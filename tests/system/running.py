@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from motes.grants import jwt, keys, roles
 from motes.home import Home
 from motes.supervisor import control, founding
 from ports import free_port
@@ -87,6 +88,12 @@ class RunningCluster:
         file.write_text(textwrap.dedent(source))
         self.motes("deploy", str(file))
 
+    def make_keys(self, *wanted: roles.Role) -> None:
+        """For users of whom nobody knows here, as the account's key lets it."""
+        account = keys.load_or_create(self.home.key("account"))
+        for role in wanted:
+            self.home.save_credentials(jwt.credentials(account, role))
+
     def pid(self, process: str) -> int:
         """The process of that name in the supervisor's list, for example `agent-local`."""
         for each in control.ask(self.home, "status", DEADLINE_S)["processes"]:
@@ -140,6 +147,10 @@ class RunningCluster:
 
     def instances(self, workload: str | None = None) -> list[dict[str, Any]]:
         return [each for each in self.json("ps") if workload in (None, each["workload"])]
+
+    def living(self, workload: str) -> list[str]:
+        """The hosts of the workload's instances that have not ended."""
+        return [each["host"] for each in self.instances(workload) if each["state"] in ("idle", "busy", "starting")]
 
 
 class Keeper(RunningCluster):

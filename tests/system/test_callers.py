@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from motes.bus.connection import Connection
-from motes.grants import jwt, keys, roles
+from motes.grants import roles
 from motes.model.call import Context, pack_request, unpack_reply
 from motes.model.caller import digest
 from motes.model.credentials import Credentials
@@ -53,9 +53,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
         cluster.up()
         cluster.motes("host", "start", "--name", "large", "--lend", "cpus=2,memory=600GiB,spaces=20")
         cluster.deploy("notes", NOTES)
-        account = keys.load_or_create(cluster.home.key("account"))
-        for user in ("ada", "bob"):
-            cluster.home.save_credentials(jwt.credentials(account, roles.caller(user)))
+        cluster.make_keys(roles.caller("ada"), roles.caller("bob"))
         yield cluster
 
 

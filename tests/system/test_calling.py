@@ -13,7 +13,7 @@ import pytest
 from motes.bus.connection import Connection
 from motes.client.cluster import Cluster
 from motes.errors import MotesError
-from motes.grants import jwt, keys, roles
+from motes.grants import roles
 from motes.model.call import Context, pack_request, unpack_reply
 from system.running import DEADLINE_S, RunningCluster, wait_until
 
@@ -126,8 +126,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
     with RunningCluster(tmp_path_factory.mktemp("calling") / "home") as cluster:
         cluster.up()
         cluster.motes("host", "start", "--name", "large", "--lend", "cpus=2,memory=600GiB,spaces=20")
-        account = keys.load_or_create(cluster.home.key("account"))
-        cluster.home.save_credentials(jwt.credentials(account, roles.host("evil")))
+        cluster.make_keys(roles.host("evil"))
         cluster.deploy("shop", SHOP)
         cluster.deploy("ring", RING)
         cluster.deploy("store", STORE.format(memory="500 GiB"))

@@ -27,7 +27,7 @@ from typing import Any
 
 import pytest
 
-from motes.grants import jwt, keys, roles
+from motes.grants import roles
 from motes.grants.roles import Role
 from motes.model.call import pack_more
 from system import deeds
@@ -363,8 +363,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
         cluster.up()
         cluster.deploy("hello", HELLO)
         cluster.deploy("prize", PRIZE)
-        account = keys.load_or_create(cluster.home.key("account"))
-        cluster.home.save_credentials(jwt.credentials(account, roles.caller("ada")))
+        cluster.make_keys(roles.caller("ada"))
         yield cluster
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from lab.cable import Cable
 from lab.harm import End
+from system import single_runs
 from system.machines import KINDS, Machine, Machines, machines, needs_namespaces
 from system.running import DEADLINE_S, wait_until
 
@@ -92,13 +93,7 @@ def is_busy(lab: Machines, workload: str) -> bool:
 
 
 def runs(lab: Machines) -> Counter[str]:
-    """How often each name has begun, as the function itself wrote."""
-    lines = "".join(line["text"] for line in lab.keeper.json("logs", "work", "--limit", "1000")).splitlines()
-    return Counter(line.partition(" ")[2] for line in lines if line.startswith("began "))
-
-
-def hosts_of(lab: Machines, workload: str) -> list[str]:
-    return [each["host"] for each in lab.keeper.instances(workload) if each["state"] in ("idle", "busy", "starting")]
+    return single_runs.runs("".join(line["text"] for line in lab.keeper.json("logs", "work", "--limit", "1000")))
 
 
 @one_way_or_both
@@ -175,16 +170,16 @@ def test_calls_go_on_elsewhere_and_work_moves_while_a_machine_is_cut_off(
     lab: Machines, far: Machine, towards: End | None
 ) -> None:
     stop_local(lab)
-    wait_until(lambda: hosts_of(lab, "single") == ["far"], "the one instance is on the machine")
+    wait_until(lambda: lab.keeper.living("single") == ["far"], "the one instance is on the machine")
     start_local(lab)
     lab.line(far).cut(towards)
     for _ in range(5):
         assert lab.keeper.motes("call", "work.nap", "0.01", "--timeout", "20") == "0.01\n"
-    wait_until(lambda: hosts_of(lab, "single") == ["local"], "its work has moved")
+    wait_until(lambda: lab.keeper.living("single") == ["local"], "its work has moved")
     lab.mend(far)
     lab.wait_for("far", "up")
     # It comes back with the lease it had, which is worth nothing any more.
-    wait_until(lambda: len(hosts_of(lab, "single")) == 1, "one of the two instances has ended")
+    wait_until(lambda: len(lab.keeper.living("single")) == 1, "one of the two instances has ended")
     assert lab.keeper.json("call", "work.single") == 1
 
 
@@ -205,16 +200,16 @@ def test_a_frozen_machine_is_passed_over_and_comes_back_with_leases_that_are_wor
     lab: Machines, far: Machine
 ) -> None:
     stop_local(lab)
-    wait_until(lambda: hosts_of(lab, "single") == ["far"], "the one instance is on the machine")
+    wait_until(lambda: lab.keeper.living("single") == ["far"], "the one instance is on the machine")
     start_local(lab)
     far.freeze()
     try:
         assert lab.keeper.motes("call", "work.nap", "0.01", "--timeout", "20") == "0.01\n"
-        wait_until(lambda: hosts_of(lab, "single") == ["local"], "its work has moved")
+        wait_until(lambda: lab.keeper.living("single") == ["local"], "its work has moved")
     finally:
         far.thaw()
     lab.wait_for("far", "up")
-    wait_until(lambda: len(hosts_of(lab, "single")) == 1, "one of the two instances has ended")
+    wait_until(lambda: len(lab.keeper.living("single")) == 1, "one of the two instances has ended")
     assert lab.keeper.json("call", "work.single") == 1
 
 

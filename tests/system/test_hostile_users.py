@@ -14,7 +14,7 @@ import pytest
 
 from motes.bus.connection import Connection
 from motes.errors import BadInput, MotesError
-from motes.grants import jwt, keys, roles
+from motes.grants import keys, roles
 from motes.model.call import pack_request
 from motes.model.keeper import AskLogs, AskRoutes, Inspect, LogLine, decode_answer
 from motes.model.release import Manifest
@@ -46,9 +46,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
     with RunningCluster(tmp_path_factory.mktemp("hostile") / "home") as cluster:
         cluster.up()
         cluster.deploy("hello", HELLO)
-        account = keys.load_or_create(cluster.home.key("account"))
-        for role in (roles.host("evil"), roles.caller("guest")):
-            cluster.home.save_credentials(jwt.credentials(account, role))
+        cluster.make_keys(roles.host("evil"), roles.caller("guest"))
         yield cluster
 
 

@@ -20,7 +20,7 @@ from motes.agent.logs import APP_BUFFER_BYTES
 from motes.bus.connection import Connection
 from motes.bus.streams import LOGS_OF_ONE_LIMIT
 from motes.controller.intake import EVENTS_BURST
-from motes.grants import jwt, keys, roles
+from motes.grants import roles
 from motes.model.instance import Event
 from motes.model.keeper import LogLine
 from system.running import MOTES, RunningCluster, is_alive, wait_until
@@ -55,8 +55,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
     with RunningCluster(tmp_path_factory.mktemp("record") / "home") as cluster:
         cluster.up()
         cluster.deploy("quiet", QUIET)
-        account = keys.load_or_create(cluster.home.key("account"))
-        cluster.home.save_credentials(jwt.credentials(account, roles.host("evil")))
+        cluster.make_keys(roles.host("evil"))
         yield cluster
 
 

@@ -14,7 +14,7 @@ import pytest
 from motes.bus.connection import Connection
 from motes.bus.store import Store
 from motes.errors import MotesError, NotFound, Refused, Untrusted
-from motes.grants import jwt, keys, roles
+from motes.grants import keys, roles
 from motes.grants.keys import Key, Tag, sign
 from motes.model.keeper import Deploy, Deployed, PutChunk, Remove, decode_answer
 from motes.model.release import Release, Removal, Signed
@@ -29,8 +29,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
     """A cluster, and credentials for the host `evil`, of which no agent runs."""
     with RunningCluster(tmp_path_factory.mktemp("trust") / "home") as cluster:
         cluster.up()
-        account = keys.load_or_create(cluster.home.key("account"))
-        cluster.home.save_credentials(jwt.credentials(account, roles.host("evil")))
+        cluster.make_keys(roles.host("evil"))
         yield cluster
 
 

@@ -99,8 +99,4 @@ def test_nothing_runs_twice_that_may_run_only_once_whenever_a_machine_is_cut_off
     assert {name: count for name, count in written.items() if count != 1} == {}
     assert answered <= written.keys()
     for workload in ("single", "main"):
-        wait_until(lambda workload=workload: len(living(lab, workload)) == 1, f"one {workload} is left")
-
-
-def living(lab: Machines, workload: str) -> list[str]:
-    return [each["host"] for each in lab.keeper.instances(workload) if each["state"] in ("idle", "busy", "starting")]
+        wait_until(lambda workload=workload: len(lab.keeper.living(workload)) == 1, f"one {workload} is left")

@@ -90,6 +90,11 @@ class Tree:
     def pids(self) -> list[int]:
         return [each["pid"] for each in self.processes().values()] + [self.supervisors[-1].pid]
 
+    def wait_until_whole(self) -> None:
+        """Until all that belongs to a keeper runs."""
+        whole = {"nats-server", "controller", "gateway", "agent-local"}
+        wait_until(lambda: {name for name, each in self.processes().items() if each["state"] == "running"} == whole)
+
     def wait_ended(self) -> int:
         return self.supervisors[-1].wait(DEADLINE_S)
 
@@ -349,8 +354,7 @@ def test_a_keeper_whose_going_cannot_be_written_stays_the_keeper(tree: Tree) -> 
         asked("freeze")
         with pytest.raises(Unavailable, match="it stays here"):
             asked("hand-over", facts={"moved": {"address": "b:1"}, "keeper": {"addresses": ["b:1"]}})
-    running = {"nats-server", "controller", "gateway", "agent-local"}
-    wait_until(lambda: {name for name, each in tree.processes().items() if each["state"] == "running"} == running)
+    tree.wait_until_whole()
     assert tree.pid("agent-local") == before and not tree.home.keeper_file.exists()
 
 
@@ -368,8 +372,7 @@ def test_a_keeper_that_stays_waits_for_a_disk_on_which_that_can_be_written(tree:
     assert tree.processes().keys() == {"agent-local"} and tree.pid("agent-local") == before
     tree.home.nats_config.rmdir()
     config.rename(tree.home.nats_config)
-    running = {"nats-server", "controller", "gateway", "agent-local"}
-    wait_until(lambda: {name for name, each in tree.processes().items() if each["state"] == "running"} == running)
+    tree.wait_until_whole()
     assert tree.pid("agent-local") == before
 
 

@@ -20,7 +20,7 @@ from motes.bus.streams import Kept
 from motes.controller.intake import BATCHES_BURST, BATCHES_PER_S
 from motes.controller.proofs import Proofs
 from motes.errors import BadInput, MotesError, Refused, TimedOut, TooLarge, Untrusted
-from motes.grants import jwt, keys, roles
+from motes.grants import keys, roles
 from motes.grants.receipts import read_receipt
 from motes.model.host import HostReport, Lease, Offer
 from motes.model.keeper import decode_answer
@@ -49,8 +49,7 @@ class Attacked(RunningCluster):
     def admit_evil(self) -> None:
         self._count += 1
         self.evil = f"evil{self._count}"
-        account = keys.load_or_create(self.home.key("account"))
-        self.home.save_credentials(jwt.credentials(account, roles.host(self.evil)))
+        self.make_keys(roles.host(self.evil))
 
 
 @pytest.fixture(scope="module")
