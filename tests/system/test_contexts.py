@@ -26,7 +26,7 @@ from system.test_other_systems import ELSEWHERE
 APP = """
 from motes import function
 
-@function
+@function(idle="5 min")
 def double(n: int) -> int:
     print(n)
     return 2 * n

@@ -102,7 +102,7 @@ def test_a_call_that_may_run_only_once_comes_through_a_cut_of_ten_seconds(
 ) -> None:
     stop_local(lab)
     name = f"through-{towards}"
-    call = begin_call(lab, name, LONG_CUT_S / 2)
+    call = begin_call(lab, name, LONG_CUT_S * 0.9)
     lab.line(far).cut(towards)
     time.sleep(LONG_CUT_S)
     lab.mend(far)
@@ -113,7 +113,7 @@ def test_a_call_that_may_run_only_once_comes_through_a_cut_of_ten_seconds(
 
 def test_an_answer_that_left_before_anybody_noticed_the_cut_comes_when_it_is_over(lab: Machines, far: Machine) -> None:
     stop_local(lab)
-    call = begin_call(lab, "early", 2.5)
+    call = begin_call(lab, "early", 3.5)
     lab.cut(far)
     time.sleep(6.0)
     lab.mend(far)

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -187,11 +186,17 @@ def test_a_call_whose_process_is_killed_runs_once_more_where_that_is_harmless(cl
         async with connected(cluster) as client:
             for name, harmless in (("nap", True), ("once", False)):
                 call = asyncio.create_task(client.call(f"work.{name}", 4.0))
-                busy: list[dict[str, Any]] = []
+                busy: list[int] = []
                 while not busy:
-                    instances = await asyncio.to_thread(cluster.instances, name)
-                    busy = [each for each in instances if each["state"] == "busy"]
-                os.kill(busy[0]["pid"], signal.SIGKILL)
+                    await asyncio.sleep(0.01)
+                    hosts = [each for each in (await client.look()).values() if each is not None]
+                    busy = [
+                        each.pid
+                        for host in hosts
+                        for each in host.instances
+                        if each.workload == name and each.state == "busy"
+                    ]
+                os.kill(busy[0], signal.SIGKILL)
                 if harmless:
                     assert await call == 4.0
                 else:
