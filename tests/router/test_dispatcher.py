@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -28,9 +28,9 @@ from motes.model.call import (
 from motes.model.host import Beat
 from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Route, Routes
-from motes.router import dispatcher
+from motes.router import dispatcher, room
 from motes.router.dispatcher import Dispatcher
-from motes.router.room import ROOM_OF_A_HOST_BYTES
+from motes.router.room import ROOM_BYTES, ROOM_OF_A_HOST_BYTES
 
 
 class Wires:
@@ -39,19 +39,43 @@ class Wires:
     def __init__(self) -> None:
         self.published: list[tuple[str, bytes, str]] = []
         self.handlers: dict[str, Callable[[Message], None]] = {}
+        self.has_said = asyncio.Event()
+        self.epoch = 0
+        self.is_caught_up = asyncio.Event()
+        """Whether the server has sent all that it had for this connection."""
+        self.is_caught_up.set()
         self.connection = SimpleNamespace(
-            inbox="_INBOX.me.x", user="me", publish=self.publish, subscribe=self.subscribe
+            inbox="_INBOX.me.x", user="me", publish=self.publish, subscribe=self.subscribe, flush=self.flush
         )
         self.dispatcher = Dispatcher()
 
     async def start(self) -> None:
         await self.dispatcher.start(cast(Connection, self.connection))
-        routes = Routes("app", 1, {"f": Route("function", ("h",), streams=True)})
+        self.lead_to("h", streams=True)
+
+    def lead_to(self, host: str, *, streams: bool = False, idempotent: bool = False) -> None:
+        """From now on this host has the lease for app.f."""
+        self.epoch += 1
+        routes = Routes("app", self.epoch, {"f": Route("function", (host,), streams=streams, idempotent=idempotent)})
         self.deliver("route.app", msgspec.msgpack.encode(routes))
 
     def publish(self, subject: str, data: bytes, reply: str = "") -> bool:
         self.published.append((subject, data, reply))
+        self.has_said.set()
         return True
+
+    async def until(self, has_happened: Callable[[], bool]) -> None:
+        """Looks after each word that is said."""
+        while not has_happened():
+            self.has_said.clear()
+            await self.has_said.wait()
+
+    async def flush(self, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.is_caught_up.wait()
+        except TimeoutError:
+            raise TimedOut("the server does not answer yet") from None
 
     async def subscribe(self, subject: str, handler: Callable[[Message], None]) -> None:
         self.handlers[subject.partition("*")[0]] = handler
@@ -268,23 +292,94 @@ def test_a_large_result_that_never_comes_keeps_room_only_as_long_as_its_call() -
     play(test)
 
 
-def test_a_host_that_never_sends_what_it_has_leaves_room_to_others() -> None:
+async def ask_for_large_at(wires: Wires, hosts: Sequence[str], count: int) -> list[tuple[asyncio.Task[bytes], str]]:
+    """At each of these in turn, `count` calls that have a large result there; and where their answers go."""
+    found = []
+    for host in hosts:
+        wires.lead_to(host)
+        calls = [asyncio.create_task(wires.dispatcher.call("app", "f", b"", None)) for _ in range(count)]
+        await asyncio.sleep(0)
+        replies = [reply for subject, _, reply in wires.published if subject == f"host.{host}.call.app.f.me"]
+        for reply in replies:
+            wires.deliver(reply, held(PAYLOAD_LIMIT_BYTES).pack())
+        await asyncio.sleep(0.01)
+        found += zip(calls, replies, strict=True)
+    return found
+
+
+def asked(wires: Wires, host: str) -> int:
+    """Of how many results this host was told that there is room for them."""
+    return [subject for subject, _, _ in wires.published].count(f"host.{host}.more")
+
+
+async def end(wires: Wires, calls: Sequence[tuple[asyncio.Task[bytes], str]]) -> None:
+    for _, reply in calls:
+        wires.deliver(reply, Outcome(STATUS_OK, b"1").pack())
+    assert await asyncio.gather(*(call for call, _ in calls)) == [b"1"] * len(calls)
+    await asyncio.sleep(0.01)
+    assert not wires.dispatcher._rooms
+
+
+def test_two_hosts_that_never_send_what_they_have_leave_room_to_others() -> None:
     async def test(wires: Wires) -> None:
-        calls, replies = await ask_for_large(wires, 2 * LARGE_AT_ONCE)
-        routes = Routes("app", 2, {"f": Route("function", ("other",))})
-        wires.deliver("route.app", msgspec.msgpack.encode(routes))
-        call = asyncio.create_task(wires.dispatcher.call("app", "f", b"", None))
+        calls = await ask_for_large_at(wires, ("bad", "worse"), 2 * LARGE_AT_ONCE)
+        calls += await ask_for_large_at(wires, ("good",), 1)
+        assert asked(wires, "good") == 1
+        assert asked(wires, "bad") == asked(wires, "worse") == LARGE_AT_ONCE
+        await end(wires, calls)
+
+    play(test)
+
+
+MANY = [f"bad{number}" for number in range(8)]
+"""Enough to fill all the room, and to wait for more."""
+
+
+def test_what_many_hosts_do_not_send_takes_the_room_of_others_only_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "PATIENCE_S", 0.02)
+
+    async def test(wires: Wires) -> None:
+        calls = await ask_for_large_at(wires, MANY, 2 * LARGE_AT_ONCE)
+        calls += await ask_for_large_at(wires, ("good",), 1)
+        await wires.until(lambda: asked(wires, "good") == 1)
+        assert [asked(wires, host) for host in MANY] == [LARGE_AT_ONCE] * len(MANY)
+        await end(wires, calls)
+
+    play(test)
+
+
+def test_what_waits_in_the_server_for_a_slow_connection_keeps_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes: to ask for more meanwhile would pile it up there."""
+    monkeypatch.setattr(room, "PATIENCE_S", 0.02)
+
+    async def test(wires: Wires) -> None:
+        wires.is_caught_up.clear()
+        calls = await ask_for_large_at(wires, MANY, LARGE_AT_ONCE)
+        await asyncio.sleep(0.2)
+        assert sum(asked(wires, host) for host in MANY) == ROOM_BYTES // PAYLOAD_LIMIT_BYTES
+        wires.is_caught_up.set()
+        await wires.until(lambda: sum(asked(wires, host) for host in MANY) == len(calls))
+        await end(wires, calls)
+
+    play(test)
+
+
+def test_a_call_that_moved_is_asked_for_its_large_result_where_it_is_now() -> None:
+    async def test(wires: Wires) -> None:
+        wires.lead_to("h", idempotent=True)
+        ((call, first),) = zip(*await ask_for_large(wires, 1), strict=True)
+        assert asked(wires, "h") == 1
+        wires.deliver("gone.h", b"")
+        wires.lead_to("other", idempotent=True)
         await asyncio.sleep(0)
         (reply,) = [reply for subject, _, reply in wires.published if subject == "host.other.call.app.f.me"]
+        wires.deliver(first, held(PAYLOAD_LIMIT_BYTES).pack())
+        await asyncio.sleep(0.01)
+        assert asked(wires, "other") == 0, "asked in the name of a host that has the call no more"
         wires.deliver(reply, held(PAYLOAD_LIMIT_BYTES).pack())
         await asyncio.sleep(0.01)
-        assert [subject for subject, _, _ in wires.published].count("host.other.more") == 1
-        assert wires.taken() == LARGE_AT_ONCE
-        for each in (reply, *replies):
-            wires.deliver(each, Outcome(STATUS_OK, b"1").pack())
-        assert await asyncio.gather(call, *calls) == [b"1"] * (1 + len(calls))
-        await asyncio.sleep(0.01)
-        assert not wires.dispatcher._rooms
+        assert asked(wires, "other") == 1
+        await end(wires, [(call, reply)])
 
     play(test)
 

@@ -114,8 +114,10 @@ class Router:
         if outcome.status == STATUS_ITEM:
             return [Hand(call_id, outcome.body)]
         if outcome.status == STATUS_HELD:
-            host = call.sent[number].host if number in call.sent else ""
-            return [MakeRoom(call_id, min(held_bytes(outcome), PAYLOAD_LIMIT_BYTES), host)]
+            if number not in call.sent:
+                return []  # Only who has the call now is asked for its result.
+            size = min(held_bytes(outcome), PAYLOAD_LIMIT_BYTES)
+            return [MakeRoom(call_id, number, size, call.sent[number].host)]
         if outcome.status == STATUS_TRY_ELSEWHERE:
             return self._on_refusal(call, number, outcome, now) if number in call.sent else []
         if outcome.status == STATUS_LOST:

@@ -39,6 +39,7 @@ from motes.model.keeper import AskRoutes, decode_answer
 from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Routes
 from motes.model.units import format_bytes
+from motes.router import room
 from motes.router.core import Router
 from motes.router.effects import Activate, AskAfter, CancelAt, Effect, Hand, MakeRoom, MoreAt, Send, Settle
 from motes.router.room import ROOM_OF_A_HOST_BYTES, Room
@@ -69,8 +70,8 @@ class Dispatcher:
         self._room = Room()
         self._rooms: WeakValueDictionary[str, Room] = WeakValueDictionary()
         """Of each host that has or waits for some of it."""
-        self._large: set[bytes] = set()
-        """Calls whose large results are waited for."""
+        self._large: set[tuple[bytes, int]] = set()
+        """Sendings of calls whose large results are waited for."""
         self._asking = Tasks("router")
         self._ticking: asyncio.TimerHandle | None = None
         self._do: dict[type, Callable[[Any], None]] = {
@@ -312,20 +313,34 @@ class Dispatcher:
 
     def _do_make_room(self, effect: MakeRoom) -> None:
         future = self._futures.get(effect.call_id)
-        if future is not None and not future.done() and effect.call_id not in self._large:
-            self._large.add(effect.call_id)
+        sending = effect.call_id, effect.number
+        if future is not None and not future.done() and sending not in self._large:
+            self._large.add(sending)
             self._asking.spawn(self._make_room(effect, future))
 
     async def _make_room(self, effect: MakeRoom, future: Future[Outcome]) -> None:
-        """Ask for a large result in its turn; its room is free again when the call is over."""
+        """Ask for a large result in its turn. Its room in the host's part is free again when the call is over."""
         of_host = self._rooms.setdefault(effect.host, Room(ROOM_OF_A_HOST_BYTES))
         try:
-            async with of_host.hold(effect.size), self._room.hold(effect.size):
-                if not future.done():
-                    self._carry_out(self._router.more(effect.call_id, 1))
-                    await asyncio.wait((future,))
+            async with of_host.hold(effect.size):
+                async with self._room.hold(effect.size):
+                    if not future.done():
+                        self._carry_out(self._router.more(effect.call_id, 1))
+                        await self._come_or_late(future)
+                await asyncio.wait((future,))
         finally:
-            self._large.discard(effect.call_id)
+            self._large.discard((effect.call_id, effect.number))
+
+    async def _come_or_late(self, future: Future[Outcome]) -> None:
+        """Until the call is over, or its host had time to answer and nothing of it waits in nats-server.
+
+        The server answers behind all that it has for this connection. So however slow the connection is, room is given
+        to others only as fast as it takes what comes.
+        """
+        while not (await asyncio.wait((future,), timeout=room.PATIENCE_S))[0]:
+            with contextlib.suppress(MotesError):
+                await self._connection.flush(room.PATIENCE_S)
+                return
 
     def _do_cancel(self, effect: CancelAt) -> None:
         self._connection.publish(subjects.cancel(effect.host), effect.call_id)

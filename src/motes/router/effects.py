@@ -70,9 +70,9 @@ class MakeRoom(msgspec.Struct, frozen=True):
     """A host holds a large result for the call: say `more` when there is room for it."""
 
     call_id: bytes
+    number: int
     size: int
     host: str
-    """Empty: one to which the call is sent no more."""
 
 
 Effect = Send | CancelAt | Activate | Settle | Hand | MoreAt | AskAfter | MakeRoom

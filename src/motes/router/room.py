@@ -13,8 +13,11 @@ from collections.abc import AsyncIterator
 ROOM_BYTES = 48 * 2**20
 """Below what nats-server holds back for one connection (motes.bus.server), with the small results beside."""
 
-ROOM_OF_A_HOST_BYTES = 32 * 2**20
-"""So much of it may be for one host: one that never sends what it says it has leaves the rest to the others."""
+ROOM_OF_A_HOST_BYTES = 16 * 2**20
+"""So much of it may be for one host: two that never send what they say they have leave a third to the others."""
+
+PATIENCE_S = 5.0
+"""After this what a host was asked for and has not sent takes the room of no other host any more."""
 
 
 class Room:
