@@ -8,6 +8,7 @@ This file imports neither NATS nor HTTP nor asyncio: what it has to outlive must
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import selectors
 import signal
@@ -26,7 +27,7 @@ from motes.supervisor.child import Child
 from motes.supervisor.yielding import Yielding
 
 START_TIMEOUT_S = 30.0
-"""All must be ready within this at the first start."""
+"""All must be ready within this at the first start, and each host that is started later."""
 GRACE_S = 5.0
 """How long the children of one rank may take to end before they are killed."""
 TICK_S = 0.5
@@ -50,6 +51,8 @@ class Waiting(NamedTuple):
     tell: control.Tell
     asker: control.Asker | None = None
     """Who has to be there still; None: it is waited for whoever hears it."""
+    deadline: float = math.inf
+    """For one that does not get ready."""
 
 
 class Supervisor:
@@ -281,7 +284,7 @@ class Supervisor:
             # As where a file that it needs is damaged: it may be later than its asker's turn, and all others go on.
             tell({"error": f"host {name!r} cannot be started: {error}"})
         else:
-            self.waiting.append(Waiting(started, "ready", tell))
+            self.waiting.append(Waiting(started, "ready", tell, deadline=time.monotonic() + START_TIMEOUT_S))
 
     def _order(self, child: Child, name: str, asker: control.Asker) -> dict[str, Any] | None:
         """Tell a host what hosts.json says of it now, and whoever asked for it what it answers."""
@@ -322,6 +325,9 @@ class Supervisor:
                 child.wanted = False
                 self._forget(child)
                 waiting.tell({"error": f"{child.name} ended with {child.last_end}; see {child.log}"})
+            elif time.monotonic() > waiting.deadline:
+                self.end(child)
+                waiting.tell({"error": _late(child)})
             else:
                 continue
             self.waiting.remove(waiting)
@@ -330,3 +336,11 @@ class Supervisor:
         """Another of its name may have come already."""
         if self.children.get(child.name) is child:
             del self.children[child.name]
+
+
+def _late(child: Child) -> str:
+    host = child.name.removeprefix("agent-")
+    return (
+        f"host {host!r} was not ready within {START_TIMEOUT_S:g} s, and is ended; how far it came is in its log,"
+        f" {child.log}; then give the command once more"
+    )
