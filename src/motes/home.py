@@ -234,21 +234,25 @@ class Home:
                 with self.writing():
                     files.replace(self.keeper_file, json.dumps(told, indent=1) + "\n", synced=True)
 
+    def deciding(self) -> contextlib.AbstractContextManager[None]:
+        """Alone with keeper.json and hosts.json, which several programs read in order to change them; as `alone_in`."""
+        return self.alone_in(self.path)
+
     @contextlib.contextmanager
-    def deciding(self) -> Iterator[None]:
-        """Alone with keeper.json and hosts.json, which several programs read in order to change them.
+    def alone_in(self, folder: Path) -> Iterator[None]:
+        """While nobody else is who asks for it in this way.
 
         Not within itself: that would wait for ever. Raises Unavailable.
         """
         import fcntl  # Not there on every system; nor are keepers and hosts.
 
         with self.writing():
-            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(folder)
+            os.close(descriptor)
 
     def reach(self, user: str) -> Keeper:
         """How `user` of this home reaches the cluster. Raises Unavailable, and Refused where this machine has joined.

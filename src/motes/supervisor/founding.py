@@ -5,9 +5,7 @@ Keys are made once and kept. Done again after a crash in the middle it completes
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 
 from motes.bus import server
 from motes.grants import roles
@@ -21,22 +19,10 @@ FIRST_HOST = "local"
 
 def found(home: Home) -> None:
     """Prepare `home` for the first start, or do nothing when that was done. Raises Unavailable and Untrusted."""
-    with _alone(home):
-        _found(home)
-
-
-@contextlib.contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    """One at a time makes keys: of two that begin together in an empty home, each would have others."""
-    import fcntl  # Not there on every system; nor are keepers and hosts.
-
     home.create()
-    keys = os.open(home.keys, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(keys, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(keys)
+    # One at a time makes keys: of two that begin together in an empty home, each would have others.
+    with home.alone_in(home.keys):
+        _found(home)
 
 
 def _found(home: Home) -> None:
