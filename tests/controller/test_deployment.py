@@ -32,6 +32,9 @@ class Store:
     async def put_release(self, release: str, value: bytes) -> None:
         self.accepted.append(release)
 
+    async def delete_release(self, release: str) -> None:
+        pass
+
     async def bundles(self) -> list[str]:
         return sorted(self.kept)
 
@@ -108,3 +111,10 @@ def test_what_is_remembered_of_uploads_is_bounded() -> None:
 def test_packages_that_could_be_a_path_or_without_end_are_refused(packages: Packages) -> None:
     with pytest.raises(BadInput):
         check_packages(packages)
+
+
+def test_nothing_is_remembered_of_an_app_that_is_gone() -> None:
+    keeper = Keeper("code")
+    stored = {"app": {"r": Release(Manifest("app", ()), "code", 0.0)}}
+    asyncio.run(keeper.deployment._clean_app("app", stored))
+    assert stored == {} and not keeper.store.kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import pytest
 
 from motes.bus import subjects
 from motes.controller import receipts
+from motes.controller.judging import LATE_S
 from motes.controller.receipts import Receipts
 from motes.errors import BadInput, MotesError, Untrusted
 from motes.grants.keys import Key
@@ -96,3 +98,30 @@ def test_a_host_hears_that_a_batch_of_its_own_can_never_be_read_and_of_no_other(
     own, foreign = asyncio.run(story())
     assert isinstance(own, BadInput) and "cannot be read" in own.message
     assert isinstance(foreign, Untrusted)
+
+
+def test_what_was_known_of_hosts_that_came_and_went_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        controller = Controller()
+        found = Receipts(cast(Any, controller), KEEPER)
+
+        def tell(host: str, number: int) -> None:
+            batch = Batch(host, "b", number, b"", "app", OWNER.public, 1.0, 2.0, Spent(1), Permit("f", 1, 1))
+            data = msgspec.msgpack.encode(sign_batch(controller.keys[host], batch))
+            found.take(host, cast(Any, SimpleNamespace(reply=f"{subjects.inbox(f'host-{host}')}.1", data=data)))
+
+        for host in controller.keys:
+            tell(host, 1)
+        await controller.tasks.wait()
+        found.forget()
+        assert found._ledgers.keys() == found._turns.keys() == controller.keys.keys()
+        long_after = time.time() + LATE_S
+        monkeypatch.setattr(receipts, "time", SimpleNamespace(time=lambda: long_after))
+        tell("h0", 2)
+        await asyncio.sleep(0)
+        found.forget()
+        assert found._ledgers.keys() == found._turns.keys() == {"h0"}, "one that tells just now"
+        await controller.tasks.wait()
+        assert not controller.refusals and len(controller.answers) == HOSTS + 1
+
+    asyncio.run(story())

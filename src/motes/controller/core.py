@@ -166,7 +166,10 @@ class Core:
 
     def on_deployed(self, release_id: str, release: Release, now: float) -> list[Effect]:
         """A new app, or a new release of one."""
+        before = self.state.apps.get(release.app)
         self.state.apps[release.app] = App(release_id, release)
+        # Of the release before this one something may still run, and write; of earlier ones nothing.
+        self.state.forget_others(release.app, [release, before.release] if before else [release])
         self.state.pardon_app(release.app)
         self.state.moves.forget_app(release.app)
         told = Tell("app.deployed", StartReason.DEPLOYED, app=release.app, release=release_id)
@@ -178,9 +181,7 @@ class Core:
             return []
         self.state.pardon_app(app)
         self.state.moves.forget_app(app)
-        self.state.forget_given(app)
-        for workload in removed.release.manifest.workloads:
-            self.state.active.pop(f"{app}.{workload.name}", None)
+        self.state.forget_others(app, [])
         return [Tell("app.removed", EndReason.REMOVED, app=app, release=removed.release_id), *self._replan(now)]
 
     def on_activate(self, app: str, workload: str, now: float) -> tuple[Routes, list[Effect]]:
@@ -219,6 +220,7 @@ class Core:
         self._ticked_at = now
         self.state.pardon(now)
         self.state.steadiness.forgive(now)
+        self.running.forget(now)
         for name, host in list(self.state.hosts.items()):
             silent_s = now - host.heard_at
             if host.lives and silent_s >= SILENCE_S:

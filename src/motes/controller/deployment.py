@@ -141,7 +141,8 @@ class Deployment:
         if current is not None:
             earlier = sorted(releases.keys() - {current.release_id}, key=lambda name: releases[name].created_at)
             kept = {current.release_id, *earlier[1 - KEPT_RELEASES :]}
-        stored[app] = {name: release for name, release in releases.items() if name in kept}
+        if kept:
+            stored[app] = {name: release for name, release in releases.items() if name in kept}
         for name in releases.keys() - kept:
             await self._controller.store.delete_release(name)
         await self._delete_unused(set().union(*(release.archives for release in releases.values())), stored)

@@ -16,7 +16,7 @@ import msgspec
 
 from motes.bus import subjects
 from motes.bus.connection import Message
-from motes.controller.judging import Credit, why_not
+from motes.controller.judging import LATE_S, SLACK, Credit, why_not
 from motes.errors import BadInput, MotesError, Refused, TooLarge, Unavailable, Untrusted
 from motes.grants.keys import Key, Tag, verify
 from motes.grants.receipts import digest, read_batch, read_receipt, read_signed, sign_receipt
@@ -74,6 +74,15 @@ class Receipts:
         finally:
             self._under_way -= Counter((host,))
         self._controller.connection.publish(message.reply, answer)
+
+    def forget(self) -> None:
+        """Of hosts that told nothing for so long that they have all their credit again, as after a start of this
+        controller: what else is here of them is in the store."""
+        now = time.time()
+        kept = {host: each for host, each in self._ledgers.items() if now - each.credit.at < LATE_S / SLACK}
+        kept |= {host: self._ledgers[host] for host in self._under_way if host in self._ledgers}
+        self._ledgers = kept
+        self._turns = {host: turn for host, turn in self._turns.items() if host in kept or host in self._under_way}
 
     async def _receipt(self, host: str, data: bytes) -> Signed:
         if len(data) > SIGNED_BATCH_BYTES:

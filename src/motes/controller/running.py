@@ -90,6 +90,10 @@ class Running:
         self._note_ended(host, ended)
         return self._bounded(host, _ends(ended.values(), EndReason.HOST_LOST, "its host"), now)
 
+    def forget(self, now: float) -> None:
+        """In whose place nothing was told for so long may have all of it told again, like who was never heard of."""
+        self._told = {host: each for host, each in self._told.items() if now - each.at < TOLD_BURST / TOLD_PER_S}
+
     def _bounded(self, host: str, found: list[Tell], now: float) -> list[Tell]:
         if not found:
             return found

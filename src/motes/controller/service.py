@@ -183,6 +183,8 @@ class Controller:
                     self._hearing.tick()
                     self.withdrawn.tick()
                     self.absences.tick()
+                    self.receipts.forget()
+                    self.succession.forget()
                     self.carry_out(self.core.tick(self.now()))
                 except Exception:
                     # A mistake in one turn must not end all later ones: lost hosts would keep their work.

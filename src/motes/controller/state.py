@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -93,7 +93,8 @@ class State:
         self.first_epoch = epoch
         """Leases up to this one were given by controllers before this one."""
         self.inherited: set[str] = set()
-        """Hosts that have told what they hold from controllers before this one: only their first word counts."""
+        """Hosts that have told what they hold from controllers before this one: only their first word counts. Those
+        that are gone as well: whoever has such a name next had no lease before."""
         self.most_given: dict[tuple[str, str], int] = {}
         """The highest ceiling that a host had for a workload, by host and address: it cannot rightly use more."""
         self.lapsed: set[tuple[str, str]] = set()
@@ -155,9 +156,16 @@ class State:
         """Whether the host may hold this lease from a controller before this one."""
         return held.epoch <= self.first_epoch and 0 < held.ceiling <= self.most_given.get((host, address), 0)
 
-    def forget_given(self, app: str) -> None:
-        """The app is gone."""
-        self.most_given = {key: most for key, most in self.most_given.items() if key[1].partition(".")[0] != app}
+    def forget_others(self, app: str, releases: Iterable[Release]) -> None:
+        """Only these releases of the app are left: what was known of workloads that none of them has."""
+        known = {f"{app}.{each.name}" for release in releases for each in release.manifest.workloads}
+
+        def is_left(address: str) -> bool:
+            return address in known or address.partition(".")[0] != app
+
+        self.most_given = {key: most for key, most in self.most_given.items() if is_left(key[1])}
+        self.active = {address: at for address, at in self.active.items() if is_left(address)}
+        self.lapsed = {key for key in self.lapsed if is_left(key[1])}
 
     def forget_all_given(self, host: str) -> None:
         """The host was removed; another may get its name."""

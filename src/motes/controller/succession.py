@@ -53,6 +53,12 @@ class Succession:
         """It may not have heard it."""
         self._told.pop(host, None)
 
+    def forget(self) -> None:
+        """Of hosts that are not listed any more: without a word of their connections' ends, as in a NATS of which the
+        keeper knows nothing more, nobody says that they are gone."""
+        known = self._controller.core.state.hosts
+        self._told = {host: boot for host, boot in self._told.items() if host in known}
+
     async def where(self, sender: str, serial: int) -> bytes:
         """A signed Notice for who knows those up to `serial`; nothing where he knows it all. Raises Unavailable."""
         if self._notice is None:
