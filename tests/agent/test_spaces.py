@@ -22,6 +22,7 @@ from motes.errors import LoadFailed, MotesError
 from motes.model.host import Lease, Offer
 from motes.model.instance import EndReason
 from motes.model.release import Daemon, Manifest, Packages, Release, Workload
+from motes.space.limits import Usage
 from motes.space.view import View
 from motes.tasks import Tasks
 
@@ -155,16 +156,19 @@ class VisitedDaemon(EndedDaemon):
 
     def __init__(self, view: View, events: Any) -> None:
         self.view = view
-        self.clients, self.is_closed, self.is_read = 0, False, True
+        self.clients, self.is_closed, self.is_read, self.memory_bytes = 0, False, True, 0
         self.made.append(self)
 
     async def wait_until_listening(self, timeout_s: float) -> None: ...
 
     def has_clients(self) -> bool:
-        return self.clients > 0
+        return self.clients > 0 and not self.is_closed
 
     def processes(self) -> list[int]:
         return [self.pid]
+
+    def usage(self) -> Usage:
+        return Usage(0.0, self.memory_bytes, 1)
 
     def pause_output(self) -> None:
         self.is_read = False
@@ -240,6 +244,28 @@ def test_while_it_goes_on_it_has_its_code_and_is_held_to_what_holds_for_all(visi
         daemon.clients = 0
         await host.spaces.wait_until_closed()
         assert not host.spaces.used_folders() and not host.spaces.processes()
+
+    play(story)
+
+
+def test_its_memory_counts_while_it_goes_on_and_is_limited(visited: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon_spaces, "PARTING_S", 1000.0)
+
+    async def story() -> None:
+        host, daemon = await visited()
+        host.feed(host.machine.on_lease(lease("r1", 0, 2), 0.0))
+        await asyncio.sleep(daemon_spaces.LOOK_S)
+        before = host.spaces.measure()[1]
+        for memory_bytes in (BOT.memory_bytes, BOT.memory_bytes + 1):
+            assert not daemon.is_closed
+            daemon.memory_bytes = memory_bytes
+            usages, used_bytes, shared = host.spaces.measure()
+            # What the agent itself has is counted, too, and may change a little.
+            assert used_bytes - before > memory_bytes // 2
+            host.feed(host.machine.on_usage(usages, used_bytes, 0.0, shared))
+            assert {each.memory_bytes for each in host.machine.instances.values()} == {memory_bytes}
+        await host.spaces.wait_until_closed()
+        assert [reason for reason, _ in host.ends()] == ["floor", "memory_limit"] and not host.machine.instances
 
     play(story)
 

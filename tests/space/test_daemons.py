@@ -141,6 +141,19 @@ async def test_one_that_ignores_the_signal_is_killed(lab: Lab) -> None:
 
 
 @trial
+async def test_one_that_has_time_to_end_can_be_ended_at_once_meanwhile(lab: Lab) -> None:
+    space, told = await start(
+        lab, "import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint('up')\ntime.sleep(99)\n"
+    )
+    while not told.printed:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    pid, closing = space.pid, asyncio.create_task(space.close(1000.0))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(asyncio.gather(space.close(0), closing), 20)
+    assert len(told.ends) == 1 and not os.path.exists(f"/proc/{pid}")
+
+
+@trial
 async def test_a_daemon_that_ends_by_itself_is_told_once(lab: Lab) -> None:
     for source, expected in {
         "print('bye')": (EndReason.RETURNED, "exit code 0"),

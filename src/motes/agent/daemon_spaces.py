@@ -45,11 +45,13 @@ class DaemonSpaces:
         self._open: dict[int, DaemonSpace] = {}
         self._leaving: dict[int, DaemonSpace] = {}
         """Those that end: nobody new is connected to them, but they need what is theirs until they have."""
+        self._cut_short: dict[int, Why] = {}
+        """Why some of those end at once after all."""
         self._opening: dict[int, Why | None] = {}
         """Those of which the space is being made, and why they shall end, or have ended, as soon as it is."""
 
     def __contains__(self, number: int) -> bool:
-        return number in self._open or number in self._opening
+        return number in self._there or number in self._opening
 
     def start(self, effect: StartDaemon) -> None:
         self._opening[effect.number] = None
@@ -84,9 +86,12 @@ class DaemonSpaces:
             self._spaces.started(number, space.pid)
 
     def end(self, number: int, reason: EndReason, detail: str) -> None:
-        """End one of these; one whose space is still being made ends then."""
+        """End one of these; one whose space is still being made ends then, and one that ends already at once."""
         if number in self._open:
             self._closing.spawn(self._end(number, reason, detail))
+        elif number in self._leaving:
+            self._cut_short.setdefault(number, (reason, detail))
+            self._closing.spawn(self._leaving[number].close(0))
         else:
             self._opening[number] = reason, detail
 
@@ -102,7 +107,7 @@ class DaemonSpaces:
             finally:
                 del self._leaving[number]
             self._spaces.cpu.ended(space)
-        self._spaces.ended(number, reason, detail)
+        self._spaces.ended(number, *self._cut_short.pop(number, (reason, detail)))
 
     async def _part(self, space: DaemonSpace) -> None:
         """Nobody new is connected to it; those who are may finish, unless the machine is wanted back."""
@@ -149,7 +154,8 @@ class DaemonSpaces:
 
     def usages(self, known: Iterable[int]) -> dict[int, Usage]:
         """What those of these numbers use."""
-        return {number: self._open[number].usage() for number in known if number in self._open}
+        there = self._there
+        return {number: there[number].usage() for number in known if number in there}
 
     @property
     def _there(self) -> dict[int, DaemonSpace]:

@@ -278,8 +278,8 @@ class Machine(HostState):
         effects: list[Effect] = []
         for number, usage in usages.items():
             instance = self.instances.get(number)
-            if instance is None or instance.ending:
-                continue
+            if instance is None or (instance.ending and not instance.is_daemon):
+                continue  # A daemon that ends may go on for seconds, and is held to its limit in these as well.
             instance.cpu_s, instance.memory_bytes = usage.cpu_s, usage.memory_bytes
             effects += check_usage(self, instance, usage)
         self.meter.note_memory(self.instances.values(), shared or {}, now)
