@@ -13,7 +13,7 @@ from motes.bus import tls
 from motes.bus.connection import Connection
 from motes.errors import Unavailable, Untrusted
 from motes.home import Home
-from motes.supervisor import forward, founding
+from motes.supervisor import forward, founding, succession
 from motes.supervisor.forward import Moved, Relay
 from ports import free_port
 
@@ -99,6 +99,33 @@ def test_the_word_is_done_only_where_the_keepers_own_certificate_is_shown(keeper
         await asyncio.sleep(0.1)
 
     asyncio.run(run())
+
+
+def test_the_word_is_given_only_once_the_disk_holds_that_the_keeper_is_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If the power went between the two, this machine could come back as the keeper that it was."""
+    home = Home(tmp_path)
+    moved = {"host": "", "port": 0, "address": "", "certificate": "", "accept": "", "order": "", "until": 0.0}
+    succession.hand_over(home, {"moved": moved, "keeper": {"addresses": [], "certificate": ""}})
+    failures = [OSError(5, "Input/output error")] * 3
+    asked: list[int] = []
+
+    def fail(path: Path) -> None:
+        assert path == home.keeper_file.parent
+        if failures:
+            raise failures.pop()
+
+    async def commit(moved: Moved) -> str:
+        asked.append(len(failures))
+        return "done" if len(asked) == 2 else "told"
+
+    monkeypatch.setattr(forward, "sync", fail)
+    monkeypatch.setattr(forward, "commit", commit)
+    monkeypatch.setattr(forward, "RETRY_S", 0.01)
+    assert asyncio.run(forward.settle(home, forward.read(home)))
+    assert asked == [0, 0] and forward.read(home).is_done
+    assert "does not hold yet" in caplog.text and "Input/output error" in caplog.text
 
 
 def test_what_is_no_keeper_is_told_nothing() -> None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from motes.bus import tls
 from motes.bus.frames import Frames
 from motes.errors import MotesError, Unavailable, Untrusted
-from motes.home import Home
+from motes.home import Home, sync
 from motes.model.succession import GREETING
 from motes.supervised import announce_ready, end_with_parent
 from motes.supervisor import succession
@@ -114,10 +114,15 @@ async def commit(moved: Moved) -> str:
 
 
 async def settle(home: Home, moved: Moved) -> bool:
-    """Until the other machine is the keeper, or never will be: then this one is again, and False."""
+    """Until the other machine is the keeper, or never will be: then this one is again, and False.
+
+    It hears nothing before the disk here holds that this one is not: what was only written may be gone after a loss of
+    power, and then both would be.
+    """
     told = ""
     while not moved.is_done:
         try:
+            _hold(home)
             answer = await commit(moved)
         except (OSError, TimeoutError, ssl.SSLError, MotesError) as error:
             answer = str(error) or type(error).__name__
@@ -135,6 +140,14 @@ async def settle(home: Home, moved: Moved) -> bool:
     # Only now: until then this machine could have been the keeper again.
     succession.forget(home)
     return True
+
+
+def _hold(home: Home) -> None:
+    """Raises Unavailable."""
+    try:
+        sync(home.path)
+    except OSError as error:
+        raise Unavailable(f"the disk with {home.path} does not hold yet that it is there ({error}); mend it") from error
 
 
 class Relay:

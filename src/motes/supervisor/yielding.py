@@ -129,7 +129,7 @@ class Yielding:
         except (OSError, MotesError) as error:
             why = str(error)
         if supervisor.home.keeper_file.exists():
-            # Decided, also where the disk complained of it.
+            # Decided, also where the disk complained of it. Nobody is the keeper before it holds that (see `forward`).
             self.start_forward()
             with contextlib.suppress(MotesError):
                 supervisor.tell_facts()
