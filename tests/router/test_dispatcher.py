@@ -384,6 +384,24 @@ def test_a_call_that_moved_is_asked_for_its_large_result_where_it_is_now() -> No
     play(test)
 
 
+def test_a_call_that_is_sent_to_its_host_again_does_not_wait_for_the_room_that_it_has_itself() -> None:
+    async def test(wires: Wires) -> None:
+        wires.lead_to("h", idempotent=True)
+        calls, before = await ask_for_large(wires, LARGE_AT_ONCE)
+        wires.dispatcher.on_disconnected()
+        wires.dispatcher.on_reconnected()
+        await asyncio.sleep(0)
+        replies = [reply for subject, _, reply in wires.published if subject == "host.h.call.app.f.me"]
+        again = [reply for reply in replies if reply not in before]
+        assert len(again) == LARGE_AT_ONCE == asked(wires, "h")
+        for reply in again:
+            wires.deliver(reply, held(PAYLOAD_LIMIT_BYTES).pack())
+        await wires.until(lambda: asked(wires, "h") == 2 * LARGE_AT_ONCE)
+        await end(wires, list(zip(calls, again, strict=True)))
+
+    play(test)
+
+
 def test_a_size_that_is_none_or_beyond_every_limit_is_no_reason_to_wait() -> None:
     async def test(wires: Wires) -> None:
         call = asyncio.create_task(wires.dispatcher.call("app", "f", b"", None))

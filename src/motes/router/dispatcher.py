@@ -70,7 +70,7 @@ class Dispatcher:
         self._room = Room()
         self._rooms: WeakValueDictionary[str, Room] = WeakValueDictionary()
         """Of each host that has or waits for some of it."""
-        self._large: set[tuple[bytes, int]] = set()
+        self._large: dict[tuple[bytes, int], asyncio.Task[None]] = {}
         """Sendings of calls whose large results are waited for."""
         self._asking = Tasks("router")
         self._ticking: asyncio.TimerHandle | None = None
@@ -248,6 +248,7 @@ class Dispatcher:
     def _tick(self) -> None:
         try:
             self._carry_out(self._router.tick(self._loop.time()))
+            self._leave_room()
         except Exception:
             # A mistake in one turn must not end all later ones: no call would be given up, or sent again.
             _log.exception("a turn of the router failed")
@@ -315,8 +316,7 @@ class Dispatcher:
         future = self._futures.get(effect.call_id)
         sending = effect.call_id, effect.number
         if future is not None and not future.done() and sending not in self._large:
-            self._large.add(sending)
-            self._asking.spawn(self._make_room(effect, future))
+            self._large[sending] = self._asking.spawn(self._make_room(effect, future))
 
     async def _make_room(self, effect: MakeRoom, future: Future[Outcome]) -> None:
         """Ask for a large result in its turn. Its room in the host's part is free again when the call is over."""
@@ -329,7 +329,7 @@ class Dispatcher:
                         await self._come_or_late(future)
                 await asyncio.wait((future,))
         finally:
-            self._large.discard((effect.call_id, effect.number))
+            self._large.pop((effect.call_id, effect.number), None)
 
     async def _come_or_late(self, future: Future[Outcome]) -> None:
         """Until the call is over, or its host had time to answer and nothing of it waits in nats-server.
@@ -341,6 +341,14 @@ class Dispatcher:
             with contextlib.suppress(MotesError):
                 await self._connection.flush(room.PATIENCE_S)
                 return
+
+    def _leave_room(self) -> None:
+        """Of calls that were sent anew: where they are now may be the same host, and what it has wait for that room."""
+        for (call_id, number), waits in list(self._large.items()):
+            call = self._router.calls.get(call_id)
+            if call is not None and number not in call.sent:
+                del self._large[call_id, number]
+                waits.cancel()
 
     def _do_cancel(self, effect: CancelAt) -> None:
         self._connection.publish(subjects.cancel(effect.host), effect.call_id)
