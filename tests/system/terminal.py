@@ -37,9 +37,13 @@ class Terminal:
         """Of the command, when it has ended; what is not read would hold it up."""
         while self._process.poll() is None and time.monotonic() < self._deadline:
             self._read(0.1)
+        self.drain()
+        return self._process.wait(1)
+
+    def drain(self) -> None:
+        """Take what has been shown until now."""
         while self._read(0.0):
             pass
-        return self._process.wait(1)
 
     def _read(self, patience_s: float) -> bool:
         """Whether there was more."""

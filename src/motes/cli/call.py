@@ -47,6 +47,7 @@ def command(address: str, words: tuple[str, ...], timeout_s: float | None) -> No
 
     async def call(cluster: Cluster) -> None:
         from motes.cli.arguments import body_of, takes
+        from motes.cli.table import plain_json
         from motes.client.cluster import split_address
 
         app, workload = split_address(address)
@@ -55,7 +56,7 @@ def command(address: str, words: tuple[str, ...], timeout_s: float | None) -> No
         try:
             # A stream's items are lines, shown as they come; anything else is one line.
             async for item in cluster.stream_bytes(app, workload, body, timeout_s):
-                click.echo(item)
+                click.echo(plain_json(item))
         except BadInput as error:
             raise BadInput(f"{error.message}; it takes {takes(route)}", **error.detail) from None
 

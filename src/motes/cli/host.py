@@ -86,7 +86,7 @@ def ls(as_json: bool) -> None:
         if not host.is_there:
             click.echo(f"host {host.name} is {absent(host)}")
         if host.advice:
-            click.echo(host.advice)
+            click.echo(plain(host.advice))
     for each in fetching:
         done, total = format_bytes(each.done_bytes), format_bytes(each.total_bytes)
         click.echo(f"host {each.host} fetches {done} of {total} for an app")

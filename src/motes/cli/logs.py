@@ -128,4 +128,5 @@ class Lines:
 
 
 def _print_line(found: LogLine, text: str) -> None:
-    click.echo(f"{clock(found.at)} {found.host} {found.workload}[{found.pid}] {plain(text)}")
+    # A host's own words, but for when they came by way of the keeper: where it runs, and in what, it says itself.
+    click.echo(plain(f"{clock(found.at)} {found.host} {found.workload}[{found.pid}] {text}"))

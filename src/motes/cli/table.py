@@ -20,15 +20,15 @@ NAMES = frozenset({"instance", "host", "app", "workloads"})
 """Columns that may be cut where the terminal is too narrow for all."""
 SHORTEST = 8
 GAP = "  "
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Control characters, but for the tabulator and the line's end."""
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters, but for the tabulator and the line's end; and what has text shown in another order."""
 
 
 def print_json(rows: object) -> None:
     """A list of structs, or one, as JSON."""
     import msgspec
 
-    click.echo(msgspec.json.encode(rows))
+    click.echo(plain_json(msgspec.json.encode(rows)))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
@@ -81,7 +81,12 @@ def memory(count: int) -> str:
 
 def plain(text: str) -> str:
     """What an app or a host wrote, without what a terminal would obey: such characters are shown as \\x1b is."""
-    return _OBEYED.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def plain_json(data: bytes) -> str:
+    """JSON, or what an app or a host says is JSON, without what a terminal would obey: as JSON it means the same."""
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", data.decode(errors="backslashreplace"))
 
 
 def clock(at: float) -> str:

@@ -79,8 +79,10 @@ def _way_in(app: str, workload: Any, http: str) -> dict[str, str]:
 
 
 def show_ways_in(ways: list[dict[str, str]]) -> None:
-    """Each workload with the line that reaches it."""
+    """Each workload with the line that reaches it. Their types have the names that the app, or a host, gave them."""
+    from motes.cli.table import plain
+
     for way in ways:
-        click.echo(f"  {way.get('signature') or way['command']}")
+        click.echo(plain(f"  {way.get('signature') or way['command']}").replace("\n", "\\n"))
         if "curl" in way:
             click.echo(f"    {way['curl']}")

@@ -114,7 +114,7 @@ class _Source:
             found = await self._cluster.ask("logs", AskLogs(app, workload, LOG_LINES), list[LogLine])
         except MotesError as error:
             # The app has just been removed, or the cluster is away for a moment.
-            return [error.message]
+            return [plain(error.message)]
         lines = [
             (f"{clock(each.at)[11:]} {each.host}[{each.pid}]", line)
             for each in found

@@ -205,8 +205,7 @@ class Cluster:
             found = msgspec.msgpack.decode(data, type=HostInstances)
         except (MotesError, *UNREADABLE):
             return None
-        # A host speaks for itself only.
-        return found if {found.host, *(each.host for each in found.instances)} == {host} else None
+        return found if found.is_of(host) else None
 
 
 class connect:

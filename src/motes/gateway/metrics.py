@@ -8,11 +8,11 @@ from collections import Counter
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from motes.bus.subjects import is_name
 from motes.gateway.backend import Backend
 from motes.gateway.daemon_counts import DaemonCounts
 from motes.model.host import HostInstances
 from motes.model.instance import InstanceState
+from motes.model.names import is_workload
 from motes.model.totals import LATENCY_BOUNDS_S
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _families(hosts: dict[str, HostInstances | None]) -> Iterable[Any]:
         if told is None:
             continue
         for address, totals in sorted(told.totals.items()):
-            if not _is_address(address):
+            if not is_workload(address):
                 continue
             labels = (host, *address.split("."))
             starts.add_metric(labels, totals.starts)
@@ -88,12 +88,12 @@ def _families(hosts: dict[str, HostInstances | None]) -> Iterable[Any]:
             errors.add_metric(labels, totals.errors)
             latency.add_metric(labels, _buckets(totals.buckets, totals.answers), totals.answered_s)
         for address, load in sorted(told.load.items()):
-            if _is_address(address) and address not in told.daemons:
+            if is_workload(address) and address not in told.daemons:
                 queue.add_metric((host, *address.split(".")), load.queued)
         states: Counter[tuple[str, str, InstanceState]] = Counter()
         sizes: Counter[tuple[str, str]] = Counter()
         for each in told.instances:
-            if not _is_address(f"{each.app}.{each.workload}"):
+            if not is_workload(f"{each.app}.{each.workload}"):
                 continue
             states[each.app, each.workload, each.state] += 1
             sizes[each.app, each.workload] += each.memory_bytes
@@ -127,9 +127,3 @@ def _daemon_families(counts: DaemonCounts) -> Iterable[Any]:
 def _buckets(counts: Sequence[int], total: int) -> list[tuple[str, int]]:
     bounds = [str(bound) for bound in LATENCY_BOUNDS_S]
     return [*zip(bounds, accumulate(counts), strict=False), ("+Inf", total)]
-
-
-def _is_address(text: str) -> bool:
-    """A host may say anything."""
-    app, _, workload = text.partition(".")
-    return is_name(app) and is_name(workload)

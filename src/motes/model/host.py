@@ -8,7 +8,7 @@ import msgspec
 
 from motes.model.bounds import MOST_LISTED, Count, Epoch, Number, Short, Size
 from motes.model.instance import InstanceReport
-from motes.model.names import MOST_LABELS, MOST_SERVED
+from motes.model.names import MOST_LABELS, MOST_SERVED, is_name, is_workload
 from motes.model.totals import Totals
 from motes.model.walls import Walls
 
@@ -80,8 +80,8 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
 class Beat(msgspec.Struct, frozen=True, array_like=True):
     """An agent's heartbeat, every BEAT_INTERVAL_S. `boot` is new at each start of the agent."""
 
-    host: str
-    boot: str
+    host: Short
+    boot: Short
     number: int
     load: Annotated[dict[str, Load], msgspec.Meta(max_length=MOST_LISTED)] = {}
     """By address (`app.workload`), for workloads that have an instance or a call waiting."""
@@ -119,8 +119,8 @@ class HostReport(msgspec.Struct, frozen=True):
     A later start of the agent has a `boot` that is greater as text, where the host's clock did not go back.
     """
 
-    host: str
-    boot: str
+    host: Short
+    boot: Short
     pid: Count
     offer: Offer
     python: Short
@@ -198,6 +198,13 @@ class HostInstances(msgspec.Struct, frozen=True):
     """By address, also of workloads that have no instance now."""
     daemons: Annotated[tuple[Short, ...], msgspec.Meta(max_length=MOST_LISTED)] = ()
     """Which of the addresses are those of daemons: what passes to these no host sees."""
+
+    def is_of(self, host: str) -> bool:
+        """Whether it is about that host only, and about what can be: people are shown it, and a terminal obeys."""
+        if {self.host, *(each.host for each in self.instances)} != {host}:
+            return False
+        told = {*self.totals, *self.load, *self.daemons, *(f"{each.app}.{each.workload}" for each in self.instances)}
+        return all(map(is_workload, told)) and all(is_name(each.release) for each in self.instances if each.release)
 
 
 BEAT_INTERVAL_S = 0.25

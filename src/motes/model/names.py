@@ -28,3 +28,9 @@ def is_name(text: str) -> bool:
     if not 0 < len(text) <= MOST_CHARACTERS or not text.isascii():
         return False
     return text[0].isalnum() and text.replace("-", "").replace("_", "").isalnum()
+
+
+def is_workload(text: str) -> bool:
+    """Whether `text` may be `app.workload`."""
+    app, _, workload = text.partition(".")
+    return is_name(app) and is_name(workload)

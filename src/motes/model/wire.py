@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from motes.model.bounds import Count, Number
+from motes.model.bounds import Count, Number, Short
 
 WIRE = 1
 OLDEST = 1
@@ -32,11 +32,11 @@ class Welcome(msgspec.Struct, frozen=True):
 class Greeting(msgspec.Struct, frozen=True):
     """What of a report can be read whatever its version: who sent it, and why the rest may mean something else."""
 
-    host: str
-    boot: str
+    host: Short
+    boot: Short
     pid: Count = 0
     wire: Count = 1
-    version: str = ""
+    version: Short = ""
 
 
 def misfit(wire: int) -> str:
