@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from dataclasses import dataclass
@@ -10,7 +11,10 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
+from motes.cli.arguments import body_of
+from motes.errors import MotesError
 from motes.model.release import Function
+from motes.model.routes import Route
 from motes.model.signature import curl, example_body, signature
 
 
@@ -78,3 +82,55 @@ def test_the_curl_line_is_safe_in_a_shell() -> None:
 
 def test_a_function_without_parameters_is_posted_an_empty_body() -> None:
     assert curl("http://h/app/f", function()) == "curl -X POST http://h/app/f"
+
+
+class Counted(dict[str, Any]):
+    """A schema that nobody has the time to look at so often."""
+
+    looks = 0
+
+    def get(self, *key: Any) -> Any:
+        Counted.looks += 1
+        assert Counted.looks < 100_000, "it would never end"
+        return super().get(*key)
+
+
+def counted(schema: Any) -> Any:
+    """The schema in which every object is Counted, from now on."""
+    Counted.looks = 0
+    if isinstance(schema, list):
+        return [counted(each) for each in schema]
+    return Counted({name: counted(each) for name, each in schema.items()}) if isinstance(schema, dict) else schema
+
+
+@dataclass
+class Pair:
+    left: Pair
+    right: Pair
+
+
+ITSELF = {"$ref": "#/$defs/A"}
+BOTH = {"anyOf": [ITSELF, ITSELF]}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        msgspec.json.schema(Pair),
+        {**ITSELF, "$defs": {"A": BOTH}},
+        {**ITSELF, "$defs": {"A": {"type": "array", "items": BOTH}}},
+        {**ITSELF, "$defs": {"A": {"type": "array", "prefixItems": [BOTH, BOTH]}}},
+        {**ITSELF, "$defs": {"A": {"type": "object", "additionalProperties": BOTH}}},
+        {**ITSELF, "$defs": {"A": {"type": "object", "properties": {"a": BOTH, "b": BOTH}, "required": ["a", "b"]}}},
+    ],
+)
+def test_types_that_hold_themselves_without_end_are_shown_all_the_same(schema: Any) -> None:
+    """An app's author writes them, and the gateway shows them."""
+    for names in (("it",), ("a", "b")):
+        found = Function("f", "app", "f", parameters=counted(schema), parameter_names=names, result=counted(schema))
+        assert signature(found).startswith("f(") and json.loads(example_body(found)) is not NotImplemented
+        with pytest.raises(MotesError):
+            body_of("a.f", Route("function", parameters=counted(schema), parameter_names=names), ("x", "y"), bytes)
+        takes_one = Route("function", parameters=counted(schema), parameter_names=("it",))
+        with contextlib.suppress(MotesError):
+            body_of("a.f", takes_one, ("x",), bytes)

@@ -85,11 +85,14 @@ def _value(address: str, name: str, schema: Schema, root: Schema, data: bytes) -
     raise BadInput(f"{address} takes {_described(name, schema, root)}; {shown!r} is not JSON of that type")
 
 
-def _kinds(schema: Schema, root: Schema) -> set[str]:
-    """The JSON types that fit; `bytes` for a string that holds base64."""
-    found = resolve(schema, root)
+def _kinds(schema: Schema, root: Schema, seen: set[int] | None = None) -> set[str]:
+    """The JSON types that fit; `bytes` for a string that holds base64. What was `seen` already adds nothing."""
+    found, seen = resolve(schema, root), set() if seen is None else seen
+    if id(found) in seen:
+        return set()
+    seen.add(id(found))
     if "anyOf" in found:
-        return set().union(*(_kinds(each, root) for each in found["anyOf"]))
+        return set().union(*(_kinds(each, root, seen) for each in found["anyOf"]))
     if "enum" in found:
         return {"string" if isinstance(each, str) else "other" for each in found["enum"]}
     if found.get("contentEncoding"):

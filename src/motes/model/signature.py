@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from motes.model.release import Function
     from motes.model.routes import Route
 
 Schema = dict[str, Any]
+T = TypeVar("T")
 
 _NAMES = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 _EXAMPLES: dict[str, Any] = {"string": "Ada", "integer": 1, "number": 1.5, "boolean": True, "null": None}
-_HOPELESS_DEPTH = 32
 _DEPTH = 2
 """In an example, deeper lists are empty and what may be null is: types may hold themselves."""
+MOST_STEPS = 200
+"""So many types are looked at: a few that hold each other twice make more than anybody can wait for."""
+
+
+class _Steps:
+    """How many types are still looked at."""
+
+    def __init__(self) -> None:
+        self._left = MOST_STEPS
+
+    def through(self, found: Iterable[T]) -> Iterator[T]:
+        """Each of what was found, as long as there are steps left."""
+        for each in found:
+            if self._left <= 0:
+                return
+            self._left -= 1
+            yield each
 
 
 def resolve(schema: Schema, root: Schema) -> Schema:
@@ -37,22 +54,31 @@ def properties(parameters: Schema) -> dict[str, Schema]:
 
 def type_name(schema: Schema, root: Schema) -> str:
     """`int`, `list[str]`, `str | None`, or the name of a type of the app; `Any` for what takes everything."""
+    return _type_name(schema, root, _Steps())
+
+
+def _type_name(schema: Schema, root: Schema, steps: _Steps) -> str:
     found = resolve(schema, root)
     if "anyOf" in found:
-        return " | ".join(type_name(each, root) for each in found["anyOf"])
+        return " | ".join(_type_name(each, root, steps) for each in steps.through(found["anyOf"])) or "..."
     if "enum" in found:
         return f"Literal[{', '.join(map(repr, found['enum']))}]"
     if title := found.get("title"):
         return str(title)
     kind = found.get("type")
     if kind == "array":
-        return f"list[{type_name(found['items'], root)}]" if isinstance(found.get("items"), dict) else "list"
+        items = found.get("items")
+        return f"list[{_only(items, root, steps)}]" if isinstance(items, dict) else "list"
     if kind == "object":
         values = found.get("additionalProperties")
-        return f"dict[str, {type_name(values, root)}]" if isinstance(values, dict) and values else "dict"
+        return f"dict[str, {_only(values, root, steps)}]" if isinstance(values, dict) and values else "dict"
     if found.get("contentEncoding"):
         return "bytes"
     return _NAMES.get(str(kind), "Any")
+
+
+def _only(schema: Schema, root: Schema, steps: _Steps) -> str:
+    return next((_type_name(each, root, steps) for each in steps.through([schema])), "...")
 
 
 def signature(function: Function) -> str:
@@ -85,32 +111,35 @@ def example_body(function: Function | Route) -> str:
     """JSON that the function takes."""
     root = function.parameters
     if len(function.parameter_names) == 1:
-        return json.dumps(_example(root, root, 0))
-    needed = resolve(root, root).get("required", [])
-    return json.dumps({name: _example(schema, root, 0) for name, schema in properties(root).items() if name in needed})
+        return json.dumps(_example(root, root, 0, _Steps()))
+    return json.dumps(_example_object(resolve(root, root), root, -1, _Steps()))
 
 
-def _example(schema: Schema, root: Schema, depth: int) -> Any:
+def _example(schema: Schema, root: Schema, depth: int, steps: _Steps) -> Any:
     found = resolve(schema, root)
-    if depth > _HOPELESS_DEPTH:
-        return {}
     if "anyOf" in found:
         nothing = {"type": "null"} in found["anyOf"] and depth >= _DEPTH
-        return None if nothing else _example(found["anyOf"][0], root, depth)
+        first = () if nothing else steps.through(found["anyOf"][:1])
+        return next((_example(each, root, depth, steps) for each in first), None)
     if "enum" in found:
         return found["enum"][0]
     if found.get("contentEncoding"):
         return "QWRh"
     if found.get("type") == "array":
-        return _example_list(found, root, depth)
+        return _example_list(found, root, depth, steps)
     if found.get("type") == "object":
-        fields = found.get("properties", {})
-        return {name: _example(fields[name], root, depth + 1) for name in found.get("required", ()) if name in fields}
+        return _example_object(found, root, depth, steps)
     return _EXAMPLES.get(str(found.get("type", "string")), {})
 
 
-def _example_list(schema: Schema, root: Schema, depth: int) -> list[Any]:
+def _example_object(schema: Schema, root: Schema, depth: int, steps: _Steps) -> dict[str, Any]:
+    needed, fields = set(schema.get("required", ())), schema.get("properties", {})
+    required = (name for name in fields if name in needed)
+    return {name: _example(fields[name], root, depth + 1, steps) for name in steps.through(required)}
+
+
+def _example_list(schema: Schema, root: Schema, depth: int, steps: _Steps) -> list[Any]:
     items = schema.get("prefixItems") or [schema.get("items")]
     if depth >= _DEPTH:
         return []
-    return [_example(each, root, depth + 1) for each in items if isinstance(each, dict)]
+    return [_example(each, root, depth + 1, steps) for each in steps.through(items) if isinstance(each, dict)]
