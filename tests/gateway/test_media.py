@@ -11,6 +11,7 @@ import pytest
 from motes.gateway import media
 from motes.model.release import PAYLOAD_LIMIT_BYTES
 from motes.model.routes import Route
+from motes.model.signature import resolve
 
 MSGPACK = "application/msgpack"
 
@@ -131,3 +132,22 @@ def test_a_result_that_breaks_the_declared_type_is_the_functions_fault(
 def test_json_costs_no_look_at_the_types() -> None:
     assert not media.needs_route([(b"content-type", b"application/json; charset=utf-8"), (b"accept", b"*/*")])
     assert not media.needs_route([])
+
+
+def test_a_long_result_of_a_wide_type_is_looked_at_once_and_not_once_for_each_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An app chooses both, and while they are compared the gateway serves nobody."""
+    looks = 0
+
+    def counted(schema: Any, root: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return resolve(schema, root)
+
+    monkeypatch.setattr(media, "resolve", counted)
+    wide = {"anyOf": [{"type": "integer"}] * 1000 + [{"type": "array", "prefixItems": [{}] * 1000, "items": {}}]}
+    result = {"type": "array", "items": wide}
+    headers = [(b"accept", MSGPACK.encode())]
+    media.from_json(headers, json.dumps([[""], "a"] * 1000).encode(), Route("function", result=result))
+    assert looks < 5_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 from typing import Any
 
 import msgspec
@@ -46,7 +47,7 @@ def from_json(headers: Headers, result: bytes, route: Route) -> tuple[bytes, byt
         if wanted == RAW and is_bytes(route.result, route.result):
             return RAW, base64.b64decode(msgspec.json.decode(result, type=str), validate=True)
         if wanted in MSGPACK:
-            value = _with_bytes(msgspec.json.decode(result), route.result, route.result, 0)
+            value = _Bytes(route.result).read(msgspec.json.decode(result), route.result)
             return wanted, msgspec.msgpack.encode(value)
     except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
         # MessagePack has no integers of over 64 bits; and a process that was taken over writes what it likes.
@@ -79,21 +80,34 @@ def is_bytes(schema: Schema, root: Schema) -> bool:
     return resolve(schema, root).get("contentEncoding") == "base64"
 
 
-def _with_bytes(value: Any, schema: Any, root: Schema, depth: int) -> Any:
-    """The value with bytes in the place of base64, wherever the schema says that they are."""
-    if not isinstance(schema, dict) or depth > _DEPTH_LIMIT:
-        return value
-    found = resolve(schema, root)
-    options = [resolve(each, root) for each in found.get("anyOf", [found])]
-    if isinstance(value, str):
-        holds_bytes = any(each.get("contentEncoding") == "base64" for each in options)
-        return base64.b64decode(value, validate=True) if holds_bytes else value
-    for option in options:
-        if isinstance(value, list) and option.get("type") == "array":
-            first = option.get("prefixItems", [])
-            schemas = [*first, *[option.get("items")] * len(value)][: len(value)]
-            return [_with_bytes(each, kind, root, depth + 1) for each, kind in zip(value, schemas, strict=True)]
-        if isinstance(value, dict) and option.get("type") == "object":
-            fields, others = option.get("properties", {}), option.get("additionalProperties")
-            return {name: _with_bytes(each, fields.get(name, others), root, depth + 1) for name, each in value.items()}
-    return value
+class _Bytes:
+    """Puts bytes in the place of base64, wherever a schema says that they are. Each part of it is looked at once,
+    however often a result has what it is for: an app writes both, and everybody waits for the gateway."""
+
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._ways: dict[int, tuple[bool, Schema, Schema]] = {}
+
+    def read(self, value: Any, schema: Any, depth: int = 0) -> Any:
+        """The value, with bytes."""
+        if not isinstance(value, str | list | dict) or not isinstance(schema, dict) or depth > _DEPTH_LIMIT:
+            return value
+        holds_bytes, array, fields = self._ways_of(schema)
+        if isinstance(value, str):
+            return base64.b64decode(value, validate=True) if holds_bytes else value
+        if isinstance(value, list):
+            schemas = itertools.chain(array.get("prefixItems", ()), itertools.repeat(array.get("items")))
+            return [self.read(each, kind, depth + 1) for each, kind in zip(value, schemas, strict=False)]
+        known, others = fields.get("properties", {}), fields.get("additionalProperties")
+        return {name: self.read(each, known.get(name, others), depth + 1) for name, each in value.items()}
+
+    def _ways_of(self, schema: Schema) -> tuple[bool, Schema, Schema]:
+        """Whether text is base64 there, and the schemas of a list and of an object; empty where none is."""
+        if id(schema) not in self._ways:
+            found = resolve(schema, self._root)
+            options = [resolve(each, self._root) for each in found.get("anyOf", [found])]
+            array = next((each for each in options if each.get("type") == "array"), {})
+            fields = next((each for each in options if each.get("type") == "object"), {})
+            holds_bytes = any(each.get("contentEncoding") == "base64" for each in options)
+            self._ways[id(schema)] = holds_bytes, array, fields
+        return self._ways[id(schema)]
