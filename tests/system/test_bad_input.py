@@ -218,6 +218,13 @@ def test_a_file_of_200_megabytes_is_refused_before_it_is_read(cluster: RunningCl
     assert "data.bin has 191 MiB; a file of an app may have 32 MiB (keep data outside" in line
 
 
+MISSHAPEN = """
+import typing, msgspec
+It = typing.Annotated[str, msgspec.Meta(extra_json_schema={"title": ["it"], "$defs": {"it": {}}})]
+"""
+"""A type whose schema the list of all tools, say, cannot be made of."""
+
+
 @pytest.mark.parametrize(
     ("source", "says"),
     [
@@ -231,6 +238,7 @@ def test_a_file_of_200_megabytes_is_refused_before_it_is_read(cluster: RunningCl
         ("x = bytearray(2**34)", "MemoryError"),
         ("@function\ndef f(x: object) -> None: ...", "function 'f', parameter 'x'"),
         ("@function(memory='lots')\ndef f() -> None: ...", "'lots' is not a size"),
+        (f"{MISSHAPEN}\n@function\ndef f(x: It) -> None: ...", "function 'f' takes and gives is no JSON Schema"),
     ],
 )
 def test_an_app_that_cannot_be_loaded_says_why(cluster: RunningCluster, tmp_path: Path, source: str, says: str) -> None:

@@ -16,7 +16,8 @@ from motes.errors import BadBundle, BadInput, NotFound, Refused
 from motes.model.keeper import Deployed, Inspect
 from motes.model.naming import as_name
 from motes.model.platform import MOST_TARGETS, PLATFORMS, is_target
-from motes.model.release import Packages, Release, Signed, is_hash, release_id
+from motes.model.release import Function, Packages, Release, Signed, is_hash, release_id
+from motes.model.shape import misshapen
 
 if TYPE_CHECKING:
     from motes.controller.service import Controller
@@ -187,6 +188,9 @@ def _check(release: Release) -> None:
         raise BadBundle(f"app {release.app!r} has {len(workloads)} workloads; it needs 1 to {MAX_WORKLOADS}")
     for workload in workloads:
         as_name(workload.name)
+        for schema in (workload.parameters, workload.result) if isinstance(workload, Function) else ():
+            if why := misshapen(schema):
+                raise BadBundle(f"what function {workload.name!r} takes and gives is no JSON Schema: {why}")
     if len({workload.name for workload in workloads}) < len(workloads):
         raise BadBundle(f"app {release.app!r} has two workloads of one name")
     check_packages(release.packages)
