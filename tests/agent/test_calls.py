@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent.lent_host import CALLER, DONE, LentHost, function
 from motes.agent.calls import MOST_REPLIES
 from motes.agent.effects import Answer, Deliver
-from motes.agent.pool import QUEUE_LIMIT, Call
+from motes.agent.pool import MOST_WAITING_BYTES, QUEUE_LIMIT, Call
 from motes.errors import Overloaded, Refused, TimedOut, TooLarge
 from motes.model.call import STATUS_TRY_ELSEWHERE
 from motes.model.release import PAYLOAD_LIMIT_BYTES
@@ -113,3 +113,21 @@ def test_a_full_queue_sends_calls_elsewhere() -> None:
     refused = host.call()
     assert isinstance(host.error(refused), Overloaded)
     assert host.answers(refused)[0].status == STATUS_TRY_ELSEWHERE
+
+
+def test_what_waits_for_all_functions_of_a_host_is_bounded_together() -> None:
+    """One caller could else have an agent use more memory than is lent, which then ends what others have running."""
+    names = [f"f{number}" for number in range(20)]
+    host = LentHost(*map(function, names), by_hand=[Deliver])
+    for name in names:
+        host.lease(name, ceiling=1)
+        host.call(name)
+    refused = [call for name in names for _ in range(7) for call in [host.call(name, body=bytes(PAYLOAD_LIMIT_BYTES))]]
+    assert isinstance(host.error(refused[-1]), Overloaded)
+    waiting = sum(len(call.body) for call in host.machine.calls.values())
+    assert waiting <= MOST_WAITING_BYTES + len(names)
+    small = host.call(names[-1], body=b"x" * 1000)
+    assert not host.answers(small), "others' large bodies keep no small one out"
+    for call in list(host.machine.calls):
+        host.cancel(call)
+    assert host.machine.waiting.bytes == 0

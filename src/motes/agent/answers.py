@@ -43,7 +43,8 @@ def refusal(state: HostState, pool: Pool | None, call: Call, now: float) -> Outc
         limit = format_bytes(PAYLOAD_LIMIT_BYTES)
         return failed(TooLarge(f"{call.address}: the input is over {limit}", limit_bytes=PAYLOAD_LIMIT_BYTES))
     if pool.is_full(len(call.body)):
-        message = f"{call.address}: {pool.queued} calls wait on host {state.host!r} already; try again in a second"
+        waiting = f"{pool.queued} calls, and {format_bytes(state.waiting.bytes)} of all functions,"
+        message = f"{call.address}: {waiting} wait on host {state.host!r} already; try again in a second"
         return failed(Overloaded(message, retry_after_s=1), try_elsewhere=True)
     if far_bytes := state.far_bytes(pool):
         return still_fetching(state, call.address, far_bytes)

@@ -35,10 +35,18 @@ class Lane:
         return all(each.ending or each.leaving is not None or each.waits_for_calls for each in self.instances.values())
 
 
+class Waiting:
+    """What waits in all pools of a host: `bytes` is what the bodies of these calls hold together."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
 class Lanes:
     """All lanes of one pool. As long as nothing is by caller there is the common one only."""
 
-    def __init__(self) -> None:
+    def __init__(self, waiting_on_host: Waiting | None = None) -> None:
+        self.waiting_on_host = waiting_on_host or Waiting()
         self.by_caller = False
         self.common = Lane(None)
         """Everybody's; by caller, of the instances that are nobody's yet."""
@@ -67,6 +75,7 @@ class Lanes:
         self.waiting[lane.key] = lane
         self.queued += 1
         self.queue_bytes += len(call.body)
+        self.waiting_on_host.bytes += len(call.body)
 
     def pop(self, lane: Lane) -> Call:
         call = lane.queue.popleft()
@@ -89,6 +98,7 @@ class Lanes:
     def _has_left(self, lane: Lane, call: Call) -> None:
         self.queued -= 1
         self.queue_bytes -= len(call.body)
+        self.waiting_on_host.bytes -= len(call.body)
         if not lane.queue:
             del self.waiting[lane.key]
             self._drop_if_unused(lane)

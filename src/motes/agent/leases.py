@@ -35,7 +35,7 @@ def adopt(state: HostState, lease: Lease, now: float) -> list[Effect]:
     if space is not None and space.manifest is not None:
         return place(state, lease, now)
     if lease.address not in state.daemons:
-        state.pools.setdefault(lease.address, Pool(lease, now))
+        state.pools.setdefault(lease.address, Pool(lease, now, state.waiting))
     if space is not None and space.state == "fetching":
         return []
     state.spaces[lease.release] = SpaceView(last_used=now)
@@ -53,7 +53,7 @@ def place(state: HostState, lease: Lease, now: float) -> list[Effect]:
         return _refuse(state, lease, why, now)
     if isinstance(workload, Function):
         effects = end_daemon(state, lease.address, EndReason.REPLACED)
-        pool = state.pools.setdefault(lease.address, Pool(lease, now))
+        pool = state.pools.setdefault(lease.address, Pool(lease, now, state.waiting))
         if pool.serving != lease.release and not pool.instances:
             pool.serving = ""  # Nothing runs that would have to go on: the next call finds the new code.
         return [*effects, *approach(state, pool, now), *trim(state, pool, now)]

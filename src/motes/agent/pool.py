@@ -12,7 +12,7 @@ import math
 import msgspec
 
 from motes.agent.effects import Reply
-from motes.agent.lanes import Lane, Lanes
+from motes.agent.lanes import Lane, Lanes, Waiting
 from motes.model.call import FROM_OUTSIDE, WINDOW_ITEMS, Context
 from motes.model.caller import NOBODY, Caller
 from motes.model.host import LONGEST_FAILING, Held, Lease, Load
@@ -24,6 +24,10 @@ START_COST_S = 0.002
 QUEUE_LIMIT = 1_000
 """Calls of one function that may wait on one host."""
 QUEUE_LIMIT_BYTES = 64 * 2**20
+QUEUE_SHARE_BYTES = 2**20
+"""So much of one function may always wait."""
+MOST_WAITING_BYTES = 256 * 2**20
+"""Of all functions of a host together: what waits is in its agent's memory, and counts as used of what it lends."""
 KNOWN_CALLS = 50
 """What was learned of service times weighs as much as so many calls that run now."""
 PER_CPU = 2
@@ -197,8 +201,8 @@ class Instance(msgspec.Struct):
 class Pool(Lanes):
     """A leased function: its calls, its instances, and what was learned of both."""
 
-    def __init__(self, lease: Lease, now: float) -> None:
-        super().__init__()
+    def __init__(self, lease: Lease, now: float, waiting_on_host: Waiting | None = None) -> None:
+        super().__init__(waiting_on_host)
         self.lease = lease
         self.function: Function | None = None
         """What `serving` says of this function; None until its release is there."""
@@ -223,7 +227,9 @@ class Pool(Lanes):
         return self.lease.address
 
     def is_full(self, more_bytes: int) -> bool:
-        return self.queued >= QUEUE_LIMIT or self.queue_bytes + more_bytes > QUEUE_LIMIT_BYTES
+        own_bytes, all_bytes = self.queue_bytes + more_bytes, self.waiting_on_host.bytes + more_bytes
+        is_too_much = own_bytes > QUEUE_SHARE_BYTES and all_bytes > MOST_WAITING_BYTES
+        return self.queued >= QUEUE_LIMIT or own_bytes > QUEUE_LIMIT_BYTES or is_too_much
 
     # ------------------------------------------------------------------ instances
 

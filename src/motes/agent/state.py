@@ -7,6 +7,7 @@ import msgspec
 from motes.agent.answered import Answered
 from motes.agent.daemons import DaemonUnit
 from motes.agent.effects import Asker
+from motes.agent.lanes import Waiting
 from motes.agent.meter import Meter
 from motes.agent.pool import Call, Instance, Pool
 from motes.agent.tally import Tally
@@ -61,6 +62,7 @@ class HostState:
         self.over_since: float | None = None
         """Since when more runs here than its owner lends."""
         self.pools: dict[str, Pool] = {}
+        self.waiting = Waiting()
         self.daemons: dict[str, DaemonUnit] = {}
         self.leases: dict[str, Lease] = {}
         """By address; a lease with ceiling 0 stays for a while, so that its epoch is remembered."""
