@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -51,3 +53,11 @@ def test_what_was_altered_is_refused(what: str, instead: str) -> None:
     assert what in text
     with pytest.raises(BadInput, match="credentials"):
         parse(text.replace(what, instead))
+
+
+@pytest.mark.parametrize("text", ["---BEGIN A---" + " " * 40_000 + "x", "-" * 60_000, "---BEGIN A---\n" * 4_000])
+def test_what_is_no_such_file_is_refused_and_not_searched_for_ever(text: str) -> None:
+    """In a process that can be ended: the file may be an enemy's."""
+    program = "import sys; from motes.grants.creds import parse; parse(sys.stdin.read())"
+    done = subprocess.run([sys.executable, "-c", program], input=text, capture_output=True, text=True, timeout=60)
+    assert "BadInput" in done.stderr

@@ -24,7 +24,7 @@ from motes.model.invite import MOST_ADDRESSES, is_address
 from motes.model.names import is_name
 
 MOST_BYTES = 64 * 2**10
-_BLOCK = re.compile(r"-{3,}BEGIN ([A-Z ]+)-{3,}\s+(.*?)\s+-{3,}END \1-{3,}", re.DOTALL)
+_MARK = re.compile(r"-{3,}(BEGIN|END) ([A-Z ]+)-{3,}")
 _MEND = "make another on the keeper: motes creds"
 
 
@@ -53,7 +53,7 @@ class Creds(NamedTuple):
 
 def parse(text: str) -> Creds:
     """Raises BadInput for what is no such file, and for names, keys and addresses that cannot be such."""
-    blocks: dict[str, str] = dict(_BLOCK.findall(text[:MOST_BYTES]))
+    blocks = _blocks(text[:MOST_BYTES])
     try:
         jwt, seed = blocks["NATS USER JWT"], blocks["USER NKEY SEED"]
         credentials = Credentials(_user(jwt), jwt, seed)
@@ -71,6 +71,21 @@ def parse(text: str) -> Creds:
     if not (certificate == b"" or is_known(certificate)) or not {len(controller), len(owner)} <= {0, KEY_BYTES}:
         raise BadInput(f"the file of credentials holds a key or a fingerprint of a wrong length; {_MEND}")
     return Creds(credentials, addresses, certificate, controller, owner)
+
+
+def _blocks(text: str) -> dict[str, str]:
+    """What stands between the marks, by name. Line by line: the file may be anybody's, and no search may take long."""
+    found: dict[str, str] = {}
+    name, lines = "", list[str]()
+    for line in text.splitlines():
+        mark = _MARK.fullmatch(line.strip())
+        if mark is None:
+            lines.append(line)
+        elif mark[1] == "BEGIN":
+            name, lines = mark[2], []
+        elif mark[2] == name:
+            found[name] = "\n".join(lines).strip()
+    return found
 
 
 def _user(jwt: str) -> str:
