@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
 from controller.keeper_bench import Bench
+from motes.bus.wire import Message
+from motes.controller.hearing import read_state
 from motes.controller.intake import (
     BATCHES_BURST,
     BATCHES_PER_S,
@@ -10,6 +15,8 @@ from motes.controller.intake import (
     EVENTS_PER_S,
     LOGS_BURST,
     LOGS_PER_S,
+    REPORT_BYTES_BURST,
+    REPORT_BYTES_PER_S,
     REPORTS_BURST,
     TELL_INTERVAL_S,
     WHILE_LOADING,
@@ -20,6 +27,10 @@ from motes.controller.state import State
 
 def new_intake() -> Intake:
     return Intake(State(0, lambda host, address, held: True))
+
+
+def report(size: int = 100) -> Message:
+    return Message("report.a.state", "", bytes(size), False)
 
 
 def taken(intake: Intake, host: str, count: int, now: float) -> int:
@@ -63,18 +74,38 @@ def test_what_was_dropped_is_told_once_a_second_with_its_host_and_count() -> Non
 
 
 def test_of_reports_that_come_too_soon_the_newest_is_looked_at_later() -> None:
-    intake, bench = new_intake(), Bench("a")
-    reports = [bench.hosts["a"].report() for _ in range(int(REPORTS_BURST) + 5)]
-    assert [intake.takes_report(report, 0.0) for report in reports] == [True] * int(REPORTS_BURST) + [False] * 5
-    assert intake.late() == [reports[-1]] and intake.late() == []
+    intake = new_intake()
+    reports = [report() for _ in range(int(REPORTS_BURST) + 5)]
+    assert [intake.takes_report("a", each, 0.0) for each in reports] == [True] * int(REPORTS_BURST) + [False] * 5
+    assert intake.late(0.0) == [reports[-1]] and intake.late(0.0) == []
 
 
 def test_a_report_in_time_takes_the_place_of_one_that_waits() -> None:
-    intake, bench = new_intake(), Bench("a")
+    intake = new_intake()
     for _ in range(int(REPORTS_BURST) + 1):
-        intake.takes_report(bench.hosts["a"].report(), 0.0)
-    assert intake.takes_report(bench.hosts["a"].report(), 1.0)
-    assert intake.late() == []
+        intake.takes_report("a", report(), 0.0)
+    assert intake.takes_report("a", report(), 1.0)
+    assert intake.late(1.0) == []
+
+
+def test_of_what_one_host_reports_so_many_bytes_a_second_are_read_and_the_newest_last() -> None:
+    """To read and compare one of some MB takes the controller longer than a host needs to send the next."""
+    intake, read_bytes = new_intake(), 0
+    for tenth in range(1000):
+        large = report(4 * 2**20)
+        found = [large] if intake.takes_report("evil", large, tenth / 10) else intake.late(tenth / 10)
+        read_bytes += sum(len(each.data) for each in found)
+        assert intake.takes_report("honest", report(10**4), tenth / 10)
+    assert read_bytes <= REPORT_BYTES_BURST + 100 * REPORT_BYTES_PER_S + 4 * 2**20
+    assert intake.late(200.0) == [large]
+
+
+def test_a_host_that_has_more_instances_than_any_says_nothing() -> None:
+    told = {"host": "evil", "boot": "b", "pid": 1, "offer": {}, "python": "3.11"}
+    data = [msgspec.msgpack.encode({**told, "running": {"a.f": list(range(count))}}) for count in (10**5, 10**5 + 1)]
+    assert read_state(data[0]).running
+    with pytest.raises(msgspec.DecodeError):
+        read_state(data[1])
 
 
 def test_a_host_logs_for_workloads_that_it_was_given_and_no_others() -> None:

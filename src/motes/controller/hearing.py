@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LOG_HEARD_BYTES = 32 * 2**10
 """A longer message is no log message of an agent (see motes.agent.logs)."""
+MOST_COMPARED = 100_000
+"""Instances that a host may say it has: all of them are compared with what it said before."""
 TEXT_LENGTH = 4 * 2**10
 """Characters of one log message, or of an event's detail, that are kept."""
 
@@ -40,7 +42,10 @@ def read_state(data: bytes) -> HostReport:
     """A host's report; of one in a version that this keeper does not work with, who it is. Raises DecodeError."""
     greeting = _greetings.decode(data)
     if not misfit(greeting.wire):
-        return _reports.decode(data)
+        report = _reports.decode(data)
+        if sum(map(len, report.running.values())) > MOST_COMPARED:
+            raise msgspec.DecodeError(f"a host with over {MOST_COMPARED} instances")
+        return report
     nothing = Offer(cpus=0.0, memory_bytes=0, spaces=0)
     told = HostReport(greeting.host, greeting.boot, greeting.pid, nothing, "")
     return msgspec.structs.replace(told, wire=greeting.wire, version=greeting.version, number=time.monotonic_ns())
@@ -81,17 +86,20 @@ class Hearing:
     def tick(self) -> None:
         """Reports that came too soon, and what was dropped."""
         controller = self._controller
-        for report in self._intake.late():
-            self._take(report)
+        for message in self._intake.late(controller.now()):
+            self._read(message)
         controller.carry_out(self._intake.tick(controller.now()))
 
     def _on_report(self, message: Message) -> None:
+        if self._intake.takes_report(message.subject.split(".")[1], message, self._controller.now()):
+            self._read(message)
+
+    def _read(self, message: Message) -> None:
         controller = self._controller
         with contextlib.suppress(*UNREADABLE):
             report = read_state(message.data)
             if message.subject == subjects.state(report.host):
-                if self._intake.takes_report(report, controller.now()):
-                    self._take(report)
+                self._take(report)
                 # An agent that has just started waits to be known.
                 if message.reply.startswith(f"{subjects.inbox(HOST_PREFIX + report.host)}."):
                     welcome = msgspec.structs.replace(controller.core.welcome(report), now=time.time())

@@ -2,21 +2,28 @@
 others, and none fills what is kept. A core.
 
 Over the bound, log messages and events are dropped, and an event says how many. A report that comes too soon after
-others waits for the next turn, or until a newer one takes its place: nothing of it is lost.
+others, or after so much, waits for a later turn, or until a newer one takes its place: nothing of it is lost. It waits
+unread, for reading one of some MB and comparing it takes longer than the time between two.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from motes.controller.effects import Tell
 from motes.controller.state import State
 from motes.model.allowance import Allowance
-from motes.model.host import HostReport
 from motes.model.instance import EndReason
+
+if TYPE_CHECKING:
+    from motes.bus.connection import Message
 
 LOGS_PER_S, LOGS_BURST = 500.0, 1_000.0
 """An agent sends at most 400 (see motes.agent.logs)."""
 EVENTS_PER_S, EVENTS_BURST = 200.0, 2_000.0
 REPORTS_PER_S, REPORTS_BURST = 50.0, 200.0
+REPORT_BYTES_PER_S, REPORT_BYTES_BURST = 2.0**20, 2.0**23
+"""A report of a thousand workloads has about 0.1 MB."""
 BEATS_PER_S, BEATS_BURST = 20.0, 100.0
 BATCHES_PER_S, BATCHES_BURST = 150.0, 2_000.0
 """Of usage: a thousand apps of one host make 100 a second."""
@@ -34,9 +41,10 @@ class _Sender:
         self.logs = Allowance(LOGS_PER_S, LOGS_BURST, LOGS_BURST, now)
         self.events = Allowance(EVENTS_PER_S, EVENTS_BURST, EVENTS_BURST, now)
         self.reports = Allowance(REPORTS_PER_S, REPORTS_BURST, REPORTS_BURST, now)
+        self.report_bytes = Allowance(REPORT_BYTES_PER_S, REPORT_BYTES_BURST, REPORT_BYTES_BURST, now)
         self.beats = Allowance(BEATS_PER_S, BEATS_BURST, BEATS_BURST, now)
         self.batches = Allowance(BATCHES_PER_S, BATCHES_BURST, BATCHES_BURST, now)
-        self.late: HostReport | None = None
+        self.late: Message | None = None
         self.dropped = {"log messages": 0, "events": 0}
 
     def take(self, allowance: Allowance, kind: str, now: float) -> bool:
@@ -70,10 +78,10 @@ class Intake:
     def takes_beat(self, host: str, now: float) -> bool:
         return self._sender(host, now).beats.take(now)
 
-    def takes_report(self, report: HostReport, now: float) -> bool:
-        """Whether to look at the report at once; else `late` gives it, or a newer one, at the next turn."""
-        sender = self._sender(report.host, now)
-        in_time = sender.reports.take(now)
+    def takes_report(self, host: str, report: Message, now: float) -> bool:
+        """Whether to read the report at once; else `late` gives it, or a newer one, at a later turn."""
+        sender = self._sender(host, now)
+        in_time = sender.reports.take(now) and sender.report_bytes.take(now, len(report.data))
         sender.late = None if in_time else report
         return in_time
 
@@ -85,11 +93,13 @@ class Intake:
         workloads = () if found is None else found.release.manifest.workloads
         return any((host, f"{app}.{each.name}") in self._state.most_given for each in workloads)
 
-    def late(self) -> list[HostReport]:
-        """The newest report of each host whose last one came too soon."""
-        found = [sender.late for sender in self._senders.values() if sender.late is not None]
+    def late(self, now: float) -> list[Message]:
+        """The newest report of each host whose last one came too soon, and which may send as much by now."""
+        found: list[Message] = []
         for sender in self._senders.values():
-            sender.late = None
+            if sender.late is not None and sender.report_bytes.take(now, len(sender.late.data)):
+                found.append(sender.late)
+                sender.late = None
         return found
 
     def tick(self, now: float) -> list[Tell]:
