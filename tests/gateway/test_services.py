@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
 
 from gateway.messages import Asked
 from motes.bus.connection import Message
 from motes.gateway.call_request import MAX_HELD_BYTES
 from motes.gateway.services import MOST_ERRORS, Services
 from motes.grants.shut_out import ShutOut
-from motes.model.release import PAYLOAD_LIMIT_BYTES
+from motes.model.keeper import Service
+from motes.model.release import PAYLOAD_LIMIT_BYTES, Function
 
 INBOX = "_INBOX.guest.x.1"
 
@@ -65,3 +69,37 @@ def test_bodies_are_bounded_together() -> None:
         assert len(cluster.bodies) == most + 1 and services._calls == 0
 
     with_services(work)
+
+
+def test_many_questions_about_many_apps_are_put_into_words_once_and_leave_others_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A question has a few bytes, and its answers may have megabytes: the gateway must not work on these alone."""
+    told: list[str] = []
+    most_in_a_turn = 0
+
+    class Large(Asked):
+        async def services(self) -> list[Service]:
+            return [Service(f"app{number}", "r", [Function("f", "app", "f")]) for number in range(20)]
+
+    def info(app: str, function: Function) -> dict[str, Any]:
+        told.append(app)
+        return {}
+
+    async def work() -> None:
+        nonlocal most_in_a_turn
+        cluster = Large()
+        services = Services(cluster, cluster.connection, ShutOut(b""))
+        await services.start()
+        for _ in range(200):
+            cluster.connection.heard["$SRV.INFO"](Message("$SRV.INFO", INBOX, b"", False))
+        before = 0
+        while len(services._tasks):
+            await asyncio.sleep(0)
+            sent = len(cluster.connection.sent)
+            most_in_a_turn, before = max(most_in_a_turn, sent - before), sent
+        assert before == 200 * 20
+
+    monkeypatch.setattr("motes.gateway.services._info", info)
+    asyncio.run(work())
+    assert len(told) < 3 * 20 and most_in_a_turn <= 2

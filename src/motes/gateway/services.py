@@ -8,7 +8,9 @@ https://github.com/nats-io/nats-architecture-and-design
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import functools
 import hashlib
 import re
 import secrets
@@ -42,6 +44,7 @@ MOST_ERRORS = 1_000
 """Addresses of which the last error is known: anybody may call what there is not."""
 _TYPE = "io.nats.micro.v1.{}_response"
 _INBOX = "_INBOX."
+_VERBS = ("PING", "INFO", "STATS")
 
 
 class Cluster(Protocol):
@@ -70,6 +73,9 @@ class Services:
         self._held = HeldBytes()
         self._services = Recent(cluster.services)
         self._hosts = Recent(cluster.look)
+        self._told = {verb: Recent(functools.partial(self._tell_all, verb)) for verb in _VERBS}
+        """The answers of all apps; they are long, and whoever asks needs a few bytes for it."""
+        self._turn = asyncio.Lock()
         self._last_errors: dict[str, str] = {}
         """By address, of the calls that came this way."""
 
@@ -78,7 +84,7 @@ class Services:
         for subject in ("fn.*.*", "fn.*.*.*"):
             await self._answers.subscribe(subject, self._on_call, QUEUE)
         await self._answers.subscribe(SHUT, lambda message: self._shut_out.hear(message.data))
-        for verb in ("PING", "INFO", "STATS"):
+        for verb in _VERBS:
             for subject in (f"$SRV.{verb}", f"$SRV.{verb}.*", f"$SRV.{verb}.*.*"):
                 await self._answers.subscribe(subject, self._on_question)
 
@@ -137,14 +143,23 @@ class Services:
     async def _tell(self, message: Message) -> None:
         _, verb, *which = message.subject.split(".")
         try:
-            services = await self._services.get()
-            totals = _sum_totals(await self._hosts.get()) if verb == "STATS" else {}
+            told = await self._told[verb].get()
         except MotesError:
             return  # Nothing is known now; whoever asks waits only so long.
+        async with self._turn:
+            for app, own_id, answer in told:
+                if which[:1] in ([], [app]) and which[1:] in ([], [own_id]):
+                    self._answers.publish(message.reply, answer)
+                    # A question of a few bytes may have many answers: calls have their turn after each.
+                    await asyncio.sleep(0)
+
+    async def _tell_all(self, verb: str) -> list[tuple[str, str, bytes]]:
+        """Of each app its name, its id and the answer. Raises what asking raises."""
+        services = await self._services.get()
+        totals = _sum_totals(await self._hosts.get()) if verb == "STATS" else {}
+        found: list[tuple[str, str, bytes]] = []
         for service in services:
             own_id = self._id_of(service.app)
-            if which[:1] not in ([], [service.app]) or which[1:] not in ([], [own_id]):
-                continue
             told: dict[str, Any] = {
                 "type": _TYPE.format(verb.lower()),
                 "name": service.app,
@@ -157,7 +172,9 @@ class Services:
             elif verb == "STATS":
                 endpoints = [self._stats(service.app, each, totals) for each in service.functions]
                 told |= {"started": self._started, "endpoints": endpoints}
-            self._answers.publish(message.reply, msgspec.json.encode(told))
+            found.append((service.app, own_id, msgspec.json.encode(told)))
+            await asyncio.sleep(0)
+        return found
 
     def _id_of(self, app: str) -> str:
         """The same as long as this gateway runs."""
