@@ -149,7 +149,7 @@ def answered(verb: str, question: object, kind: type[T], **store: Any) -> T:
     async def run() -> T:
         connection, tasks = Narrow(), Tasks("controller")
         given = {name: AsyncMock(return_value=found) for name, found in store.items()}
-        core = SimpleNamespace(state=SimpleNamespace(apps={"app": None}, removed=set()))
+        core = SimpleNamespace(state=SimpleNamespace(apps={"app": SimpleNamespace(release_id="r1")}, removed=set()))
         controller = MagicMock(connection=connection, tasks=tasks, core=core, store=SimpleNamespace(**given))
         controller.withdrawn.names = frozenset()
         requests = Requests(cast(Controller, controller), cast(Door, MagicMock()))
@@ -188,3 +188,31 @@ def test_an_answer_that_no_message_can_carry_is_an_error_and_no_silence(monkeypa
     monkeypatch.setattr("motes.controller.requests.tools", lambda state: tools)
     with pytest.raises(TooLarge, match="'tools'"):
         answered("tools", None, list[Tool])
+
+
+def test_what_is_told_of_all_releases_is_put_into_words_once_and_anew_after_each_deploy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Any caller may ask for it, in a few bytes, without end."""
+    told: list[int] = []
+
+    def tell(state: Any) -> list[Tool]:
+        told.append(1)
+        return [Tool("app", state.apps["app"].release_id, "", {}, ())]
+
+    async def run() -> None:
+        connection, tasks = Narrow(), Tasks("controller")
+        app = SimpleNamespace(release_id="r1")
+        core = SimpleNamespace(state=SimpleNamespace(apps={"app": app}, removed=set()))
+        controller = MagicMock(connection=connection, tasks=tasks, core=core)
+        controller.withdrawn.names = frozenset()
+        requests = Requests(cast(Controller, controller), cast(Door, MagicMock()))
+        for app.release_id in ("r1", "r2"):
+            for _ in range(50):
+                requests.on_message(Message("keeper.shop.tools", "_INBOX.shop.x.request.y", b"\xc0", False))
+                await tasks.wait()
+            assert decode_answer(connection.sent[-1], list[Tool])[0].name == app.release_id
+
+    monkeypatch.setattr("motes.controller.requests.tools", tell)
+    asyncio.run(run())
+    assert len(told) == 2

@@ -51,8 +51,6 @@ from motes.model.keeper import (
     NameHosts,
     PutChunk,
     Remove,
-    Service,
-    Tool,
     encode_answer,
     encode_error,
 )
@@ -64,6 +62,7 @@ from motes.model.succession import AskSuccessor, Successor
 
 if TYPE_CHECKING:
     from motes.controller.service import Controller
+    from motes.controller.state import State
 
 T = TypeVar("T")
 
@@ -96,6 +95,8 @@ class Requests:
         archives = Archives(controller, self._deployment, self._fetches)
         self._inspecting = Inspecting(controller, self._fetches)
         self._slots = Slots()
+        self._told: dict[str, tuple[dict[str, str], msgspec.Raw]] = {}
+        """What is told of all releases, by verb, with which these were."""
         self._verbs = {
             "routes": Verb("caller", AskRoutes, self._routes),
             "activate": Verb("caller", AskRoutes, self._activate),
@@ -191,11 +192,20 @@ class Requests:
         controller.carry_out(effects)
         return routes
 
-    async def _services(self, sender: str, question: None) -> list[Service]:
-        return services(self._controller.core.state)
+    async def _services(self, sender: str, question: None) -> msgspec.Raw:
+        return self._of_releases("services", services)
 
-    async def _tools(self, sender: str, question: None) -> list[Tool]:
-        return tools(self._controller.core.state)
+    async def _tools(self, sender: str, question: None) -> msgspec.Raw:
+        return self._of_releases("tools", tools)
+
+    def _of_releases(self, name: str, tell: Callable[[State], object]) -> msgspec.Raw:
+        """What is told of all releases, put into words once: it is long, and any caller may ask without end."""
+        state = self._controller.core.state
+        releases = {app: each.release_id for app, each in state.apps.items()}
+        told = self._told.get(name)
+        if told is None or told[0] != releases:
+            told = self._told[name] = releases, msgspec.Raw(msgspec.msgpack.encode(tell(state)))
+        return told[1]
 
     # ------------------------------------------------------------------ looking
 
