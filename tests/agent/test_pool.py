@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.lent_host import DONE, LentHost, function
+from motes.agent.effects import Spawn
 from motes.agent.pool import (
     BACKOFF_MAX_S,
     CRASHES_FREE,
@@ -161,7 +162,42 @@ def test_a_call_whose_process_ends_goes_to_one_that_is_idle_and_holds_up_no_othe
     (dying,) = host.busy()
     host.end(dying, EndReason.CRASHED)
     # Nothing else happens, for no instance works that could end and look for more.
+    host.wait(START_COST_S)
     (other,) = host.busy()
     assert other != dying and not host.machine.pools["app.f"].queued
     host.reply(other)
+    assert host.answers(call) == [DONE]
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_a_call_is_not_given_from_one_instance_to_the_next_of_a_space_that_ends(has_begun: bool) -> None:
+    host = LentHost(function(idempotent=has_begun, idle_s=1e6))
+    host.lease()
+    before = [host.call(), host.call()]
+    host.wait(0.1)
+    idle = host.busy()
+    assert len(idle) == len(before)
+    host.by_hand = (Spawn,)
+    if not has_begun:
+        # Those two work, and a third is being made.
+        call = host.call()
+        host.wait(0.1)
+        (dying,) = set(host.busy()) - set(idle)
+    for number in idle:
+        host.reply(number)
+    if has_begun:
+        call = host.call()
+        (dying,) = host.busy()
+    # As motes.space.function_space tells it: of one after the other, of the space, and of what was begun meanwhile.
+    for number in (dying, *(each for each in idle if each != dying)):
+        host.end(number, EndReason.SPACE_FAILED, "its zygote ended")
+    begun = host.live()
+    host.by_hand = ()
+    host.do(host.machine.on_space_closed("r1", "its zygote ended", host.now))
+    for number in begun:
+        host.end(number, EndReason.SPACE_FAILED, "its zygote ended")
+    assert not host.answers(call)
+    host.wait(1.0)
+    (again,) = host.busy()
+    host.reply(again)
     assert host.answers(call) == [DONE]

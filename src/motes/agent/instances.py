@@ -83,18 +83,21 @@ def lose_calls(
 ) -> list[Effect]:
     """The instance ended in the middle of its calls."""
     lost, instance.calls_now = list(instance.calls_now.values()), {}
-    effects = [
+    return [
         effect
         # The last first: what goes back to the head of the queue keeps its order.
         for call in reversed(lost)
         if call.gone_at is None
         for effect in _lose_call(state, pool, instance, call, reason, detail, now)
     ]
-    return [*effects, *(_use_free(state, pool, now) if lost else ())]
 
 
-def _use_free(state: HostState, pool: Pool, now: float) -> list[Effect]:
-    """What went back to the queue goes to those that are free: nothing else would, for they end no call just now."""
+def use_free(state: HostState, pool: Pool, now: float) -> list[Effect]:
+    """What went back to the queue goes to those that are free: nothing else would, for they end no call just now.
+
+    A moment later, with the tick that comes soon where calls wait: with its space all instances end, one after the
+    other, and a call that may run once more must not do so in the next of them.
+    """
     effects: list[Effect] = []
     for lane in list(pool.waiting.values()):
         while lane.queue and (free := lane.free[-1] if lane.free else pool.adopt(lane)) is not None:

@@ -18,7 +18,7 @@ from motes.agent import asking, deadlock
 from motes.agent.answers import LIMITS, answer, refuse_waiting, refuse_where_starts_fail, still_fetching
 from motes.agent.calls import accept, asked_after, give_up, take_more
 from motes.agent.effects import Answer, Asker, Effect, Report, Tell
-from motes.agent.instances import end, lose_calls, told_start, work_on
+from motes.agent.instances import end, lose_calls, told_start, use_free, work_on
 from motes.agent.leases import adopt, end_workload, forget_ended_leases, place
 from motes.agent.limits import Usage as Usage
 from motes.agent.limits import check_usage, end_idle, expire, relieve
@@ -294,6 +294,7 @@ class Machine(HostState):
         effects: list[Effect] = []
         for pool in list(self.pools.values()):
             effects += expire(self, pool, now)
+            effects += use_free(self, pool, now)
             effects += end_idle(self, pool, now)
             effects += start_some(self, pool, now)
             effects += deadlock.break_one(self, pool, now)
