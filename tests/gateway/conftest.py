@@ -123,6 +123,8 @@ class Gateway:
     daemon_port: int = 0
     handlers: list[asyncio.Server] = field(default_factory=list)
     ingress_asked: int = 0
+    connected: asyncio.Event | None = None
+    """What is waited for when a daemon has taken a connection, before the gateway gets it."""
 
     @property
     def port(self) -> int:
@@ -223,6 +225,8 @@ class Trial:
             except OSError:
                 connection.close()
                 raise
+            if gateway.connected is not None:
+                await gateway.connected.wait()
             return connection
 
         async with contextlib.AsyncExitStack() as stack:

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import socket
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -457,6 +459,30 @@ def test_what_changes_nothing_is_asked_again_when_the_daemon_is_replaced_just_th
         assert answer.body == ending.heads[0] + b"body"
         count = gateway.server._house.counts.by_app["web"]
         assert (count.requests, count.failures) == (1, 0)
+
+    trial(test)
+
+
+@pytest.mark.parametrize("politely", [True, False])
+def test_what_changes_nothing_is_asked_again_when_the_daemon_ended_as_it_was_connected_to(
+    trial: Any, politely: bool
+) -> None:
+    async def test(gateway: Any) -> None:
+        ended = gateway.connected = asyncio.Event()
+
+        async def ending(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if ended.is_set():
+                await echo(reader, writer)
+                return
+            if not politely:
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+            asyncio.get_running_loop().call_later(0.1, ended.set)
+
+        await gateway.serve_daemon(ending)
+        answer = await gateway.request("GET", "/page", host="web.localhost:PORT")
+        assert answer.status == 200 and answer.body.startswith(b"GET /page")
+        assert gateway.ingress_asked == 2
 
     trial(test)
 

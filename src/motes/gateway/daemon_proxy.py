@@ -185,18 +185,21 @@ class DaemonProxy(asyncio.Protocol):
         except OSError:
             self._end_with(_ENDED_EARLY)
         finally:
-            self._opening = None
+            if self._opening is asyncio.current_task():
+                self._opening = None
 
     async def _connect(self, connection: socket.socket) -> None:
-        side = _DaemonSide(self)
         if connection.family == socket.AF_UNIX:
-            await self._loop.create_unix_connection(lambda: side, sock=connection)
+            await self._loop.create_unix_connection(lambda: _DaemonSide(self), sock=connection)
         else:
-            await self._loop.create_connection(lambda: side, sock=connection)
-        self._daemon = side.transport
+            await self._loop.create_connection(lambda: _DaemonSide(self), sock=connection)
+
+    def daemon_made(self, transport: asyncio.Transport) -> None:
+        """Before anything else is heard of it: a daemon may end as it is connected to."""
         if self._client is None:
-            self._daemon.abort()
+            transport.abort()
             return
+        self._daemon = transport
         self._visit.opened()
         if self._refusal is None and not self._watch.in_head:
             self._flush()
@@ -343,16 +346,13 @@ class DaemonProxy(asyncio.Protocol):
 class _DaemonSide(asyncio.Protocol):
     """The connection inside the daemon's space."""
 
-    transport: asyncio.Transport
-
     def __init__(self, proxy: DaemonProxy) -> None:
         self._proxy = proxy
         self.data_received = proxy.daemon_data  # type: ignore[method-assign]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not subclasses of asyncio's.
-        transport = cast(asyncio.Transport, transport)
-        self.transport = transport
+        self._proxy.daemon_made(cast(asyncio.Transport, transport))
 
     def eof_received(self) -> bool:
         self._proxy.daemon_eof()
