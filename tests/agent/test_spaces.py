@@ -98,7 +98,7 @@ class EndedDaemon:
     def cpu_s(self) -> float:
         return 0.0
 
-    def has_clients(self) -> bool:
+    async def has_clients(self) -> bool:
         return False
 
     async def close(self, grace_s: float) -> None: ...
@@ -161,7 +161,7 @@ class VisitedDaemon(EndedDaemon):
 
     async def wait_until_listening(self, timeout_s: float) -> None: ...
 
-    def has_clients(self) -> bool:
+    async def has_clients(self) -> bool:
         return self.clients > 0 and not self.is_closed
 
     def processes(self) -> list[int]:
@@ -278,6 +278,28 @@ def test_it_does_not_go_on_for_ever(visited: Any, monkeypatch: pytest.MonkeyPatc
         host.feed(host.machine.on_lease(lease("r1", 0, 2), 0.0))
         await host.spaces.wait_until_closed()
         assert daemon.is_closed and daemon.clients
+
+    play(story)
+
+
+def test_of_many_that_leave_together_one_at_a_time_is_looked_at(visited: Any) -> None:
+    looking: list[VisitedDaemon] = []
+    most = looks = 0
+
+    class Looked(VisitedDaemon):
+        async def has_clients(self) -> bool:
+            nonlocal most, looks
+            looking.append(self)
+            looks, most = looks + 1, max(most, len(looking))
+            await asyncio.sleep(0.01)
+            looking.remove(self)
+            return looks < 20
+
+    async def story() -> None:
+        host, daemon = await visited()
+        leaving = [Looked(daemon.view, None) for _ in range(5)]
+        await asyncio.gather(*(host.spaces.daemons._part(each) for each in leaving))
+        assert looks >= 20 and most == 1
 
     play(story)
 

@@ -7,13 +7,16 @@ import os
 import select
 import signal
 import socket
+import threading
 from typing import Any
+from unittest import mock
 
 import pytest
 from tests.space.trials import Lab, trial
 
 from motes.errors import LoadFailed, SpaceFailed
 from motes.model.instance import EndReason
+from motes.space import daemon_space
 from motes.space.daemon_space import DaemonSpace
 from motes.space.view import View
 
@@ -106,15 +109,26 @@ async def test_it_is_seen_whether_anybody_is_connected(lab: Lab) -> None:
         source = DEAF.format(takes=takes)
         space, _ = await start(lab, source)
         await space.wait_until_listening(20)
-        assert not space.has_clients()
+        assert not await space.has_clients()
         with await space.connect() as connection:
-            assert space.has_clients()
+            assert await space.has_clients()
             connection.shutdown(socket.SHUT_WR)
-            assert space.has_clients()
-        assert not space.has_clients()
+            assert await space.has_clients()
+        assert not await space.has_clients()
         with await space.connect():
             await space.close(0)
-            assert not space.has_clients()
+            assert not await space.has_clients()
+
+
+@trial
+async def test_others_go_on_while_the_kernel_is_asked_who_is_connected(lab: Lab) -> None:
+    space, _ = await start(lab, DEAF.format(takes=0))
+    others_went_on = threading.Event()
+    with mock.patch.object(daemon_space, "has_connections", lambda pid, port: others_went_on.wait(10)):
+        looking = asyncio.create_task(space.has_clients())
+        await asyncio.sleep(0.01)
+        others_went_on.set()
+        assert await looking
 
 
 @trial

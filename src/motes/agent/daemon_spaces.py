@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +31,9 @@ PARTING_S = 2.0
 """So long one from which another takes over goes on for those who are connected: many end at once when they are told
 to, and drop them. Not longer, for a browser that keeps its connection sees the old release until then."""
 LOOK_S = 0.05
+REST = 4
+"""So many times as long as a look took passes before the next, whoever it is for: each goes through a table of the
+kernel's that has the connections of the whole machine."""
 _TAKEN_OVER = (EndReason.REPLACED, EndReason.REMOVED, EndReason.MISPLACED)
 
 Why = tuple[EndReason, str]
@@ -47,6 +52,7 @@ class DaemonSpaces:
         """Those that end: nobody new is connected to them, but they need what is theirs until they have."""
         self._cut_short: dict[int, Why] = {}
         """Why some of those end at once after all."""
+        self._looking = asyncio.Lock()
         self._opening: dict[int, Why | None] = {}
         """Those of which the space is being made, and why they shall end, or have ended, as soon as it is."""
 
@@ -111,10 +117,20 @@ class DaemonSpaces:
 
     async def _part(self, space: DaemonSpace) -> None:
         """Nobody new is connected to it; those who are may finish, unless the machine is wanted back."""
-        for _ in range(round(PARTING_S / LOOK_S)):
-            if self._agent.machine.draining or not space.has_clients():
-                return
-            await asyncio.sleep(LOOK_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PARTING_S):
+                while await self._has_clients(space):
+                    await asyncio.sleep(LOOK_S)
+
+    async def _has_clients(self, space: DaemonSpace) -> bool:
+        """For one after the other: of many that leave together not all are looked at all the time."""
+        async with self._looking:
+            if self._agent.machine.draining:
+                return False
+            began_at = time.monotonic()
+            found = await space.has_clients()
+            await asyncio.sleep(REST * (time.monotonic() - began_at) if found else 0)
+            return found
 
     def closed(self, number: int, reason: EndReason, detail: str) -> None:
         """One has ended by itself."""

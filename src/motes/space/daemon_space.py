@@ -111,11 +111,11 @@ class DaemonSpace:
             raise
         return made
 
-    def has_clients(self) -> bool:
-        """Whether a connection to the daemon's port is open inside its space."""
-        return (
-            self.port is not None and not self._closed.done() and has_connections(self._enclosure.init_pid(), self.port)
-        )
+    async def has_clients(self) -> bool:
+        """Whether a connection to the daemon's port is open inside its space. Beside the loop: it may take long."""
+        if self.port is None or self._closed.done():
+            return False
+        return await asyncio.to_thread(has_connections, self._enclosure.init_pid(), self.port)
 
     async def wait_until_listening(self, timeout_s: float) -> None:
         """Until the port accepts a connection. Raises LoadFailed when it does not in time, or the daemon ends."""
