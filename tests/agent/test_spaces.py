@@ -282,6 +282,21 @@ def test_it_does_not_go_on_for_ever(visited: Any, monkeypatch: pytest.MonkeyPatc
     play(story)
 
 
+def test_it_ends_where_nobody_can_look(visited: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_thread(daemon: VisitedDaemon) -> bool:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(VisitedDaemon, "has_clients", no_thread)
+
+    async def story() -> None:
+        host, daemon = await visited()
+        host.feed(host.machine.on_lease(lease("r1", 0, 2), 0.0))
+        await host.spaces.wait_until_closed()
+        assert daemon.is_closed and not host.machine.instances
+
+    play(story)
+
+
 def test_of_many_that_leave_together_one_at_a_time_is_looked_at(visited: Any) -> None:
     looking: list[VisitedDaemon] = []
     most = looks = 0

@@ -117,7 +117,8 @@ class DaemonSpaces:
 
     async def _part(self, space: DaemonSpace) -> None:
         """Nobody new is connected to it; those who are may finish, unless the machine is wanted back."""
-        with contextlib.suppress(TimeoutError):
+        # Where no thread is to be had nobody is waited for: it has to end all the same.
+        with contextlib.suppress(TimeoutError, RuntimeError):
             async with asyncio.timeout(PARTING_S):
                 while await self._has_clients(space):
                     await asyncio.sleep(LOOK_S)
