@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from motes.errors import Refused
+from motes.errors import Refused, Unavailable
 from motes.grants import jwt, keys, roles
 from motes.home import Home
 from motes.moving.luggage import pack, unpack
@@ -96,6 +96,39 @@ def test_wherever_it_was_cut_short_it_is_completed(tmp_path: Path, step: int, mo
             assert succession.arrival(home) or not home.keeper_file.exists()
     founding.found(home)
     shutil.rmtree(home.arriving, ignore_errors=True)
+    check_is_the_keeper(home)
+
+
+def test_it_is_completed_where_only_some_of_what_came_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = a_machine_to_which_a_keeper_came(tmp_path, succession.COMMITTED)
+    remove = shutil.rmtree
+
+    def some(path: Path, **more: Any) -> None:
+        if path != home.arriving:
+            return remove(path, **more)
+        remove(Home(path).keys)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", some)
+        with pytest.raises(KeyboardInterrupt):
+            succession.install(home)
+    founding.found(home)
+    check_is_the_keeper(home)
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[1]", "[" * 100_000])
+def test_what_came_is_not_removed_where_it_cannot_be_told_how_far_it_was(tmp_path: Path, damaged: str) -> None:
+    home = a_machine_to_which_a_keeper_came(tmp_path, succession.COMMITTED)
+    state = succession.state_file(home).read_text()
+    succession.state_file(home).write_text(damaged)
+    with pytest.raises(Unavailable, match=r"state\.json"):
+        founding.found(home)
+    assert Home(home.arriving).key("account").exists()
+    succession.state_file(home).write_text(state)
+    founding.found(home)
     check_is_the_keeper(home)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from motes.bus import server
-from motes.errors import Refused
+from motes.errors import Refused, Unavailable
 from motes.home import Home, sync
 from motes.model.names import GATEWAY, GATEWAY_ANSWERS, GATEWAY_STREAMS, KEEPER
 
@@ -61,12 +61,17 @@ def state_file(home: Home) -> Path:
 
 
 def arrival(home: Home) -> dict[str, Any]:
-    """How far a keeper has come that moves here: `stage`, `session` and more; empty when none does."""
+    """How far a keeper has come that moves here: `stage`, `session` and more; empty when none does.
+
+    Raises Unavailable where that cannot be read: then nobody may take what came for nothing, and remove it.
+    """
+    file = state_file(home)
     try:
-        found = json.loads(state_file(home).read_text())
-    except (OSError, ValueError):
+        return dict(json.loads(file.read_text()))
+    except FileNotFoundError:
         return {}
-    return found if isinstance(found, dict) else {}
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise Unavailable(f"{file} says how far a keeper has come that moves here, and cannot be read: {error}") from None
 
 
 @contextlib.contextmanager
@@ -90,7 +95,10 @@ def forget_unfinished(home: Home) -> None:
 
 
 def install(home: Home) -> None:
-    """Be the keeper that was committed; done again after a crash in the middle it completes what is missing."""
+    """Be the keeper that was committed; done again after a crash in the middle it completes what is missing.
+
+    Raises Unavailable.
+    """
     state = arrival(home)
     if state.get("stage") != COMMITTED:
         return
@@ -116,4 +124,6 @@ def install(home: Home) -> None:
     with home.deciding():
         home.keeper_file.unlink(missing_ok=True)
     sync(home.path)
+    # First: killed in the middle of the rest, the next start finds only what came for nothing.
+    state_file(home).unlink()
     shutil.rmtree(home.arriving)
