@@ -5,6 +5,7 @@ Keys are made once and kept. Done again after a crash in the middle it completes
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from motes.bus import server
@@ -19,10 +20,14 @@ FIRST_HOST = "local"
 
 def found(home: Home) -> None:
     """Prepare `home` for the first start, or do nothing when that was done. Raises Unavailable and Untrusted."""
-    home.create()
-    # One at a time makes keys: of two that begin together in an empty home, each would have others.
-    with home.alone_in(home.keys):
+    with alone(home):
         _found(home)
+
+
+def alone(home: Home) -> contextlib.AbstractContextManager[None]:
+    """One at a time makes keys: of two that begin together in an empty home, each would have others."""
+    home.create()
+    return home.alone_in(home.keys)
 
 
 def _found(home: Home) -> None:

@@ -71,7 +71,9 @@ def arrival(home: Home) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise Unavailable(f"{file} says how far a keeper has come that moves here, and cannot be read: {error}") from None
+        raise Unavailable(
+            f"{file} says how far a keeper has come that moves here, and cannot be read: {error}"
+        ) from None
 
 
 @contextlib.contextmanager

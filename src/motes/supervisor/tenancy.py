@@ -48,15 +48,25 @@ def servers_in(text: str) -> str:
 
 def begin(home: Home, servers: str, creds: str, authorities: str | None, system_creds: str | None) -> None:
     """Live there from the next start on; what is told are texts of files. Raises MotesError where that cannot be."""
+    _refuse_where_it_has_its_own(home)
+    known = _certificate(servers, authorities)
+    signing = issuing.read_signing_key(creds)
+    system = None if system_creds is None else issuing.read_user(system_creds, roles.SYSTEM.user)
+    with founding.alone(home):
+        # Another command may have founded it meanwhile.
+        _refuse_where_it_has_its_own(home)
+        _begin(home, servers, known, signing, system)
+
+
+def _refuse_where_it_has_its_own(home: Home) -> None:
     if home.foreign() is None and home.nats_config.exists():
         raise Refused(
             f"{home.path} has a cluster with a NATS of its own; found another there:"
             " MOTES_HOME=FOLDER motes up --nats URL --creds FILE"
         )
-    known = _certificate(servers, authorities)
-    signing = issuing.read_signing_key(creds)
-    system = None if system_creds is None else issuing.read_user(system_creds, roles.SYSTEM.user)
-    home.create()
+
+
+def _begin(home: Home, servers: str, known: bytes, signing: SigningKey, system: Credentials | None) -> None:
     founding.found_keys(home)
     owner = load_or_create(home.key("controller")).public.hex()
     asyncio.run(_try(servers, known, signing, owner, system))
