@@ -86,6 +86,7 @@ class EndedDaemon:
     """A daemon that has ended before anybody has it."""
 
     pid = 7
+    port: int | None = 7000
 
     def __init__(self, view: View, events: Any) -> None:
         self.view = view
@@ -278,6 +279,20 @@ def test_it_does_not_go_on_for_ever(visited: Any, monkeypatch: pytest.MonkeyPatc
         host.feed(host.machine.on_lease(lease("r1", 0, 2), 0.0))
         await host.spaces.wait_until_closed()
         assert daemon.is_closed and daemon.clients
+
+    play(story)
+
+
+def test_one_without_a_port_waits_for_nobody(visited: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon_spaces, "PARTING_S", 1000.0)
+    monkeypatch.setattr(VisitedDaemon, "port", None)
+
+    async def story() -> None:
+        host, daemon = await visited()
+        async with host.spaces.daemons._looking:
+            host.feed(host.machine.on_lease(lease("r1", 0, 2), 0.0))
+            await host.spaces.wait_until_closed()
+            assert daemon.is_closed
 
     play(story)
 

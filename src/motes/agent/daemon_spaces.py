@@ -107,7 +107,7 @@ class DaemonSpaces:
         if space is not None:
             self._leaving[number] = space
             try:
-                if reason in _TAKEN_OVER:
+                if reason in _TAKEN_OVER and space.port is not None:
                     await self._part(space)
                 await space.close(GRACE_S)
             finally:
