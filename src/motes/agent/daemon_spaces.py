@@ -120,7 +120,9 @@ class DaemonSpaces:
         # Where no thread is to be had nobody is waited for: it has to end all the same.
         with contextlib.suppress(TimeoutError, RuntimeError):
             async with asyncio.timeout(PARTING_S):
-                while await self._has_clients(space):
+                while True:
+                    if not await self._has_clients(space):
+                        return
                     await asyncio.sleep(LOOK_S)
 
     async def _has_clients(self, space: DaemonSpace) -> bool:
