@@ -43,8 +43,8 @@ def in_code(page: str) -> list[str]:
 
 def found(path: str) -> Path | None:
     """The file or folder of that name: from the repository's or the package's root, or in one of its parts."""
-    candidates = [REPOSITORY / path, SOURCE / path, *(SOURCE.glob(f"*/{path}") if "/" not in path.rstrip("/") else ())]
-    return next((each for each in candidates if each.exists()), None)
+    parts = () if "/" in path.rstrip("/") else (*SOURCE.glob(f"*/{path}"), *SOURCE.glob(f"*/core/{path}"))
+    return next((each for each in (REPOSITORY / path, SOURCE / path, *parts) if each.exists()), None)
 
 
 @pytest.mark.parametrize("page", PAGES)

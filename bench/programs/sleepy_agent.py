@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from motes.agent import releases
 from motes.agent.__main__ import main
+from motes.agent.core import releases
 
 releases.ZYGOTE_IDLE_S = 0.05
 main()

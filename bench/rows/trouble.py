@@ -68,7 +68,7 @@ async def cut_off(rounds: int = 3) -> list[Result]:
 
 @contextlib.asynccontextmanager
 async def _two_hosts() -> AsyncIterator[Private]:
-    """New ones for each round: a host that was lost twice is given no work for a while (controller/steadiness.py)."""
+    """New ones each round: a host lost twice is given no work for a while (controller/core/steadiness.py)."""
     async with private_cluster(hosts=("local", FAR)) as cluster:
         await _prepare(cluster)
         yield cluster

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from motes.agent.effects import Answer, Deliver, Effect, End, Fetch, Prepare, Spawn, StartDaemon, Tell
-from motes.agent.machine import Machine
-from motes.agent.pool import Call, Work
+from motes.agent.core.effects import Answer, Deliver, Effect, End, Fetch, Prepare, Spawn, StartDaemon, Tell
+from motes.agent.core.machine import Machine
+from motes.agent.core.pool import Call, Work
 from motes.errors import MotesError
 from motes.model.call import STATUS_OK, Context, Outcome
 from motes.model.caller import NOBODY

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.lent_host import CALLER, DONE, LentHost, function
-from motes.agent.answered import KEPT_S, MOST_KEPT
-from motes.agent.effects import Answer, Asker
-from motes.agent.pool import Call
+from motes.agent.core.answered import KEPT_S, MOST_KEPT
+from motes.agent.core.effects import Answer, Asker
+from motes.agent.core.pool import Call
 from motes.errors import FunctionError, HostLost
 from motes.model.call import NEVER_ARRIVED, STATUS_LOST, STATUS_TRY_ELSEWHERE, Outcome, failed
 from motes.model.instance import EndReason
@@ -162,7 +162,7 @@ def test_calls_that_this_hosts_own_functions_make_are_not_remembered() -> None:
 @given(st.data())
 def test_whatever_happens_a_call_that_has_begun_is_never_said_not_to_have_come(data: st.DataObject) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("motes.agent.answered.MOST_KEPT", 6)
+        patch.setattr("motes.agent.core.answered.MOST_KEPT", 6)
         host = Asked()
         heard: dict[bytes, int] = {}
         begun: set[bytes] = set()

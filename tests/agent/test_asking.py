@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 
 from agent.lent_host import CALLER, DONE, LentHost, function
-from motes.agent import asking
-from motes.agent.asking import GRACE_S, MOST_ASKS
-from motes.agent.deadlock import LOOK_AFTER_S, LOOK_FAR_AFTER_S
-from motes.agent.effects import Answer, Asker, Effect, Inform, More, Relay, RelayAwait, RelayCancel, RelayMore
-from motes.agent.pool import Ask
+from motes.agent.core import asking
+from motes.agent.core.asking import GRACE_S, MOST_ASKS
+from motes.agent.core.deadlock import LOOK_AFTER_S, LOOK_FAR_AFTER_S
+from motes.agent.core.effects import Answer, Asker, Effect, Inform, More, Relay, RelayAwait, RelayCancel, RelayMore
+from motes.agent.core.pool import Ask
 from motes.errors import (
     Cancelled,
     HostLost,

@@ -9,9 +9,9 @@ import pytest
 
 from agent.lent_host import DONE
 from agent.test_asking import CallingHost
-from motes.agent.effects import Inform, Relay, RelayCancel
-from motes.agent.machine import Machine
-from motes.agent.pool import Instance
+from motes.agent.core.effects import Inform, Relay, RelayCancel
+from motes.agent.core.machine import Machine
+from motes.agent.core.pool import Instance
 from motes.errors import Overloaded
 from motes.model.call import STATUS_ITEM, Outcome, failed
 from motes.model.host import Offer

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.lent_host import DONE, LentHost, function
-from motes.agent.deadlock import LOOK_AFTER_S
-from motes.agent.effects import Answer, Asker, Deliver, Effect, End, Prepare, Relay
-from motes.agent.pool import QUEUE_LIMIT, START_COST_S, TURN_S, Ask, Call
+from motes.agent.core.deadlock import LOOK_AFTER_S
+from motes.agent.core.effects import Answer, Asker, Deliver, Effect, End, Prepare, Relay
+from motes.agent.core.pool import QUEUE_LIMIT, START_COST_S, TURN_S, Ask, Call
 from motes.errors import Overloaded, Refused
 from motes.model.caller import NOBODY, Caller, caller_of, digest, through, told_by_host, told_over_http, told_over_nats
 from motes.model.host import Offer

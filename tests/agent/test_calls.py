@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from agent.lent_host import CALLER, DONE, LentHost, function
-from motes.agent.calls import MOST_REPLIES
-from motes.agent.effects import Answer, Deliver
-from motes.agent.pool import MOST_WAITING_BYTES, QUEUE_LIMIT, Call
+from motes.agent.core.calls import MOST_REPLIES
+from motes.agent.core.effects import Answer, Deliver
+from motes.agent.core.pool import MOST_WAITING_BYTES, QUEUE_LIMIT, Call
 from motes.errors import Overloaded, Refused, TimedOut, TooLarge
 from motes.model.call import STATUS_TRY_ELSEWHERE
 from motes.model.release import PAYLOAD_LIMIT_BYTES

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from agent.lent_host import LentHost, function
-from motes.agent.effects import End, Stop
-from motes.agent.limits import STOP_GRACE_S
-from motes.agent.pool import START_COST_S
+from motes.agent.core.effects import End, Stop
+from motes.agent.core.limits import STOP_GRACE_S
+from motes.agent.core.pool import START_COST_S
 from motes.errors import Exited, TimedOut
 from motes.model.instance import EndReason
 
@@ -110,7 +110,7 @@ def test_one_that_crashes_loses_all_its_calls_each_told_once() -> None:
 
 
 def test_calls_of_one_that_could_not_be_forked_keep_their_order() -> None:
-    from motes.agent.effects import Deliver, Spawn
+    from motes.agent.core.effects import Deliver, Spawn
 
     host = LentHost(function(concurrency=4), by_hand=(Spawn,))
     host.lease()

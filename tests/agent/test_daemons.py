@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from agent.lent_host import LentHost, function
-from motes.agent.daemons import BACKOFF_MAX_S, RAN_WELL_S
-from motes.agent.effects import End, StartDaemon
+from motes.agent.core.daemons import BACKOFF_MAX_S, RAN_WELL_S
+from motes.agent.core.effects import End, StartDaemon
 from motes.model.host import Offer
 from motes.model.instance import EndReason
 from motes.model.release import Daemon, Manifest

@@ -1,9 +1,9 @@
 """An app that nobody calls ends its space, and wakes on the next call."""
 
-from motes.agent.effects import Close, Prepare, Spawn
-from motes.agent.machine import Machine
-from motes.agent.pool import Call, Work
-from motes.agent.releases import ZYGOTE_IDLE_S
+from motes.agent.core.effects import Close, Prepare, Spawn
+from motes.agent.core.machine import Machine
+from motes.agent.core.pool import Call, Work
+from motes.agent.core.releases import ZYGOTE_IDLE_S
 from motes.model.call import STATUS_OK, Outcome
 from motes.model.host import Lease, Offer
 from motes.model.instance import EndReason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from motes.agent.effects import Asker
+from motes.agent.core.effects import Asker
 from motes.agent.large import KEPT_S, LargeResults
 from motes.model.call import STATUS_HELD, STATUS_LOST, STATUS_OK, Outcome, held_bytes, inbox_token, unpack_reply
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.lent_host import DONE, LentHost, function
-from motes.agent.effects import Prepare, Spawn, StartDaemon
+from motes.agent.core.effects import Prepare, Spawn, StartDaemon
 from motes.errors import (
     Exited,
     NotFound,

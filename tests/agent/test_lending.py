@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motes.agent.lending import (
+from motes.agent.core.lending import (
     BUSY_S,
     HOLD_MOST_S,
     HOLD_S,

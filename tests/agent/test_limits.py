@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from agent.lent_host import DONE, LentHost, function
-from motes.agent.effects import End
-from motes.agent.limits import FAR_OVER, PRESSURE_S, THREAD_LIMIT
-from motes.agent.machine import OUTPUT_LIMIT_BYTES, Usage
-from motes.agent.pool import CRASHES_FREE
+from motes.agent.core.effects import End
+from motes.agent.core.limits import FAR_OVER, PRESSURE_S, THREAD_LIMIT
+from motes.agent.core.machine import OUTPUT_LIMIT_BYTES, Usage
+from motes.agent.core.pool import CRASHES_FREE
 from motes.errors import (
     Exited,
     LimitExceeded,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.lent_host import DONE, LentHost
-from motes.agent.effects import Deliver, Spawn
+from motes.agent.core.effects import Deliver, Spawn
 from motes.errors import (
     NotFound,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytest import approx
 
 from agent.lent_host import DONE, LentHost, function
-from motes.agent.limits import Usage
+from motes.agent.core.limits import Usage
 from motes.model.call import Outcome
 from motes.model.host import Lease
 from motes.model.instance import EndReason

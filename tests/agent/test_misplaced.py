@@ -10,7 +10,7 @@ import pytest
 
 from agent.lent_host import LentHost, function
 from motes.agent.code import Code
-from motes.agent.effects import Prepare, StartDaemon, Tell
+from motes.agent.core.effects import Prepare, StartDaemon, Tell
 from motes.agent.inspection import Inspection
 from motes.agent.trust import Trust
 from motes.errors import SpaceFailed

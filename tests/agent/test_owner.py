@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from motes.agent import owner as owner_module
+from motes.agent.core.lending import Signs
+from motes.agent.core.state import HostState
 from motes.agent.inspection import Inspection
-from motes.agent.lending import Signs
 from motes.agent.owner import Owner, word_of
 from motes.agent.standing import CONNECTING, REMOVED, Standing
-from motes.agent.state import HostState
 from motes.errors import SpaceFailed, Unavailable
 from motes.model.host import Offer
 from motes.model.keeper import Inspect, decode_answer

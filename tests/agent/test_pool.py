@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.lent_host import DONE, LentHost, function
-from motes.agent.effects import Spawn
-from motes.agent.pool import (
+from motes.agent.core.effects import Spawn
+from motes.agent.core.pool import (
     BACKOFF_MAX_S,
     CRASHES_FREE,
     PER_CPU,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from agent.lent_host import DONE, LentHost, function
-from motes.agent.effects import Close, Fetch, Prepare, Spawn, Tell
-from motes.agent.pool import CRASHES_FREE
-from motes.agent.state import HELD_BYTES
+from motes.agent.core.effects import Close, Fetch, Prepare, Spawn, Tell
+from motes.agent.core.pool import CRASHES_FREE
+from motes.agent.core.state import HELD_BYTES
 from motes.bus.server import MAX_PAYLOAD_BYTES
 from motes.errors import (
     LoadFailed,

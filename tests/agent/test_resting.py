@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from motes.agent.core.throttle import KEPT_S, LOOK_S
 from motes.agent.resting import Resting
-from motes.agent.throttle import KEPT_S, LOOK_S
 from motes.space import measure
 
 LENT = 0.02

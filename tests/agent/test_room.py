@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from agent.lent_host import LentHost, function
-from motes.agent.effects import Close, Prepare
-from motes.agent.pool import START_COST_S
-from motes.agent.releases import ZYGOTE_IDLE_S
-from motes.agent.room import KEPT_S
+from motes.agent.core.effects import Close, Prepare
+from motes.agent.core.pool import START_COST_S
+from motes.agent.core.releases import ZYGOTE_IDLE_S
+from motes.agent.core.room import KEPT_S
 from motes.errors import (
     Overloaded,
     SpaceFailed,

@@ -11,10 +11,10 @@ import pytest
 
 from agent.lent_host import DONE, LentHost, function
 from motes.agent.code import Code
-from motes.agent.effects import Close, Fetch, Prepare, Spawn, StartDaemon, Tell
+from motes.agent.core.effects import Close, Fetch, Prepare, Spawn, StartDaemon, Tell
+from motes.agent.core.withdrawal import GRACE_S
 from motes.agent.inspection import Inspection
 from motes.agent.trust import Trust
-from motes.agent.withdrawal import GRACE_S
 from motes.errors import HostLost, NotFound, SpaceFailed
 from motes.grants.keys import Key, Tag, sign
 from motes.model.call import STATUS_ERROR, STATUS_TRY_ELSEWHERE

@@ -13,9 +13,9 @@ import pytest
 from agent.lent_host import function
 from motes.agent import daemon_spaces, function_spaces
 from motes.agent.code import Folders
-from motes.agent.effects import Close, Effect, End, Prepare, StartDaemon, Tell
-from motes.agent.machine import Machine
-from motes.agent.pool import Call
+from motes.agent.core.effects import Close, Effect, End, Prepare, StartDaemon, Tell
+from motes.agent.core.machine import Machine
+from motes.agent.core.pool import Call
 from motes.agent.service import Agent
 from motes.agent.spaces import Spaces
 from motes.errors import LoadFailed, MotesError

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from agent.lent_host import DONE, LentHost, function
-from motes.agent.effects import Prepare
-from motes.agent.pool import START_COST_S, Work
+from motes.agent.core.effects import Prepare
+from motes.agent.core.pool import START_COST_S, Work
 from motes.model.host import Offer
 from motes.model.instance import EndReason
 

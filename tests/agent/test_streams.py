@@ -9,9 +9,9 @@ import pytest
 
 from agent.lent_host import DONE, LentHost, function
 from agent.test_asking import host as calling_host
-from motes.agent.effects import Answer, More, RelayMore
+from motes.agent.core.effects import Answer, More, RelayMore
+from motes.agent.core.streams import break_streams
 from motes.agent.service import Agent
-from motes.agent.streams import break_streams
 from motes.errors import HostLost, TooLarge
 from motes.model.call import STATUS_ITEM, WINDOW_ITEMS
 from motes.model.instance import EndReason

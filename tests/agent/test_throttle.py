@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motes.agent.throttle import KEPT_S, LONGEST_LOOK_S, LOOK_S, MOST_REST_S, OWED_S, Throttle
+from motes.agent.core.throttle import KEPT_S, LONGEST_LOOK_S, LOOK_S, MOST_REST_S, OWED_S, Throttle
 
 
 class Burning:

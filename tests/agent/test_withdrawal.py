@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agent.lent_host import DONE, LentHost, function
-from motes.agent.effects import Close, Fetch, Prepare, Report, Spawn, StartDaemon
-from motes.agent.withdrawal import GRACE_S
+from motes.agent.core.effects import Close, Fetch, Prepare, Report, Spawn, StartDaemon
+from motes.agent.core.withdrawal import GRACE_S
 from motes.errors import HostLost, NotFound, Overloaded, SpaceFailed
 from motes.model.call import STATUS_ERROR, STATUS_TRY_ELSEWHERE
 from motes.model.host import Offer

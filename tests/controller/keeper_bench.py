@@ -1,4 +1,4 @@
-"""A controller's Core under test, with hosts that take their leases at once and report when a test says so."""
+"""A controller's Scheduler under test, with hosts that take their leases at once and report when a test says so."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from motes.controller.core import Core
-from motes.controller.effects import Effect, Give, Publish, Tell
+from motes.controller.core.effects import Effect, Give, Publish, Tell
+from motes.controller.core.scheduler import Scheduler
 from motes.errors import MotesError
 from motes.model.host import Beat, Held, HostReport, Lease, Load, Offer
 from motes.model.release import Function, Manifest, Packages, Release, Scale, Workload
@@ -19,9 +19,9 @@ def function(name: str = "f", least: int = 0, most: int | None = None, **more: o
     return Function(name, "app", name, scale=Scale(least, most), **more)  # type: ignore[arg-type]
 
 
-def new_core(epoch: int, settled_at: float = float("-inf"), proven: bool = True) -> Core:
+def new_core(epoch: int, settled_at: float = float("-inf"), proven: bool = True) -> Scheduler:
     """`proven`: whether hosts can prove what they say that earlier controllers gave them."""
-    return Core(epoch, settled_at, lambda host, address, held: proven)
+    return Scheduler(epoch, settled_at, lambda host, address, held: proven)
 
 
 class FakeHost:
@@ -86,7 +86,7 @@ class FakeHost:
 
 
 class Bench:
-    def __init__(self, *hosts: str, spaces: int = 100, core: Core | None = None) -> None:
+    def __init__(self, *hosts: str, spaces: int = 100, core: Scheduler | None = None) -> None:
         self.core = core or new_core(0)
         self.now = 0.0
         self.spaces = spaces

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from controller.keeper_bench import Bench, function, new_core
-from motes.controller.core import FORGET_S, LOST_S, SETTLE_S
-from motes.controller.summary import has_taken_over, statuses, summaries
+from motes.controller.core.scheduler import FORGET_S, LOST_S, SETTLE_S
+from motes.controller.core.summary import has_taken_over, statuses, summaries
 from motes.errors import NotFound, Unavailable
 from motes.model.host import SILENCE_S, Beat, Load
 from motes.model.instance import Event

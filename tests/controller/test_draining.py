@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from controller.keeper_bench import Bench, function, new_core
-from motes.controller.core import SETTLE_S
-from motes.controller.summary import statuses
+from motes.controller.core.scheduler import SETTLE_S
+from motes.controller.core.summary import statuses
 from motes.errors import Unavailable
 from motes.model.release import Daemon
 

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from controller.keeper_bench import Bench, function
-from motes.controller.core import FORGET_S
-from motes.controller.steadiness import FORGIVEN_S
+from motes.controller.core.scheduler import FORGET_S
+from motes.controller.core.steadiness import FORGIVEN_S
 from motes.model.instance import Event
 
 LONG_S = FORGET_S + 60.0

@@ -7,6 +7,7 @@ import pytest
 
 from controller.keeper_bench import Bench
 from motes.bus.wire import Message
+from motes.controller.core.state import State
 from motes.controller.hearing import read_state
 from motes.controller.intake import (
     BATCHES_BURST,
@@ -22,7 +23,6 @@ from motes.controller.intake import (
     WHILE_LOADING,
     Intake,
 )
-from motes.controller.state import State
 
 
 def new_intake() -> Intake:

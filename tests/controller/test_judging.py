@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from pytest import approx
 
-from motes.controller.judging import EARLY_S, LATE_S, SLACK, Credit, why_not
+from motes.controller.core.judging import EARLY_S, LATE_S, SLACK, Credit, why_not
 from motes.model.host import Held, Offer
 from motes.model.receipt import Batch, Permit, Spent
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from motes.controller.admission import Admission
-from motes.controller.core import Core
+from motes.controller.core.scheduler import Scheduler
 from motes.controller.door import Door
 from motes.controller.members import Member
 from motes.controller.naming import Naming
@@ -50,7 +50,7 @@ class Store:
 class Keeper:
     def __init__(self) -> None:
         self.store = Store()
-        self.core = Core(0, 0.0, lambda host, address, held: False)
+        self.core = Scheduler(0, 0.0, lambda host, address, held: False)
         self.core.state.joined.add("laptop")
         self.naming = Naming(cast(Controller, self))
         seal = SimpleNamespace(account=Key.generate(), own_key=lambda name: None)

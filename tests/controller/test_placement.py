@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from controller.keeper_bench import Bench, function, new_core
-from motes.controller.core import LOST_S
-from motes.controller.ground import STARTS_AT_ONCE
-from motes.controller.moves import Moves
-from motes.controller.placement import LASTING_S
-from motes.controller.steadiness import FORGIVEN_S, WAIT_MAX_S, WAIT_S, Steadiness
+from motes.controller.core.ground import STARTS_AT_ONCE
+from motes.controller.core.moves import Moves
+from motes.controller.core.placement import LASTING_S
+from motes.controller.core.scheduler import LOST_S
+from motes.controller.core.steadiness import FORGIVEN_S, WAIT_MAX_S, WAIT_S, Steadiness
 from motes.errors import NoRoom
 from motes.model.host import Offer
 from motes.model.release import MIB, Daemon

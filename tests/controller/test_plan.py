@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from controller.keeper_bench import Bench, function, new_core
-from motes.controller.core import LOST_S
-from motes.controller.plan import MOST_ENDING
-from motes.controller.state import FAILED_S
-from motes.controller.summary import statuses
+from motes.controller.core.plan import MOST_ENDING
+from motes.controller.core.scheduler import LOST_S
+from motes.controller.core.state import FAILED_S
+from motes.controller.core.summary import statuses
 from motes.errors import NoRoom, Unavailable
 from motes.model.host import Lease
 from motes.model.platform import PLATFORMS

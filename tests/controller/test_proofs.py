@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from controller.keeper_bench import Bench, new_core
-from motes.controller.core import Core
+from motes.controller.core.scheduler import Scheduler
 from motes.controller.proofs import Proofs
 from motes.grants.keys import KEY_BYTES, Key, Tag
 from motes.model.host import Held, Lease
@@ -50,7 +50,7 @@ def test_a_new_controller_gives_no_calls_to_a_host_that_only_says_that_it_holds_
 
 
 def test_a_host_shows_the_proof_it_was_given_to_the_next_controller() -> None:
-    bench = Bench(core=Core(10, 2.0, Proofs(KEY).hold))
+    bench = Bench(core=Scheduler(10, 2.0, Proofs(KEY).hold))
     bench.deploy()
     bench.join("a", holds=[LEASE])
     bench.join("b", holds=[msgspec.structs.replace(LEASE, host="b")])

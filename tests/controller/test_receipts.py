@@ -12,7 +12,7 @@ import pytest
 
 from motes.bus import subjects
 from motes.controller import receipts
-from motes.controller.judging import LATE_S
+from motes.controller.core.judging import LATE_S
 from motes.controller.receipts import Receipts
 from motes.errors import BadInput, MotesError, Untrusted
 from motes.grants.keys import Key

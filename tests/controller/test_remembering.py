@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from motes.controller import service
-from motes.controller.running import Running
+from motes.controller.core.running import Running
 from motes.controller.service import Controller
 from motes.errors import Unavailable
 from motes.model.instance import Event

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 from controller.keeper_bench import Bench, new_core
-from motes.controller.core import LOST_S
-from motes.controller.running import MOST_RUNNING, TOLD_BURST, TOLD_PER_S
+from motes.controller.core.running import MOST_RUNNING, TOLD_BURST, TOLD_PER_S
+from motes.controller.core.scheduler import LOST_S
 from motes.model.host import Lease
 from motes.model.instance import Event
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.keeper_bench import Bench, function
-from motes.controller.plan import ASLEEP_S
-from motes.controller.scaling import FIRST_HOSTS
+from motes.controller.core.plan import ASLEEP_S
+from motes.controller.core.scaling import FIRST_HOSTS
 from motes.model.host import Load
 from motes.model.release import Daemon
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from controller.keeper_bench import Bench, function
-from motes.controller.summary import statuses, summaries
+from motes.controller.core.summary import statuses, summaries
 from motes.errors import NoRoom
 from motes.model.host import Held
 from motes.model.release import MIB, Daemon, Workload

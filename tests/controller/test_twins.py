@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from controller.keeper_bench import Bench, FakeHost, function
+from motes.controller.core.summary import statuses
 from motes.controller.hearing import read_state
-from motes.controller.summary import statuses
 from motes.model.host import HostReport, Lease
 from motes.model.release import Daemon
 from motes.model.wire import OLDEST, WIRE

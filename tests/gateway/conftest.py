@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 import uvloop
 
-from motes.agent.tally import Tally
+from motes.agent.core.tally import Tally
 from motes.agent.tunnels import Tunnels as AgentTunnels
 from motes.bus.connection import Connection
 from motes.errors import NotFound, Unavailable

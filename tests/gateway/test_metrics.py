@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from motes.agent.tally import Tally
+from motes.agent.core.tally import Tally
 from motes.gateway.backend import Backend
 from motes.gateway.daemon_counts import DaemonCounts
 from motes.gateway.metrics import FRESH_S, Metrics

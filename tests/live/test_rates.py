@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from motes.agent.tally import Tally
+from motes.agent.core.tally import Tally
 from motes.live.rates import Look, host_rows, quantile, rows_by_host, workload_row, workload_rows
 from motes.model.host import HostInstances, HostStatus, Load, Offer
 from motes.model.instance import InstanceReport, InstanceState

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from controller.keeper_bench import Bench, function
-from motes.controller.core import Core
+from motes.controller.core.scheduler import Scheduler
 from motes.model.place import parse_place
 from motes.model.release import Daemon, Function, Workload
 
@@ -72,7 +72,7 @@ SETS = {"laptop": {"lab", "own"}, "tower": {"lab"}, "nas": {"lab"}, "board": {"l
 class Days:
     """`gives` counts leases by workload and hour, `moves` the times that what must run came to another host."""
 
-    def __init__(self, seed: int, core: Core | None = None) -> None:
+    def __init__(self, seed: int, core: Scheduler | None = None) -> None:
         self.chance = random.Random(seed)
         self.bench = Bench(core=core, spaces=20)
         self.bench.core.state.joined = set(JOINED)

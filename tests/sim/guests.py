@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from motes.agent.effects import Close, Deliver, End, Prepare, Spawn, StartDaemon, Stop
-from motes.agent.machine import Usage
-from motes.agent.pool import Work as WorkDone
+from motes.agent.core.effects import Close, Deliver, End, Prepare, Spawn, StartDaemon, Stop
+from motes.agent.core.machine import Usage
+from motes.agent.core.pool import Work as WorkDone
 from motes.errors import FunctionError, LoadFailed, SpaceFailed
 from motes.model.call import STATUS_OK, Outcome, failed
 from motes.model.instance import EndReason

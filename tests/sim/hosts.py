@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from motes.agent.effects import (
+from motes.agent.core.effects import (
     Answer,
     Close,
     Deliver,
@@ -24,8 +24,8 @@ from motes.agent.effects import (
     Stop,
     Tell,
 )
-from motes.agent.machine import Machine
-from motes.agent.pool import START_COST_S, Call
+from motes.agent.core.machine import Machine
+from motes.agent.core.pool import START_COST_S, Call
 from motes.model.call import Heard, Outcome
 from motes.model.host import BEAT_INTERVAL_S, REPORT_INTERVAL_S, Beat, HostReport, Lease, Load, Offer
 from motes.model.instance import Event

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from motes.agent.effects import Deliver, Effect, Spawn, StartDaemon, Tell
-from motes.agent.pool import Call
-from motes.agent.withdrawal import laid_down
-from motes.controller import effects as controller
-from motes.controller.core import Core
+from motes.agent.core.effects import Deliver, Effect, Spawn, StartDaemon, Tell
+from motes.agent.core.pool import Call
+from motes.agent.core.withdrawal import laid_down
+from motes.controller.core import effects as controller
+from motes.controller.core.scheduler import Scheduler
 from motes.model.caller import NOBODY
 from motes.model.host import Lease
 from motes.model.release import Function
@@ -168,7 +168,7 @@ class Checks:
             self.lost_somebody = True
         self._clock.note(f"keeper tells {effect}")
 
-    def keeper_is(self, core: Core, now: float, settled_at: float) -> None:
+    def keeper_is(self, core: Scheduler, now: float, settled_at: float) -> None:
         if now < settled_at + REPLAN_S:
             return
         for address, _, workload in core.state.workloads():

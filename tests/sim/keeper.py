@@ -1,4 +1,4 @@
-"""The simulated keeper: the real controller's Core, with the habits of controller/service.py around it.
+"""The simulated keeper: the real controller's Scheduler, with the habits of controller/service.py around it.
 
 What was deployed outlives the controller; everything else it knows dies with it.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from motes.controller.core import SETTLE_S, Core
-from motes.controller.effects import Effect, Give, Publish
+from motes.controller.core.effects import Effect, Give, Publish
+from motes.controller.core.scheduler import SETTLE_S, Scheduler
 from motes.controller.proofs import Proofs
 from motes.errors import MotesError, NotFound, Unavailable
 from motes.grants.keys import KEY_BYTES, Key
@@ -30,7 +30,7 @@ class SimKeeper:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self.core: Core | None = None
+        self.core: Scheduler | None = None
         self.generation = 0
         self.deployed: dict[str, tuple[str, Release]] = {}
         self.releases: dict[str, Release] = {}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from motes.controller import floors, placement
-from motes.controller.moves import Moves
+from motes.controller.core import floors, placement
+from motes.controller.core.moves import Moves
 from motes.model.release import Daemon
 from sim.days import WORKLOADS, Days
 
@@ -64,7 +64,7 @@ def test_with_the_floors_by_the_rank_of_the_moment_the_plan_flaps(monkeypatch: p
         order = sorted(hosts, key=lambda host: state.hosts[host].report.spaces_used)
         return {host: each + (index < more) for index, host in enumerate(order)}
 
-    monkeypatch.setattr("motes.controller.scaling.floors", by_rank)
+    monkeypatch.setattr("motes.controller.core.scaling.floors", by_rank)
     monkeypatch.setattr(Days, "_spread_holds", lambda *given: None)
     days = Days(1)
     days.run(0.5)
@@ -72,13 +72,15 @@ def test_with_the_floors_by_the_rank_of_the_moment_the_plan_flaps(monkeypatch: p
 
 
 def test_a_controller_that_forgets_the_place_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("motes.controller.feasible.unmet", lambda place, traits: [])
+    monkeypatch.setattr("motes.controller.core.feasible.unmet", lambda place, traits: [])
     with pytest.raises(AssertionError, match="may be at"):
         Days(1).run(0.5)
 
 
 def test_a_controller_that_packs_every_floor_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("motes.controller.scaling.floors", lambda *given: floors.floors(*given[:4], True, *given[5:]))
+    monkeypatch.setattr(
+        "motes.controller.core.scaling.floors", lambda *given: floors.floors(*given[:4], True, *given[5:])
+    )
     two = [each for each in WORKLOADS if each.name == "two"]
     monkeypatch.setattr("sim.days.WORKLOADS", tuple(two))
     with pytest.raises(AssertionError, match="two is on one machine"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from motes.controller.core import Core
+from motes.controller.core.scheduler import Scheduler
 from motes.errors import HostLost
 from sim.callers import Entry
 from sim.settled import check_that_it_settles
@@ -58,6 +58,6 @@ def is_lost(entry: Entry) -> bool:
 
 
 def test_a_controller_that_gives_up_no_host_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Core, "_lose", lambda core, name, now: [])
+    monkeypatch.setattr(Scheduler, "_lose", lambda core, name, now: [])
     with pytest.raises(AssertionError):
         test_a_cut_of_ten_minutes_moves_the_work_and_nothing_runs_twice(CUTS[1], 0)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from motes.agent import effects as agent
-from motes.agent import machine
-from motes.agent.lanes import Lanes
-from motes.agent.machine import Machine
-from motes.controller import core, scaling
-from motes.controller.effects import Effect
-from motes.controller.running import Running
-from motes.controller.state import State
+from motes.agent.core import effects as agent
+from motes.agent.core import machine
+from motes.agent.core.lanes import Lanes
+from motes.agent.core.machine import Machine
+from motes.controller.core import scaling, scheduler
+from motes.controller.core.effects import Effect
+from motes.controller.core.running import Running
+from motes.controller.core.state import State
 from motes.model.host import Lease
 from motes.model.routes import Route
 from motes.router.core import Router
@@ -49,7 +49,7 @@ class EagerRouter(Router):
         return None if route is None else msgspec.structs.replace(route, idempotent=True)
 
 
-class LoyalCore(core.Core):
+class LoyalScheduler(scheduler.Scheduler):
     """Never gives up on a host."""
 
     def _lose(self, name: str, now: float) -> list[Effect]:
@@ -65,7 +65,7 @@ def test_a_router_that_sends_any_call_again_is_seen() -> None:
 
 
 def test_a_controller_that_never_moves_a_lost_hosts_work_is_seen() -> None:
-    assert " at rest, not " in breach(Kinds(core=LoyalCore), "host_lost_for_good")
+    assert " at rest, not " in breach(Kinds(core=LoyalScheduler), "host_lost_for_good")
 
 
 def test_a_controller_that_gives_a_ceiling_away_before_it_is_free_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from motes.agent.machine import Machine
-from motes.controller.core import Core
-from motes.controller.state import IsProven
+from motes.agent.core.machine import Machine
+from motes.controller.core.scheduler import Scheduler
+from motes.controller.core.state import IsProven
 from motes.model.host import Offer
 from motes.model.release import Daemon, Function, Manifest, Release, Scale, Workload
 from motes.router.core import Router
@@ -54,7 +54,7 @@ class Kinds:
 
     machine: Callable[[str, Offer], Machine] = Machine
     router: Callable[[Callable[[int], int]], Router] = Router
-    core: Callable[[int, float, IsProven], Core] = Core
+    core: Callable[[int, float, IsProven], Scheduler] = Scheduler
 
 
 class World:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from motes.agent.effects import StartDaemon
+from motes.agent.core.effects import StartDaemon
 from motes.agent.failure import as_failure
 from motes.agent.views import daemon_view
 from motes.errors import SpaceFailed

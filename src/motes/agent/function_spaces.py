@@ -10,9 +10,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from motes.agent.effects import Close, Deliver, End, Inform, More, Prepare, Spawn, Stop
+from motes.agent.core.effects import Close, Deliver, End, Inform, More, Prepare, Spawn, Stop
+from motes.agent.core.pool import Ask, Work
 from motes.agent.failure import as_failure
-from motes.agent.pool import Ask, Work
 from motes.agent.views import function_view
 from motes.errors import SpaceFailed
 from motes.model.call import Outcome

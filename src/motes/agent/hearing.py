@@ -11,8 +11,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from motes.agent.core.pool import Call
 from motes.agent.following import Following
-from motes.agent.pool import Call
 from motes.agent.trust import Trust
 from motes.bus import subjects
 from motes.bus.connection import Message, Subscription

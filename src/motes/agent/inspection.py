@@ -7,10 +7,10 @@ import shlex
 from collections import deque
 
 from motes.agent.code import Code, Folders
+from motes.agent.core.place import why_not_here
+from motes.agent.core.state import HostState
 from motes.agent.failure import as_failure
 from motes.agent.function_spaces import OPEN_TIMEOUT_S
-from motes.agent.place import why_not_here
-from motes.agent.state import HostState
 from motes.agent.trust import Trust
 from motes.agent.views import daemon_view, function_view
 from motes.errors import BadBundle, LoadFailed, MotesError, SpaceFailed

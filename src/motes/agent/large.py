@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from motes.agent.effects import Reply
+from motes.agent.core.effects import Reply
 from motes.model.call import Outcome, held, lost, read_inbox_token
 from motes.model.units import format_seconds
 

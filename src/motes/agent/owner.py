@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from motes.agent.lending import Lending, Signs
+from motes.agent.core.lending import Lending, Signs
 from motes.agent.service import Agent
 from motes.agent.sources import Said, Sources
 from motes.agent.standing import CONNECTING, Standing

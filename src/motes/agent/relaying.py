@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from motes.agent.effects import Relay, RelayAwait, RelayCancel, RelayMore
+from motes.agent.core.effects import Relay, RelayAwait, RelayCancel, RelayMore
 from motes.bus import subjects
 from motes.bus.connection import Message
 from motes.errors import TooLarge

@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 
-from motes.agent.throttle import LONGEST_LOOK_S, LOOK_S, Throttle
+from motes.agent.core.throttle import LONGEST_LOOK_S, LOOK_S, Throttle
 from motes.space import measure
 
 LEAST_BUSY_S, LEAST_BUSY_PART = 0.0005, 0.01

@@ -2,7 +2,7 @@
 
 A connection that breaks takes with it what was sent last, and while there is none nothing leaves. A caller whose
 answer is lost would wait in vain, for work that was done. What is answered twice its router knows and passes over.
-Streams are not mended (agent/streams.py).
+Streams are not mended (agent/core/streams.py).
 """
 
 from __future__ import annotations

@@ -19,8 +19,7 @@ import msgspec
 
 from motes.agent.clock import KeepersClock
 from motes.agent.code import ARCHITECTURE, Code
-from motes.agent.disk import Disk
-from motes.agent.effects import (
+from motes.agent.core.effects import (
     Answer,
     Close,
     Deliver,
@@ -40,22 +39,23 @@ from motes.agent.effects import (
     Stop,
     Tell,
 )
+from motes.agent.core.machine import Machine
+from motes.agent.core.pool import START_COST_S
+from motes.agent.core.streams import break_streams
+from motes.agent.disk import Disk
 from motes.agent.failure import as_failure
 from motes.agent.hearing import Hearing
 from motes.agent.holding import Holding
 from motes.agent.inspection import Inspection
 from motes.agent.large import LargeResults
 from motes.agent.logs import FLUSH_S, Logs
-from motes.agent.machine import Machine
 from motes.agent.membership import Membership
-from motes.agent.pool import START_COST_S
 from motes.agent.receipts import Receipts
 from motes.agent.relaying import Relaying
 from motes.agent.resting import Resting
 from motes.agent.sending import Sending
 from motes.agent.spaces import Spaces
 from motes.agent.spans import HostSpans
-from motes.agent.streams import break_streams
 from motes.agent.telling import Telling
 from motes.agent.trust import Trust
 from motes.agent.tunnels import Tunnels

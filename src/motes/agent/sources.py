@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from motes.agent.lending import Signs
+from motes.agent.core.lending import Signs
 from motes.model.hours import DAY_MINUTES
 from motes.model.units import format_bytes, format_seconds
 from motes.space.measure import processes_below

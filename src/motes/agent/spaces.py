@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from motes.agent import machine as core
 from motes.agent.code import Folders
+from motes.agent.core import machine as core
+from motes.agent.core.effects import End
 from motes.agent.cpu import CpuByApp
 from motes.agent.daemon_spaces import DaemonSpaces
-from motes.agent.effects import End
 from motes.agent.function_spaces import FunctionSpaces
 from motes.agent.outputs import Outputs, Writer
 from motes.model.instance import EndReason

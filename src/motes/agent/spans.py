@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from motes.agent.effects import Reply
-from motes.agent.pool import Instance
+from motes.agent.core.effects import Reply
+from motes.agent.core.pool import Instance
 from motes.model.call import STATUS_ITEM, STATUS_OK, Context, Outcome
 from motes.tracing import Span, Tracer
 

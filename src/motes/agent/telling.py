@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from motes.agent.code import ARCHITECTURE, PLATFORM, PYTHON
-from motes.agent.effects import Tell
+from motes.agent.core.effects import Tell
 from motes.bus import subjects
 from motes.model import wire
 from motes.model.host import REPORT_INTERVAL_S, Beat, HostInstances, HostReport

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from motes.controller.core.state import Absence
 from motes.controller.members import Member
-from motes.controller.state import Absence
 from motes.errors import MotesError
 
 if TYPE_CHECKING:

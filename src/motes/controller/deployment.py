@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from motes.controller.summary import has_taken_over
+from motes.controller.core.summary import has_taken_over
 from motes.errors import BadBundle, BadInput, NotFound, Refused
 from motes.model.keeper import Deployed, Inspect
 from motes.model.naming import as_name

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from motes.bus import subjects
-from motes.controller.feasible import needs, runs, traits, who_is_there, who_serves_it_not, why_at_no_place
+from motes.controller.core.feasible import needs, runs, traits, who_is_there, who_serves_it_not, why_at_no_place
 from motes.controller.fetches import Fetches
 from motes.errors import HostLost, MotesError, NoRoom, SpaceFailed, TimedOut, Unavailable
 from motes.model.keeper import Inspect, decode_answer

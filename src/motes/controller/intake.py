@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from motes.controller.effects import Tell
-from motes.controller.state import State
+from motes.controller.core.effects import Tell
+from motes.controller.core.state import State
 from motes.model.allowance import Allowance
 from motes.model.instance import EndReason
 

@@ -16,7 +16,7 @@ import msgspec
 
 from motes.bus import subjects
 from motes.bus.connection import Message
-from motes.controller.judging import LATE_S, SLACK, Credit, why_not
+from motes.controller.core.judging import LATE_S, SLACK, Credit, why_not
 from motes.errors import BadInput, MotesError, Refused, TooLarge, Unavailable, Untrusted
 from motes.grants.keys import Key, Tag, verify
 from motes.grants.receipts import digest, read_batch, read_receipt, read_signed, sign_receipt

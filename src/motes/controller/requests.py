@@ -16,12 +16,12 @@ from motes.bus import subjects
 from motes.bus.connection import Message
 from motes.controller.archives import Archives
 from motes.controller.callers import Callers
+from motes.controller.core.summary import services, statuses, summaries, tools
 from motes.controller.deployment import Deployment, check_question
 from motes.controller.door import Door
 from motes.controller.fetches import Fetches
 from motes.controller.inspecting import Inspecting
 from motes.controller.slots import Slots
-from motes.controller.summary import services, statuses, summaries, tools
 from motes.errors import (
     BadInput,
     EngineError,
@@ -61,8 +61,8 @@ from motes.model.routes import Routes
 from motes.model.succession import AskSuccessor, Successor
 
 if TYPE_CHECKING:
+    from motes.controller.core.state import State
     from motes.controller.service import Controller
-    from motes.controller.state import State
 
 T = TypeVar("T")
 

@@ -16,16 +16,16 @@ from motes.bus.notices import told
 from motes.bus.store import Store
 from motes.controller.absence import Absences
 from motes.controller.admission import Admission
-from motes.controller.core import SETTLE_S, Core
+from motes.controller.core.effects import Effect, Give, Publish, Tell
+from motes.controller.core.plan import dismiss
+from motes.controller.core.readers import Readers
+from motes.controller.core.scheduler import SETTLE_S, Scheduler
 from motes.controller.disk import Disk
 from motes.controller.door import Door, Seal
-from motes.controller.effects import Effect, Give, Publish, Tell
 from motes.controller.hearing import Hearing
 from motes.controller.intake import TOLD_BY_HOSTS
 from motes.controller.naming import Naming
-from motes.controller.plan import dismiss
 from motes.controller.proofs import Proofs
-from motes.controller.readers import Readers
 from motes.controller.receipts import Receipts
 from motes.controller.requests import Requests
 from motes.controller.succession import EPOCH_BITS, Succession
@@ -54,7 +54,7 @@ class Controller:
         key: Key,
         seal: Seal,
         owners: frozenset[bytes],
-        core: Core,
+        core: Scheduler,
         disk: Disk,
     ) -> None:
         self.connection = connection
@@ -96,7 +96,7 @@ class Controller:
         generation = await store.next_generation()
         deployed = [msgspec.msgpack.decode(value, type=Signed) for value in (await store.apps()).values()]
         now = asyncio.get_running_loop().time()
-        core = Core(generation << EPOCH_BITS, now + SETTLE_S if deployed else now, Proofs(key).hold)
+        core = Scheduler(generation << EPOCH_BITS, now + SETTLE_S if deployed else now, Proofs(key).hold)
         controller = cls(connection, store, key, seal, owners, core, disk)
         for value in (await store.removals()).values():
             removal = controller.check_removal(msgspec.msgpack.decode(value, type=Signed))
