@@ -474,3 +474,32 @@ def test_a_fetch_that_fails_as_nobody_foresaw_is_told(tmp_path: Path) -> None:
         assert "Read-only file system" in told[0].message
 
     play(story)
+
+
+def test_a_host_that_stops_ends_its_daemons_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its grace: one after the other many would hold up the machine's owner."""
+    both = asyncio.Event()
+
+    class Together(VisitedDaemon):
+        async def close(self, grace_s: float) -> None:
+            self.is_closed = True
+            if all(each.is_closed for each in VisitedDaemon.made):
+                both.set()
+            await both.wait()
+
+    monkeypatch.setattr(daemon_spaces, "DaemonSpace", Together)
+    monkeypatch.setattr(VisitedDaemon, "made", [])
+
+    async def story() -> None:
+        host = Host(tmp_path, BOT)
+        manifest = Manifest("other", (BOT,))
+        host.spaces.releases["r2"] = Release(manifest, "0" * 64, 0.0, Packages())
+        host.feed(host.machine.on_lease(Lease("h", "other", "bot", "r2", 1, 0, 1), 0.0))
+        host.feed(host.machine.on_release("r2", manifest, 0.0))
+        await host.settle()
+        assert len(VisitedDaemon.made) == 2
+        host.spaces.daemons.close_all()
+        await host.spaces.wait_until_closed()
+        assert all(each.is_closed for each in VisitedDaemon.made)
+
+    play(story)

@@ -144,10 +144,10 @@ class DaemonSpaces:
         elif number in self._opening:
             self._opening[number] = self._opening[number] or (reason, detail)
 
-    async def close_all(self) -> None:
-        """The host stops."""
+    def close_all(self) -> None:
+        """The host stops: all end at once, each with its grace."""
         for number in list(self._open):
-            await self._end(number, EndReason.HOST_STOPPED, "")
+            self.end(number, EndReason.HOST_STOPPED, "")
 
     async def connect(self, number: int) -> socket.socket:
         """A socket connected to the daemon's port inside its space. Raises SpaceFailed."""

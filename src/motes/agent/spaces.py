@@ -110,7 +110,7 @@ class Spaces:
 
     async def close_all(self) -> None:
         """End everything."""
-        await self.daemons.close_all()
+        self.daemons.close_all()
         await self.functions.close_all()
         await self._closing.wait()
         await self._blank.close()

@@ -30,6 +30,8 @@ LOG_HEARD_BYTES = 32 * 2**10
 """A longer message is no log message of an agent (see motes.agent.logs)."""
 MOST_COMPARED = 100_000
 """Instances that a host may say it has: all of them are compared with what it said before."""
+EVENT_BYTES = 128 * 2**10
+"""What is longer is no event of an agent: their longest detail is a traceback (see motes.space.replies)."""
 TEXT_LENGTH = 4 * 2**10
 """Characters of one log message, or of an event's detail, that are kept."""
 
@@ -122,7 +124,7 @@ class Hearing:
                     controller.carry_out(controller.core.on_beat(beat, controller.now()))
 
     def _on_event(self, message: Message) -> None:
-        event = read_report(message.subject, message.data, Event)
+        event = read_report(message.subject, message.data, Event) if len(message.data) <= EVENT_BYTES else None
         # The controller hears itself as well.
         if event is None or message.subject != subjects.event(event.host) or event.what not in TOLD_BY_HOSTS:
             return

@@ -5,7 +5,7 @@ An answer is an `Answer`: either `value`, encoded as the verb says, or `error` a
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -186,7 +186,7 @@ class Admitted(msgspec.Struct, frozen=True):
 
     token: str
     controller: bytes
-    owners: list[bytes]
+    owners: Annotated[list[bytes], msgspec.Meta(min_length=1)]
 
 
 class AskToken(msgspec.Struct, frozen=True):
