@@ -28,6 +28,10 @@ TRIES = 2
 LOOK_S = 0.1
 
 
+class _NotHeard(Exception):
+    """Nobody got the question."""
+
+
 class Inspecting:
     """Asks the hosts; `fetches` tells whether one that does not answer is fetching."""
 
@@ -79,7 +83,20 @@ class Inspecting:
 
     async def _inspect_at(self, host: str, question: Inspect, signed: bytes) -> Manifest:
         self._controller.readers.show(host, {question.bundle, *question.packages.layers.values()})
+        began = self._controller.now()
+        while True:
+            try:
+                return decode_answer(await self._ask(host, signed), Manifest)
+            except _NotHeard:
+                # An agent that has just started reports before it hears.
+                if self._controller.now() - began > HOSTS_TIMEOUT_S:
+                    raise Unavailable(f"host {host!r} hears no question just now (see `motes host ls`)") from None
+            await asyncio.sleep(LOOK_S)
+
+    async def _ask(self, host: str, signed: bytes) -> bytes:
         boot = self._boot(host)
+        if boot is None:
+            raise HostLost(f"host {host!r} was lost before it heard of the app (see `motes events`)", host=host)
         began = self._controller.now()
         asked = asyncio.ensure_future(self._controller.connection.request(subjects.inspect(host), signed, MOST_S))
         try:
@@ -90,7 +107,9 @@ class Inspecting:
                     limit = format_seconds(TIMEOUT_S)
                     message = f"host {host!r} had not loaded the app within {limit} (see `motes host ls`)"
                     raise TimedOut(message, timeout_s=TIMEOUT_S)
-            return decode_answer(asked.result(), Manifest)
+            return asked.result()
+        except Unavailable as error:
+            raise _NotHeard from error
         finally:
             asked.cancel()
 
